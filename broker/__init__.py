@@ -1,0 +1,1 @@
+"""The broker: consent, gate, audit and delivery between nodes that do not trust one another, nor it."""

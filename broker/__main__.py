@@ -1,0 +1,210 @@
+"""``python -m broker``: the only wiring of the broker's parts.
+
+Data goes to stdout, log lines (JSON) to stderr. Exit codes are those of `zhifu.errors.Exit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from broker import enrolment, export, home, log
+from broker.audit import Log
+from broker.authority import SERVER_NAME
+from broker.commit import Committer
+from broker.consent import Consent
+from broker.core import Core, clock_ms
+from broker.directory import Directory
+from broker.gate import Gate
+from broker.home import Home
+from broker.pipeline import Pipeline
+from broker.services.enrolment import EnrolmentService
+from broker.services.exchange import ExchangeService
+from broker.services.wallet import WalletService
+from broker.store.sqlite import SqliteStore, open_read_only
+from policies import load
+from zhifu.errors import Error, Exit, Refused
+from zhifu.v1 import enrolment_pb2_grpc, exchange_pb2_grpc, wallet_pb2_grpc
+
+MAX_MESSAGE: Final = 8 * 1024 * 1024
+DRAIN_S: Final = 10.0
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # The option that exists; the widely copied min_recv_ping_interval_without_data_ms is not read by anything.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.so_reuseport", 0),
+]
+
+
+def build(opened: Home, policy: Path | None) -> Core:
+    """Put the parts together over the folder's database. Raises `Refused`, `NotAuthentic` (log.corrupt)."""
+    store = SqliteStore(opened.database)
+    bundle = load.load(policy)
+    audit = Log(opened.origin, opened.log_key, store.reader)
+    directory = Directory(store.reader)
+    gate = Gate(opened.gate_keys)
+    return Core(
+        store=store,
+        log=audit,
+        committer=Committer(store, audit, clock_ms),
+        directory=directory,
+        gate=gate,
+        pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
+        gate_statement=lambda: opened.gate_statement(clock_ms() // 1000),
+    )
+
+
+async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then drain: not serving, reconnect frames, commit what was taken, stop."""
+    core = build(opened, policy)
+    exchange = ExchangeService(core)
+    nodes, wallets = grpc.aio.server(options=_OPTIONS), grpc.aio.server(options=_OPTIONS)
+    exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
+        EnrolmentService(core, opened, exchange.broadcast), wallets
+    )
+    wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
+    checks = [_health(server) for server in (nodes, wallets)]
+    bound = (_bind(nodes, opened, node_port, mutual=True), _bind(wallets, opened, public_port, mutual=False))
+    core.committer.start()
+    sweeper = asyncio.create_task(core.sweep())
+    await asyncio.gather(nodes.start(), wallets.start())
+    opened.write_ports(*bound)
+    await _say(checks, serving=True)
+    print(json.dumps({"node_port": bound[0], "public_port": bound[1], "pid": os.getpid()}), flush=True)
+    await _terminated()
+    await _say(checks, serving=False)
+    sweeper.cancel()
+    await exchange.drain("unavailable.draining")
+    await asyncio.gather(nodes.stop(DRAIN_S), wallets.stop(DRAIN_S))
+    await core.committer.close()
+    core.store.close()
+
+
+def _health(server: grpc.aio.Server) -> health.HealthServicer:
+    found = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(found, server)
+    return found
+
+
+async def _say(checks: list[health.HealthServicer], *, serving: bool) -> None:
+    states = health_pb2.HealthCheckResponse
+    for check in checks:
+        await check.set("", states.SERVING if serving else states.NOT_SERVING)
+
+
+def _bind(server: grpc.aio.Server, opened: Home, port: int, *, mutual: bool) -> int:
+    """Bind to loopback's ``port``, 0 for a free one. Raises `Refused` (unavailable.port)."""
+    credentials = grpc.ssl_server_credentials(
+        [(opened.read("tls.key"), opened.read("tls.crt"))],
+        root_certificates=opened.read("ca.crt") if mutual else None,
+        require_client_auth=mutual,
+    )
+    try:
+        return server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    except RuntimeError as error:
+        raise Refused("unavailable.port", f"port {port}") from error
+
+
+async def _terminated() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def _init(arguments: argparse.Namespace) -> None:
+    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000)
+    print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    log.to_stderr()
+    uvloop.run(serve(home.open_home(arguments.dir), arguments.policy, arguments.node_port, arguments.public_port))
+
+
+def _invite(arguments: argparse.Namespace) -> None:
+    opened = home.open_home(arguments.dir)
+    node, public = opened.ports()
+    store = SqliteStore(opened.database)
+    state = store.begin()
+    code = enrolment.invite(arguments.role, arguments.name, state, clock_ms())
+    store.commit()
+    store.close()
+    invitation = {
+        "code": code,
+        "role": arguments.role,
+        "name": arguments.name,
+        "node_address": f"127.0.0.1:{node}",
+        "public_address": f"127.0.0.1:{public}",
+        "server_name": SERVER_NAME,
+        "origin": opened.origin,
+        "log_key": opened.vkey.encode(),
+        "ca": opened.read("ca.crt").decode(),
+    }
+    home.write_private(arguments.output, json.dumps(invitation, ensure_ascii=False, indent=1).encode())
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    for line in export.lines(open_read_only(arguments.dir / "broker.db")):
+        print(line)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="zhifu broker", description="Run and administer a Zhifu broker.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
+        found = commands.add_parser(name, help=text, description=text)
+        found.add_argument("dir", type=Path, help="the broker's folder")
+        found.set_defaults(run=run)
+        return found
+
+    init = add("init", _init, "Draw the keys of a new broker.")
+    init.add_argument("--origin", required=True, help="the log's name, for ever: log.example/zhifu")
+    serving = add("serve", _serve, "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
+    serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
+    serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
+    serving.add_argument("--policy", type=Path, help="a policy bundle; default: the packaged one")
+    inviting = add("invite", _invite, "Write a one-time invitation for a participant.")
+    inviting.add_argument("--role", required=True, choices=enrolment.ROLES)
+    inviting.add_argument("--name", required=True, help="the legal name")
+    inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
+    add("export", _export, "Print the whole log as lines of JSON.")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    arguments = _parser().parse_args(argv)
+    # Keys, the database and its log: nothing a broker writes is for others on this machine.
+    os.umask(0o077)
+    try:
+        arguments.run(arguments)
+    except Error as error:
+        print(f"zhifu broker: {error}", file=sys.stderr)
+        return int(error.exit)
+    except BrokenPipeError:
+        return int(Exit.FAILURE)
+    return int(Exit.OK)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

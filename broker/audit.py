@@ -1,0 +1,177 @@
+"""The audit log's writing side: entries, indices, tree and checkpoint in the transaction of what they record
+(DESIGN section 7).
+
+A `Sequence` lives for one transaction. It gives each entry its index, and `Sequence.seal` hashes the batch, stores
+every complete subtree, swaps the head, reads back what it wrote and signs. Nothing signed leaves before the commit.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from broker.store import tables
+from broker.store.interface import Reader, Transaction
+from zhifu import checkpoint, merkle, ranges, receipt
+from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
+from zhifu.envelope import Envelope
+from zhifu.errors import NotAuthentic
+from zhifu.merkle import Frontier, Node
+from zhifu.receipt import Detail, Entry, Head, LogProof, Meta
+
+COMMITTED: Final = 0
+PLAIN: Final = 1
+_CACHED_NODES: Final = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one transaction appended: leaves [begin, size) under a signed note."""
+
+    begin: int
+    size: int
+    root: bytes
+    note: bytes
+
+
+class Log:
+    """The log's head and key; one for each broker process. Every write goes through `begin`."""
+
+    def __init__(self, origin: str, key: SigningKey, reader: Reader) -> None:
+        self.origin = origin
+        self.vkey = VerifierKey(origin, SignatureType.ED25519, bytes(key.verify_key))
+        self._key = key
+        self.reader = reader
+        self._nodes: OrderedDict[Node, bytes] = OrderedDict()
+        self.no_commit = Commit(0, 0, merkle.EMPTY, b"")
+        self.frontier = self._stored_frontier()
+
+    @property
+    def size(self) -> int:
+        return self.frontier.size
+
+    def reload(self) -> None:
+        """Take the head from the store again, after a commit whose fate is unknown."""
+        self._nodes.clear()
+        self.frontier = self._stored_frontier()
+
+    def _stored_frontier(self) -> Frontier:
+        """The frontier at the stored head, which our own note must have signed. Raises `NotAuthentic` (log.corrupt)."""
+        head = self.reader.get(tables.Head, 1)
+        if head is None or head.size == 0:
+            return Frontier()
+        frontier = Frontier(head.size, tuple(self.reader.nodes(merkle.frontier_nodes(head.size))))
+        signed = self.reader.get(tables.Checkpoint, head.size)
+        if signed is None or frontier.root() != head.root:
+            raise NotAuthentic("log.corrupt", "the stored head is not the root of the stored tree")
+        if checkpoint.verify(signed.note, self.vkey) != Checkpoint(self.origin, head.size, head.root):
+            raise NotAuthentic("log.corrupt", "the stored head is not the one that was signed")
+        return frontier
+
+    def begin(self) -> Sequence:
+        """Start sequencing one transaction's entries."""
+        return Sequence(self, self.frontier)
+
+    def committed(self, done: Sequence) -> None:
+        """The transaction is durable: its tree is the head now."""
+        self.frontier = done.frontier
+        for level, index, node in done.nodes:
+            self._nodes[level, index] = node
+        while len(self._nodes) > _CACHED_NODES:
+            self._nodes.popitem(last=False)
+
+    def sign(self, head: Head) -> bytes:
+        return checkpoint.sign(Checkpoint(self.origin, head.size, head.root), self.origin, self._key)
+
+    def fetch(self, wanted: Seq[Node]) -> list[bytes]:
+        """Nodes of the committed tree, recent ones from memory."""
+        missing = [node for node in wanted if node not in self._nodes]
+        found = dict(zip(missing, self.reader.nodes(missing), strict=True)) if missing else {}
+        return [self._nodes[node] if node in self._nodes else found[node] for node in wanted]
+
+    def proof(self, commit: Commit, begin: int, end: int, known: Head) -> LogProof:
+        """Leaves [begin, end) under ``commit``'s checkpoint, and its consistency with the receiver's ``known`` head."""
+        old, new = sorted((min(known.size, self.size), commit.size))
+        consistent = merkle.consistency_proof(old, new, self.fetch) if old else []
+        leaves = ranges.build_range(begin, end, commit.size, self.fetch)
+        return LogProof(commit.note, leaves, known.size, tuple(consistent))
+
+    def commit_at(self, size: int) -> Commit:
+        """The commit whose checkpoint has this size. Raises `NotAuthentic` (log.corrupt)."""
+        row = self.reader.get(tables.Checkpoint, size)
+        if row is None:
+            raise NotAuthentic("log.corrupt", "a checkpoint is missing")
+        return Commit(0, row.size, row.root, row.note)
+
+
+class Sequence:
+    """The entries of one transaction, in order. Indices are final once the transaction commits."""
+
+    def __init__(self, log: Log, frontier: Frontier) -> None:
+        self._log = log
+        self._before = frontier
+        self._rows: list[tuple[int, int, int, bytes, bytes, bytes, bytes]] = []
+        self._leaves: list[bytes] = []
+        self.frontier = frontier
+        self.nodes: list[tuple[int, int, bytes]] = []
+
+    @property
+    def next_index(self) -> int:
+        return self._before.size + len(self._leaves)
+
+    def mark(self) -> int:
+        """How many entries there are; `rewind` goes back to that number."""
+        return len(self._leaves)
+
+    def rewind(self, mark: int) -> None:
+        del self._rows[mark:], self._leaves[mark:]
+
+    def record(self, meta: Meta, detail: Detail, now_ms: int) -> Entry:
+        """Append an entry that commits to ``meta`` and ``detail`` under fresh keys."""
+        one = receipt.entry(self.next_index, now_ms, meta.to_bytes(), detail.to_bytes())
+        self._rows.append((one.index, COMMITTED, now_ms, one.meta_key, one.meta, one.detail_key, one.detail))
+        self._leaves.append(one.leaf_hash)
+        return one
+
+    def publish(self, signed: Envelope, now_ms: int) -> int:
+        """Append a plain entry for all to read: key statements (DESIGN 4.4). Returns its index."""
+        document, index = signed.to_bytes(), self.next_index
+        self._rows.append((index, PLAIN, now_ms, b"", b"", b"", document))
+        self._leaves.append(merkle.leaf_hash(receipt.statement_leaf(index, now_ms, document)))
+        return index
+
+    def seal(self, transaction: Transaction, now_ms: int) -> Commit:
+        """Write the batch, swap the head, read back, sign. Raises `NotAuthentic` (log.corrupt) if the store disagrees.
+
+        A transaction without entries keeps the head and its note.
+        """
+        if not self._leaves:
+            return self._log.commit_at(self._before.size) if self._before.size else self._log.no_commit
+        self.frontier, self.nodes = merkle.grow(self._before, self._leaves)
+        head = Head(self.frontier.size, self.frontier.root())
+        transaction.insert(tables.Entry, self._rows)
+        transaction.insert(tables.TreeNode, self.nodes)
+        self._swap_head(transaction, head)
+        self._read_back(transaction)
+        note = self._log.sign(head)
+        transaction.insert(tables.Checkpoint, [(head.size, head.root, note, now_ms)])
+        return Commit(self._before.size, head.size, head.root, note)
+
+    def _swap_head(self, transaction: Transaction, head: Head) -> None:
+        """Compare-and-swap: another sequencer's head is never overwritten."""
+        if self._before.size == 0 and transaction.get(tables.Head, 1) is None:
+            transaction.insert(tables.Head, [(1, 0, merkle.EMPTY)])
+        before = Head(self._before.size, self._before.root())
+        changes: dict[str, object] = {"size": head.size, "root": head.root}
+        if transaction.update(tables.Head, changes, id=1, size=before.size, root=before.root) != 1:
+            raise NotAuthentic("log.corrupt", "the head was moved by another writer")
+
+    def _read_back(self, transaction: Transaction) -> None:
+        first = self._before.size
+        stored = transaction.nodes([(0, first + i) for i in range(len(self._leaves))])
+        if stored != self._leaves:
+            raise NotAuthentic("log.corrupt", "the store returned other leaves than were written")

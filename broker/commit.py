@@ -1,0 +1,150 @@
+"""Group commit: many operations share one transaction, one checkpoint and one sync (DESIGN section 6).
+
+Operations run synchronously on the event loop in the order they came; only ``COMMIT`` runs in a thread, while the next
+batch gathers. Nobody is answered before it returned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from broker.audit import Commit, Log, Sequence
+from broker.store.interface import Conflict, Store, Transaction
+from zhifu.errors import Error, Refused
+
+T = TypeVar("T")
+R = TypeVar("R", covariant=True)
+MAX_WAITING: Final = 8192
+_MAX_BATCH: Final = 1024
+_log = logging.getLogger("broker.commit")
+
+
+class Apply(Protocol[R]):
+    """What an operation does inside the transaction; if it raises, what it wrote is taken back."""
+
+    def __call__(self, state: Transaction, sequence: Sequence, now_ms: int) -> R: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """An operation's result and the commit that made it durable."""
+
+    result: T
+    commit: Commit
+
+
+@dataclass(eq=False, slots=True)
+class _Operation:
+    apply: Apply[Any]
+    weight: int
+    future: asyncio.Future[Done[Any]]
+    result: object = field(default=None)
+
+
+class Committer:
+    """Runs operations in batches. ``clock_ms`` gives Unix ms."""
+
+    def __init__(self, store: Store, log: Log, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._log = log
+        self._clock_ms = clock_ms
+        self._waiting: deque[_Operation] = deque()
+        self._weight = 0
+        self._wake = asyncio.Event()
+        self._thread = ThreadPoolExecutor(1, "commit")
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="committer")
+
+    async def close(self) -> None:
+        """Refuse new operations, finish those that wait, stop."""
+        self._closing = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+        self._thread.shutdown()
+
+    async def run(self, apply: Apply[T], weight: int = 1) -> Done[T]:
+        """Apply and commit. ``weight`` is the number of exchanges in it.
+
+        Raises what ``apply`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store).
+        """
+        if self._closing:
+            raise Refused("unavailable.draining")
+        if self._weight + weight > MAX_WAITING:
+            raise Refused("unavailable.overload")
+        operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())
+        self._waiting.append(operation)
+        self._weight += weight
+        self._wake.set()
+        return await operation.future
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                await self._commit(self._take())
+            if self._closing:
+                return
+
+    def _take(self) -> list[_Operation]:
+        batch: list[_Operation] = []
+        weight = 0
+        while self._waiting and weight < _MAX_BATCH:
+            operation = self._waiting.popleft()
+            weight += operation.weight
+            batch.append(operation)
+        self._weight -= weight
+        return batch
+
+    async def _commit(self, batch: list[_Operation]) -> None:
+        sequence = self._log.begin()
+        try:
+            applied, commit = self._apply(batch, sequence)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
+        except Exception as error:
+            self._undo()
+            _log.error("commit failed", extra={"reason": getattr(error, "reason", type(error).__name__)})
+            _fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
+        else:
+            self._log.committed(sequence)
+            for operation in applied:
+                if not operation.future.done():
+                    operation.future.set_result(Done(operation.result, commit))
+
+    def _apply(self, batch: list[_Operation], sequence: Sequence) -> tuple[list[_Operation], Commit]:
+        now_ms = self._clock_ms()
+        state = self._store.begin()
+        applied = []
+        for operation in batch:
+            # A refused operation takes back its own rows and entries, and nobody else's.
+            state.mark()
+            entries = sequence.mark()
+            try:
+                operation.result = operation.apply(state, sequence, now_ms)
+                applied.append(operation)
+            except (Error, Conflict) as error:
+                state.rewind()
+                sequence.rewind(entries)
+                _fail([operation], error if isinstance(error, Error) else Refused("unavailable.store"))
+        return applied, sequence.seal(state, now_ms)
+
+    def _undo(self) -> None:
+        """A commit that failed may have persisted all the same, so the head is read again, never assumed."""
+        self._store.rollback()
+        self._log.reload()
+
+
+def _fail(operations: list[_Operation], error: Exception) -> None:
+    for operation in operations:
+        if not operation.future.done():
+            operation.future.set_exception(error)

@@ -1,0 +1,107 @@
+"""Consent as the broker checks it: the basis of an exchange, grants and their uses (DESIGN section 5).
+
+Facts that cannot change (a grant's bytes, verified once) are cached; state (status, uses) never is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from broker.stages import Asked, Consented, Submission
+from broker.store import tables
+from broker.store.interface import Reader, Transaction
+from zhifu import consent, envelope, presentation, schema
+from zhifu.consent import Grant
+from zhifu.errors import Error, Refused
+from zhifu.presentation import Presentation
+from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT
+
+_CACHED: Final = 16_384
+
+
+class Consent:
+    """The step from `Submission` to `Consented`."""
+
+    def __init__(self, policy_hash: bytes) -> None:
+        self._policy_hash = policy_hash
+        self._grants: OrderedDict[bytes, Grant] = OrderedDict()
+
+    def check(self, one: Submission, state: Transaction, now: int) -> Consented:
+        """What the exchange rests on. ``now`` is Unix s. Raises `Refused` (consent.*, policy.denied,
+        exchange.unknown).
+        """
+        if one.presentation.basis_kind == BASIS_KIND_GRANT:
+            return self._by_grant(one, state, now)
+        if one.presentation.basis_kind == BASIS_KIND_ANSWER:
+            return self._by_answer(one, state)
+        if one.presentation.basis != self._policy_hash:
+            raise Refused("policy.denied", "the statute named is not in the policy bundle in force")
+        return Consented(one, None, b"", b"", None)
+
+    def _by_grant(self, one: Submission, state: Transaction, now: int) -> Consented:
+        row = state.get(tables.Grant, one.presentation.basis)
+        if row is None:
+            raise Refused("consent.unknown")
+        self.check_status(row, state)
+        grant = self.grant(row)
+        consent.check_use(grant, one.presentation, one.schema.hash, now)
+        return Consented(one, grant, row.hash, row.subject, None)
+
+    @staticmethod
+    def check_status(row: tables.Grant, state: Reader) -> None:
+        """The subject key and the grant are active. Raises `Refused` (consent.key_status, consent.revoked)."""
+        subject = state.get(tables.Subject, row.subject)
+        if subject is None or subject.status != "active":
+            raise Refused("consent.key_status")
+        if row.status != "active":
+            raise Refused("consent.revoked")
+
+    def grant(self, row: tables.Grant) -> Grant:
+        """The grant of a stored row; its signature was verified when it was registered."""
+        found = self._grants.get(row.hash)
+        if found is None:
+            found = consent.verify_grant(envelope.from_bytes(envelope.GRANT, row.envelope))
+            self._grants[row.hash] = found
+            if len(self._grants) > _CACHED:
+                self._grants.popitem(last=False)
+        return found
+
+    @staticmethod
+    def _by_answer(one: Submission, state: Transaction) -> Consented:
+        found = state.find(tables.Exchange, hash=one.presentation.in_reply_to)
+        if not found:
+            raise Refused("exchange.unknown")
+        (asked,) = found
+        presentation.check_answers(
+            one.presentation, presentation.parse(asked.payload), asked.hash, asked.subject or None
+        )
+        decided = one.presentation.sender == asked.recipient
+        about = Asked(asked.entry, asked.purpose, schema.by_hash(asked.schema_hash), decided)
+        return Consented(one, None, asked.grant_hash, asked.subject, about)
+
+    @staticmethod
+    def consume(one: Consented, state: Transaction) -> None:
+        """Count the use, in the transaction that records it: one use is one workflow. Raises `Refused`
+        (consent.used_up).
+        """
+        if one.grant is None:
+            return
+        workflow = one.submission.presentation.workflow
+        if state.get(tables.GrantUse, one.grant_hash, workflow) is not None:
+            return
+        row = state.get(tables.Grant, one.grant_hash)
+        if row is None or row.uses >= row.max_uses:
+            raise Refused("consent.used_up")
+        state.insert(tables.GrantUse, [(one.grant_hash, workflow)])
+        state.update(tables.Grant, {"uses": row.uses + 1}, hash=one.grant_hash)
+
+
+def told(error: Error, shown: Presentation | None, state: Reader) -> Error:
+    """What the sender is told: details of a grant only to its ``cnf`` holder, so that nobody probes with grant
+    hashes.
+    """
+    if not error.reason.startswith("consent.") or shown is None:
+        return error
+    row = state.get(tables.Grant, shown.basis)
+    return error if row is not None and row.cnf == shown.sender else Refused("consent.not_usable")

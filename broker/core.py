@@ -1,0 +1,69 @@
+"""What the services share: one broker's parts, wired by `broker.__main__`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from broker import delivery
+from broker.audit import Log
+from broker.commit import Committer
+from broker.delivery import Mailroom
+from broker.directory import Directory
+from broker.gate import Gate
+from broker.pipeline import Pipeline
+from broker.store.interface import Store
+from zhifu.envelope import MAX_FRAME, Envelope
+from zhifu.errors import Refused
+from zhifu.keys import VERSION
+from zhifu.v1 import exchange_pb2
+
+SWEEP_S = 1.0
+
+
+def clock_ms() -> int:
+    """Unix ms."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """A running broker without its sockets."""
+
+    store: Store
+    log: Log
+    committer: Committer
+    directory: Directory
+    gate: Gate
+    pipeline: Pipeline
+    gate_statement: Callable[[], Envelope]
+    mailroom: Mailroom = field(default_factory=Mailroom)
+
+    def now(self) -> int:
+        """Unix s."""
+        return clock_ms() // 1000
+
+    def welcome(self, node: bytes) -> exchange_pb2.Welcome:
+        return exchange_pb2.Welcome(
+            version=VERSION,
+            origin=self.log.origin,
+            clock_ms=clock_ms(),
+            node=node,
+            gate_key_statement=self.gate_statement().to_proto(),
+            max_frame=MAX_FRAME,
+        )
+
+    async def sweep(self) -> None:
+        """Every second, end what outlived its presentation; senders are told."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            if not self.store.reader.overdue(self.now()):
+                continue
+            try:
+                done = await self.committer.run(delivery.expire)
+            except Refused:
+                # The store's trouble is logged where it happened; the next round tries again.
+                continue
+            self.mailroom.wake(done.result)

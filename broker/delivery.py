@@ -1,0 +1,163 @@
+"""Delivery: what waits for whom, leases, acknowledgements, notices (DESIGN section 6).
+
+"Delivered" is what a recipient signed, never what was pulled. A row stays until its acknowledgement, its expiry or
+the withdrawal of its grant; until then it is sent again when its lease ran out or its recipient connects anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Final
+
+from broker.audit import Sequence
+from broker.store import tables
+from broker.store.interface import Reader, Transaction
+from zhifu import acknowledgement
+from zhifu.acknowledgement import Acknowledgement
+from zhifu.envelope import Envelope
+from zhifu.errors import NotAuthentic
+from zhifu.receipt import Detail, Meta
+
+LEASE_S: Final = 30.0
+MAX_FRAME: Final = 64
+
+
+class Outgoing:
+    """What one attached node has not acknowledged yet. Rows are read from the store when they are sent."""
+
+    def __init__(self, node: bytes, reader: Reader) -> None:
+        self._node = node
+        self._reader = reader
+        self._leases: dict[int, float] = {}
+        self._notices_through = -1
+        self.wake = asyncio.Event()
+        self.wake.set()
+
+    def take(self, now: float) -> list[tables.Delivery]:
+        """At most `MAX_FRAME` deliveries whose lease is free, oldest first; they are leased from ``now`` (s)."""
+        self._leases = {entry: until for entry, until in self._leases.items() if until > now}
+        taken: list[tables.Delivery] = []
+        after: int | None = None
+        while len(taken) < MAX_FRAME:
+            rows = self._reader.find(tables.Delivery, limit=MAX_FRAME, after=after, recipient=self._node)
+            taken += [row for row in rows if row.entry not in self._leases]
+            if len(rows) < MAX_FRAME:
+                break
+            after = rows[-1].entry
+        taken = taken[:MAX_FRAME]
+        self._leases.update({row.entry: now + LEASE_S for row in taken})
+        return taken
+
+    def settled(self, entries: Seq[int]) -> None:
+        """Acknowledged: forget their leases."""
+        for entry in entries:
+            self._leases.pop(entry, None)
+
+    def next_lease(self, now: float) -> float | None:
+        """Seconds until the earliest lease runs out; None if nothing is leased."""
+        return max(0.0, min(self._leases.values()) - now) if self._leases else None
+
+    def read_through(self, notice: int) -> None:
+        self._notices_through = max(self._notices_through, notice)
+
+    def take_notices(self) -> list[tables.Notice]:
+        """Notices that were not sent on this stream yet, oldest first."""
+        found = self._reader.find(tables.Notice, limit=MAX_FRAME, after=self._notices_through, node=self._node)
+        if found:
+            self._notices_through = found[-1].id
+        return found
+
+
+class Mailroom:
+    """Which nodes are attached here. Waking is a hint; the rows are what counts."""
+
+    def __init__(self) -> None:
+        self._attached: dict[bytes, list[Outgoing]] = {}
+
+    def attach(self, node: bytes, outgoing: Outgoing) -> None:
+        self._attached.setdefault(node, []).append(outgoing)
+
+    def detach(self, node: bytes, outgoing: Outgoing) -> None:
+        self._attached[node].remove(outgoing)
+
+    def wake(self, nodes: Seq[bytes]) -> None:
+        for node in nodes:
+            for outgoing in self._attached.get(node, ()):
+                outgoing.wake.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What acknowledgements did: the rows that are gone, and the senders who have a notice now."""
+
+    entries: tuple[int, ...]
+    senders: tuple[bytes, ...]
+
+
+def acknowledge(
+    signed: Seq[Envelope], recipient: bytes, origin: str, state: Transaction, sequence: Sequence, now_ms: int
+) -> Settled:
+    """Take verified acknowledgements: state, notice to the sender, one audit entry for all; bodies are deleted.
+
+    One for a row that is gone already changes nothing. Raises `Malformed`, `NotAuthentic` (presentation.recipient).
+    """
+    done: list[tuple[tables.Delivery, Acknowledgement, Envelope]] = []
+    for one in signed:
+        said = acknowledgement.parse(one.payload)
+        if said.recipient != recipient or said.aud != origin:
+            raise NotAuthentic("presentation.recipient", "an acknowledgement in another's name")
+        row = state.get(tables.Delivery, said.index)
+        if row is not None and row.recipient == recipient and _is_about(row, said, state):
+            done.append((row, said, one))
+    for row, said, one in done:
+        _settle(row, said, one, state)
+    if done:
+        documents = tuple(one.to_bytes() for _, _, one in done)
+        sequence.record(Meta("exchange.acknowledged", sender=recipient), Detail(documents=documents), now_ms)
+    return Settled(tuple(row.entry for row, _, _ in done), tuple({row.sender for row, _, _ in done}))
+
+
+def _is_about(row: tables.Delivery, said: Acknowledgement, state: Transaction) -> bool:
+    exchange = state.get(tables.Exchange, row.entry)
+    return exchange is not None and exchange.hash == said.presentation_hash
+
+
+def _settle(row: tables.Delivery, said: Acknowledgement, one: Envelope, state: Transaction) -> None:
+    outcome = "delivered" if said.opened else "refused"
+    state.delete(tables.Delivery, entry=row.entry)
+    state.update(tables.Exchange, {"state": outcome}, entry=row.entry, state="accepted")
+    notify(state, row.sender, said.presentation_hash, outcome, acknowledgement=one.to_bytes())
+
+
+def notify(
+    state: Transaction, node: bytes, exchange: bytes, outcome: str, acknowledgement: bytes = b"", entry: int = -1
+) -> None:
+    """Queue a notice for the sender of an exchange; ids rise for all nodes together."""
+    state.insert(tables.Notice, [(None, node, exchange, outcome, acknowledgement, entry)])
+
+
+def expire(state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
+    """End the deliveries that outlived their presentation; the senders who have a notice now."""
+    overdue = [state.get(tables.Delivery, entry) for entry in state.overdue(now_ms // 1000)]
+    return [_end(row, "expired", state, sequence, now_ms) for row in overdue if row is not None]
+
+
+def withdraw(grant_hash: bytes, state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
+    """Delete what is queued under a revoked grant; the senders who have a notice now (DESIGN 4.3)."""
+    queued = state.find(tables.Delivery, grant_hash=grant_hash)
+    return [_end(row, "withdrawn", state, sequence, now_ms) for row in queued]
+
+
+def _end(row: tables.Delivery, outcome: str, state: Transaction, sequence: Sequence, now_ms: int) -> bytes:
+    exchange = state.get(tables.Exchange, row.entry)
+    if exchange is None:
+        raise NotAuthentic("log.corrupt", "a delivery without its exchange")
+    meta = Meta(f"exchange.{outcome}", sender=row.sender, recipient=row.recipient, purpose=exchange.purpose)
+    detail = Detail(exchange.hash, exchange.grant_hash, exchange.subject)
+    entry = sequence.record(meta, detail, now_ms)
+    state.delete(tables.Delivery, entry=row.entry)
+    state.update(tables.Exchange, {"state": outcome}, entry=row.entry)
+    notify(state, row.sender, exchange.hash, outcome, entry=entry.index)
+    return row.sender

@@ -1,0 +1,128 @@
+"""Who takes part: participants, their TLS keys and their latest key statements (DESIGN 4.4).
+
+The broker distributes statements and cannot make one: every node checks them against its own pins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.audit import Sequence
+from broker.store import tables
+from broker.store.interface import Reader, Transaction
+from zhifu import envelope
+from zhifu.envelope import Envelope
+from zhifu.errors import NotAuthentic, Refused
+from zhifu.receipt import Detail, Meta
+from zhifu.statement import KeyStatement, verify_key_statement
+from zhifu.v1 import signed_pb2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A participant as the broker knows it, with its latest verified statement."""
+
+    id: bytes
+    role: str
+    name: str
+    status: str
+    statement: KeyStatement
+    envelope: Envelope
+
+
+class Directory:
+    """The members in memory, as last committed; small, and read for every exchange."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._members: dict[bytes, Member] = {}
+        self._spki: dict[bytes, bytes] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read every member again, after a commit that changed one."""
+        statements = {row.participant: row.envelope for row in self._reader.scan(tables.Statement)}
+        for row in self._reader.scan(tables.Participant):
+            signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
+            # Whether it is still in time is asked when it is used; here it was accepted before.
+            found = verify_key_statement(signed, row.id, _issued(signed))
+            self._members[row.id] = Member(row.id, row.role, row.name, row.status, found, signed)
+        self._spki = {row.hash: row.participant for row in self._reader.scan(tables.Spki)}
+
+    @property
+    def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    def member(self, participant: bytes) -> Member:
+        """Raises `Refused` (participant.unknown)."""
+        found = self._members.get(participant)
+        if found is None:
+            raise Refused("participant.unknown")
+        return found
+
+    def standing(self, participant: bytes) -> tuple[str, str]:
+        """(role, status) of a participant. Raises `Refused` (participant.unknown)."""
+        found = self.member(participant)
+        return found.role, found.status
+
+    def check_active(self, participant: bytes) -> None:
+        """Raises `Refused` (participant.unknown, participant.suspended)."""
+        if self.member(participant).status != "active":
+            raise Refused("participant.suspended")
+
+    def peer(self, spki: bytes) -> Member:
+        """The active participant that a TLS key belongs to. Raises `Refused` (participant.*), `NotAuthentic`
+        (key.unknown).
+
+        An expired statement may connect, to send the next one; it cannot sign anything else (`signing_key`).
+        """
+        found = self.member(self._spki.get(spki, b""))
+        self.check_active(found.id)
+        if spki not in found.statement.tls_spki:
+            raise NotAuthentic("key.unknown", "the TLS key is not in the current key statement")
+        return found
+
+    def signing_key(self, participant: bytes, now: int) -> bytes:
+        """The key that signs frames. Raises `NotAuthentic` (key.expired), `Refused` (participant.unknown)."""
+        found = self.member(participant).statement
+        if now > found.not_after:
+            raise NotAuthentic("key.expired")
+        return found.signing_key
+
+
+def _issued(signed: Envelope) -> int:
+    return signed_pb2.KeyStatement.FromString(signed.payload).issued_at
+
+
+def enrol(
+    participant: bytes, role: str, name: str, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int
+) -> None:
+    """A new participant with its first statement. Raises `Refused` (enrolment.exists), `NotAuthentic`, `Malformed`."""
+    if state.get(tables.Participant, participant) is not None:
+        raise Refused("enrolment.exists")
+    state.insert(tables.Participant, [(participant, role, name, "active", now_ms)])
+    meta = Meta("participant.enrolled", sender=participant)
+    sequence.record(meta, Detail(documents=(name.encode(), role.encode())), now_ms)
+    state_keys(participant, signed, state, sequence, now_ms)
+
+
+def state_keys(participant: bytes, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int) -> None:
+    """A newer key statement: stored, and published in the log as a plain entry. The serial only rises.
+
+    Raises `NotAuthentic` (key.rollback, key.not_pinned, key.expired), `Malformed`.
+    """
+    found = verify_key_statement(signed, participant, now_ms // 1000)
+    before = state.get(tables.Statement, participant)
+    if before is not None and before.envelope == signed.to_bytes():
+        return
+    if before is not None and found.serial <= before.serial:
+        raise NotAuthentic("key.rollback")
+    state.delete(tables.Statement, participant=participant)
+    state.insert(tables.Statement, [(participant, found.serial, signed.to_bytes())])
+    for spki in found.tls_spki:
+        owner = state.get(tables.Spki, spki)
+        if owner is not None and owner.participant != participant:
+            raise NotAuthentic("key.unknown", "the TLS key belongs to another participant")
+        if owner is None:
+            state.insert(tables.Spki, [(spki, participant)])
+    sequence.publish(signed, now_ms)

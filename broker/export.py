@@ -1,0 +1,34 @@
+"""The log as lines of JSON, for an auditor who trusts none of it (DESIGN section 2).
+
+It writes what is stored, whole or broken, and judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from broker.store import tables
+from broker.store.interface import Reader
+from zhifu.errors import Refused
+
+
+def lines(reader: Reader) -> Iterator[str]:
+    """``head``, then ``entry``, ``node`` and ``checkpoint`` lines, each ascending; byte strings in hex."""
+    head = reader.get(tables.Head, 1)
+    yield _line("head", size=head.size if head else 0, root=head.root if head else b"")
+    for kind, table in (("entry", tables.Entry), ("node", tables.TreeNode), ("checkpoint", tables.Checkpoint)):
+        try:
+            for row in reader.scan(table):
+                yield _line(kind, **row.__dict__)
+        except Refused as error:
+            yield _line("unreadable", table=kind, detail=error.detail)
+
+
+def _line(kind: str, **values: object) -> str:
+    shown = {
+        name: value.hex() if isinstance(value, bytes) else value
+        for name, value in values.items()
+        if not name.startswith("_")
+    }
+    return json.dumps({"line": kind, **shown}, default=str)

@@ -1,0 +1,72 @@
+"""The gate: decides with its half of every key how much can be opened, and can open nothing itself (DESIGN 4.3).
+
+At rest there are epoch secrets sealed to the gate key only; the gate key lives outside the database and its backups.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Final
+
+from broker.stages import Consented, Gated, Submission
+from broker.store import tables
+from broker.store.interface import Reader
+from zhifu import epoch, sealed
+from zhifu.epoch import EpochOffer
+from zhifu.errors import Refused
+from zhifu.keys import KemPrivate
+from zhifu.manifest import Manifest
+from zhifu.presentation import Presentation
+
+_CACHED: Final = 4096
+SKEW_S: Final = 300
+
+
+class Gate:
+    """Holds the gate keys in memory, and the epoch secrets it unwrapped."""
+
+    def __init__(self, keys: Mapping[bytes, KemPrivate]) -> None:
+        self._keys = keys
+        self._secrets: OrderedDict[tuple[bytes, bytes], tuple[bytes, int, int]] = OrderedDict()
+
+    def check(self, one: Submission, state: Reader, now: int) -> None:
+        """The sender's epoch gives the gate root that it signed. Raises `Refused` (gate.epoch), `NotAuthentic`
+        (gate.*).
+        """
+        root = self._root(one.presentation, one.manifest.rid, state, now)
+        sealed.check_gate_root(one.presentation.gate_commitment, one.manifest.rid, root)
+
+    @staticmethod
+    def release(one: Consented, released: bytes, policy_hash: bytes) -> Gated:
+        """Drop every leaf that is not released and check the digests of the rest. Raises `Malformed`,
+        `NotAuthentic`.
+        """
+        kept = sealed.gate(one.submission.manifest, one.submission.leaves, released)
+        return Gated(one, released, kept, policy_hash)
+
+    def shares(self, shown: Presentation, manifest: Manifest, released: bytes, state: Reader) -> bytes:
+        """The broker's shares of the released leaves, 32 bytes each in schema order: derived only to be written out."""
+        root = self._root(shown, manifest.rid, state, None)
+        shares = sealed.gate_shares(root, manifest.schema)
+        return b"".join(shares[i] for i in sealed.released_places(manifest.schema, released))
+
+    def _root(self, shown: Presentation, rid: bytes, state: Reader, now: int | None) -> bytes:
+        secret, begin, end = self._secret(shown.sender, shown.epoch_id, state)
+        if now is not None and not begin - SKEW_S <= now <= end:
+            raise Refused("gate.epoch", "the epoch is over")
+        return sealed.gate_root(secret, rid, shown.recipient, shown.nonce)
+
+    def _secret(self, node: bytes, epoch_id: bytes, state: Reader) -> tuple[bytes, int, int]:
+        found = self._secrets.get((node, epoch_id))
+        if found is None:
+            row = state.get(tables.Epoch, epoch_id)
+            key = None if row is None else self._keys.get(row.gate_key_id)
+            if row is None or key is None or row.node != node:
+                raise Refused("gate.epoch")
+            offer = EpochOffer(row.node, row.id, row.gate_key_id, row.not_before, row.not_after, row.sealed_secret)
+            found = (epoch.unwrap(offer, key), row.not_before, row.not_after)
+            self._secrets[node, epoch_id] = found
+            if len(self._secrets) > _CACHED:
+                self._secrets.popitem(last=False)
+        return found

@@ -1,0 +1,127 @@
+"""The broker's folder: keys outside the database, each file for its owner only.
+
+broker.toml   origin          log.key       the log's Ed25519 seed
+ca.key, ca.crt                transport CA: signs the TLS certificates of participants and of the broker
+tls.key, tls.crt              the broker's own        gate/*.key    gate keys, outside the database and its backups
+broker.db     state, queue, log               ports.json    where it listens, while it runs
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from broker import authority
+from zhifu.checkpoint import SignatureType, VerifierKey
+from zhifu.envelope import Envelope
+from zhifu.errors import Malformed, Refused
+from zhifu.keys import Alg, KemPrivate, participant_id
+from zhifu.statement import MAX_LIFETIME_S, KeyStatement
+
+_STATEMENT_LIFETIME_S: Final = MAX_LIFETIME_S - 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A broker's folder, opened."""
+
+    path: Path
+    origin: str
+    log_key: SigningKey
+    gate_keys: dict[bytes, KemPrivate]
+
+    @property
+    def database(self) -> Path:
+        return self.path / "broker.db"
+
+    @property
+    def vkey(self) -> VerifierKey:
+        return VerifierKey(self.origin, SignatureType.ED25519, bytes(self.log_key.verify_key))
+
+    def read(self, name: str) -> bytes:
+        """A file of the folder. Raises `Refused` (usage.file)."""
+        return _read(self.path / name)
+
+    def gate_statement(self, now: int) -> Envelope:
+        """The gate key, stated and signed by the log key that every node pins. ``now`` is Unix s."""
+        public = bytes(self.log_key.verify_key)
+        newest = list(self.gate_keys.values())[-1].public
+        return KeyStatement(
+            participant=participant_id(public),
+            serial=now,
+            issued_at=now,
+            not_after=now + _STATEMENT_LIFETIME_S,
+            identity_key=public,
+            signing_key=public,
+            cosigning_key=public,
+            kem_keys=(newest,),
+            tls_spki=(),
+        ).sign(self.log_key)
+
+    def write_ports(self, node: int, public: int) -> None:
+        write_private(self.path / "ports.json", json.dumps({"node_port": node, "public_port": public}).encode())
+
+    def ports(self) -> tuple[int, int]:
+        """(node port, public port) of the running broker. Raises `Refused` (unavailable.broker)."""
+        try:
+            found = json.loads((self.path / "ports.json").read_text())
+            return int(found["node_port"]), int(found["public_port"])
+        except (OSError, ValueError, KeyError) as error:
+            raise Refused("unavailable.broker", "the broker is not running") from error
+
+
+def create(path: Path, origin: str, now: int) -> Home:
+    """Draw the broker's keys in an empty folder. Raises `Refused` (usage.file, usage.argument)."""
+    if not origin or len(origin) > 200 or any(c.isspace() or c == "+" for c in origin):
+        raise Refused("usage.argument", "an origin is a name like log.example/zhifu, without spaces or +")
+    if (path / "broker.toml").exists():
+        raise Refused("usage.file", f"{path.name} is a broker's folder already")
+    (path / "gate").mkdir(parents=True, exist_ok=True, mode=0o700)
+    gate = KemPrivate.generate(Alg.MLKEM768_X25519)
+    write_private(path / "gate" / f"{now:012d}.key", gate.raw.hex().encode())
+    write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
+    authority.create(path, write_private)
+    write_private(path / "broker.toml", f'origin = "{origin}"\n'.encode())
+    return open_home(path)
+
+
+def open_home(path: Path) -> Home:
+    """Read a broker's folder. Raises `Refused` (usage.file), `Malformed` (usage.file)."""
+    if not path.is_dir():
+        raise Refused("usage.file", f"no folder {path}")
+    try:
+        origin = tomllib.loads(_read(path / "broker.toml").decode())["origin"]
+        gates = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in sorted((path / "gate").glob("*.key"))]
+        return Home(path, origin, SigningKey(_hex(path / "log.key")), {one.public.id: one for one in gates})
+    except (ValueError, KeyError) as error:
+        raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
+
+
+def _hex(path: Path) -> bytes:
+    if path.stat().st_mode & 0o077:
+        raise Refused("usage.file", f"{path.name} can be read by others: chmod 600")
+    return bytes.fromhex(_read(path).decode())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused("usage.file", f"{path.name}: {error.strerror}") from error
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.unlink(missing_ok=True)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,221 @@
+"""The flow of an exchange, on one screen (DESIGN section 2).
+
+    Submission -> Consented -> Permit | Deny -> Gated -> Recorded -> Delivery
+
+`verify` runs before the transaction and needs no state but keys; `Pipeline.accept` runs inside it, synchronously.
+A denial is recorded like a permit: whoever tried, and why not, is in the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence as Seq
+
+from broker import consent as consents
+from broker.audit import Sequence
+from broker.consent import Consent
+from broker.directory import Directory
+from broker.gate import Gate
+from broker.stages import Consented, Gated, Outcome, Recorded, Refusal, Rejected, Repeated, Submission
+from broker.store import tables
+from broker.store.interface import Transaction
+from policies.bundle import Bundle, Deny, Request
+from policies.decide import release
+from zhifu import envelope, manifest, presentation
+from zhifu.envelope import Envelope
+from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.presentation import BASIS_NAMES, Presentation
+from zhifu.receipt import Detail, Entry, Meta
+from zhifu.v1 import exchange_pb2
+
+
+def verify(
+    frame: exchange_pb2.SubmissionFrame, sender: bytes, signing_key: bytes, origin: str, now: int
+) -> list[Submission | Rejected]:
+    """Everything about a frame that needs no state: one signature for all, then each submission by itself.
+
+    One bad signature refuses the whole frame. ``now`` is Unix s.
+    """
+    payloads = [one.presentation for one in frame.submissions]
+    try:
+        signed = envelope.verify_frame(envelope.PRESENTATION, payloads, frame.signature, signing_key)
+    except Error as error:
+        return [Rejected(presentation.hash_of(payload), error) for payload in payloads]
+    return [
+        _verify_one(one, parcel, sender, origin, now) for one, parcel in zip(signed, frame.submissions, strict=True)
+    ]
+
+
+def _verify_one(
+    signed: Envelope, parcel: exchange_pb2.Submission, sender: bytes, origin: str, now: int
+) -> Submission | Rejected:
+    digest = presentation.hash_of(signed.payload)
+    shown = schema = None
+    try:
+        shown = presentation.parse(signed.payload)
+        _check_addressed(shown, sender, origin)
+        shown.check_time(now)
+        record = manifest.check_hash(parcel.manifest, shown.manifest_hash)
+        schema = record.schema
+        if record.sealer != sender:
+            raise NotAuthentic("manifest.sealer")
+        schema.check_levels(shown.ceilings)
+        if hashlib.sha256(parcel.capsule).digest() != shown.capsule_hash:
+            raise NotAuthentic("capsule.hash")
+    except Error as error:
+        return Rejected(digest, error, shown, schema, signed.to_bytes())
+    return Submission(digest, signed, shown, record, parcel.manifest, schema, parcel.leaves, parcel.capsule)
+
+
+def _check_addressed(shown: Presentation, sender: bytes, origin: str) -> None:
+    if shown.sender != sender:
+        raise NotAuthentic("presentation.sender")
+    if shown.aud != origin:
+        raise Refused("presentation.audience")
+
+
+class Pipeline:
+    """The steps that need state. One instance a broker; it keeps nothing that is not in the store or immutable."""
+
+    def __init__(self, consent: Consent, gate: Gate, bundle: Bundle, directory: Directory) -> None:
+        self._consent = consent
+        self._gate = gate
+        self._bundle = bundle
+        self._directory = directory
+
+    def accept(
+        self, frame: Seq[Submission | Rejected], sender: bytes, state: Transaction, sequence: Sequence, now_ms: int
+    ) -> list[Outcome]:
+        """Take a frame through every step and write its rows. The caller commits; until then nothing is answered."""
+        outcomes: list[Outcome] = []
+        fresh: dict[bytes, bytes] = {}
+        for one in frame:
+            outcomes.append(self._accept_one(one, sender, state, sequence, now_ms, fresh))
+        recorded = [outcome for outcome in outcomes if isinstance(outcome, Recorded)]
+        state.insert(tables.Exchange, [_exchange_row(one) for one in recorded])
+        state.insert(tables.Delivery, [_delivery_row(one) for one in recorded])
+        return outcomes
+
+    def _accept_one(
+        self, one: Submission | Rejected, sender: bytes, state: Transaction, sequence: Sequence, now_ms: int,
+        fresh: dict[bytes, bytes],
+    ) -> Outcome:  # fmt: skip
+        try:
+            if isinstance(one, Rejected):
+                raise one.error
+            repeated = self._repeated(one, state, fresh)
+            if repeated is not None:
+                return repeated
+            consented = self._consent.check(one, state, now_ms // 1000)
+            self._gate.check(one, state, now_ms // 1000)
+            gated = self._gate.release(consented, self._permitted(consented), self._bundle.hash)
+            self._consent.consume(consented, state)
+        except Error as error:
+            return self._refuse(one, error, sender, state, sequence, now_ms)
+        fresh[one.presentation.nonce] = one.hash
+        if consented.asked is not None and consented.asked.decided:
+            state.update(tables.Exchange, {"state": "answered"}, entry=consented.asked.entry)
+        return record(gated, sequence, now_ms)
+
+    @staticmethod
+    def _repeated(one: Submission, state: Transaction, fresh: dict[bytes, bytes]) -> Repeated | None:
+        """The nonce is the idempotency key: same bytes, same result. Raises `Refused` (presentation.nonce_reused)."""
+        if one.presentation.nonce in fresh:
+            raise Refused("presentation.nonce_reused", "twice in one frame")
+        found = state.find(tables.Exchange, sender=one.presentation.sender, nonce=one.presentation.nonce)
+        if not found:
+            return None
+        if found[0].hash != one.hash:
+            raise Refused("presentation.nonce_reused")
+        row = state.get(tables.Entry, found[0].entry)
+        if row is None:
+            raise NotAuthentic("log.corrupt", "the entry of an exchange is missing")
+        entry = Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
+        return Repeated(one.hash, entry, found[0].released)
+
+    def _permitted(self, one: Consented) -> bytes:
+        """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""
+        shown, schema = one.submission.presentation, one.submission.schema
+        sender = self._directory.standing(shown.sender)
+        to_patient = bool(one.subject) and shown.recipient == one.subject
+        recipient = ("patient", "active") if to_patient else self._directory.standing(shown.recipient)
+        request = Request(
+            sender_role=sender[0],
+            sender_status=sender[1],
+            recipient_role=recipient[0],
+            recipient_status=recipient[1],
+            same_participant=shown.sender == shown.recipient,
+            purpose=shown.purpose,
+            basis=BASIS_NAMES[shown.basis_kind],
+            schema=schema.name,
+            asked_purpose=one.asked.purpose if one.asked else None,
+            asked_schema=one.asked.schema.name if one.asked else None,
+        )
+        decision = release(self._bundle, request, schema, shown.ceilings)
+        if isinstance(decision, Deny):
+            raise Refused(decision.reason, ", ".join(decision.policy_ids))
+        return decision.levels
+
+    def _refuse(
+        self,
+        one: Submission | Rejected,
+        error: Error,
+        sender: bytes,
+        state: Transaction,
+        sequence: Sequence,
+        now_ms: int,
+    ) -> Refusal:
+        shown = one.presentation
+        document = one.envelope.to_bytes() if isinstance(one, Submission) else one.document
+        meta = Meta(
+            "exchange.denied",
+            sender=sender,
+            recipient=shown.recipient if shown else b"",
+            purpose=shown.purpose if shown else "",
+            schema_hash=one.schema.hash if one.schema else b"",
+            ceilings=shown.ceilings if shown else b"",
+            policy_hash=self._bundle.hash,
+            reason=error.reason,
+        )
+        detail = Detail(exchange=one.hash, documents=(document,) if document else ())
+        entry = sequence.record(meta, detail, now_ms)
+        said = consents.told(error, shown, state)
+        # The entry would tell what the refusal must not.
+        return Refusal(one.hash, said, entry if said is error else None)
+
+
+def record(gated: Gated, sequence: Sequence, now_ms: int) -> Recorded:
+    """Give a gated exchange its place in the log: the only way to a `Recorded`."""
+    one = gated.consented
+    shown = one.submission.presentation
+    meta = Meta(
+        "exchange.accepted",
+        sender=shown.sender,
+        recipient=shown.recipient,
+        purpose=shown.purpose,
+        schema_hash=one.submission.schema.hash,
+        ceilings=shown.ceilings,
+        released=gated.released,
+        policy_hash=gated.policy_hash,
+    )
+    detail = Detail(one.submission.hash, one.grant_hash, one.subject, (one.submission.envelope.to_bytes(),))
+    return Recorded(gated, sequence.record(meta, detail, now_ms))
+
+
+def _exchange_row(one: Recorded) -> tuple[object, ...]:
+    consented = one.gated.consented
+    submission, shown = consented.submission, consented.submission.presentation
+    return (
+        one.entry.index, submission.hash, shown.sender, shown.recipient, shown.nonce, shown.purpose, "accepted",
+        submission.envelope.payload, submission.schema.hash, one.gated.released, consented.grant_hash,
+        consented.subject,
+    )  # fmt: skip
+
+
+def _delivery_row(one: Recorded) -> tuple[object, ...]:
+    submission, shown = one.gated.consented.submission, one.gated.consented.submission.presentation
+    carried = one.gated.consented.grant_hash if one.gated.consented.grant is not None else b""
+    return (
+        one.entry.index, shown.recipient, shown.sender, shown.not_after, submission.envelope.to_bytes(),
+        submission.encoded_manifest, one.gated.released, one.gated.leaves, submission.capsule, carried,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""gRPC at the edge: decode, call, encode; nothing is decided here."""

@@ -1,0 +1,293 @@
+"""`ExchangeService`: a node's stream and the unary way in (DESIGN section 6).
+
+One reader and one writer task a stream. The reader verifies frames and hands them to the committer; results,
+deliveries and notices leave through the writer, in the order in which the log grew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import grpc
+
+from broker import delivery, directory, pipeline
+from broker.core import Core
+from broker.delivery import Outgoing
+from broker.directory import Member
+from broker.services import frames, identity
+from broker.services.errors import refusing
+from broker.services.frames import Known
+from broker.stages import Outcome, Recorded, Refusal
+from broker.store import tables
+from zhifu import envelope, epoch, presentation
+from zhifu.errors import Error, Malformed, Refused
+from zhifu.keys import VERSION
+from zhifu.receipt import Detail, Head, Meta
+from zhifu.v1 import exchange_pb2, exchange_pb2_grpc, signed_pb2
+
+HELLO_S: Final = 10.0
+_IDLE_S: Final = 15.0
+_FRAMES_IN_WORK: Final = 8
+_MAX_UNSENT: Final = 256
+_log = logging.getLogger("broker.exchange")
+
+Request = exchange_pb2.ConnectRequest
+Response = exchange_pb2.ConnectResponse
+Context = grpc.aio.ServicerContext[Request, Response]
+
+
+class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
+    """Streams of nodes. Every stream belongs to the participant whose TLS key opened it."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.sessions: set[Session] = set()
+
+    # grpc.aio lets a streaming method be a coroutine that reads and writes; the stubs know generators only.
+    async def Connect(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[Request], context: Context
+    ) -> None:
+        async with refusing(context):
+            member = identity.caller(context, self._core.directory)
+            session = Session(self._core, member, await _hello(request_iterator), self.broadcast)
+            self.sessions.add(session)
+            try:
+                await session.serve(request_iterator, context)
+            finally:
+                self.sessions.discard(session)
+
+    async def SubmitExchange(
+        self,
+        request: exchange_pb2.SubmitExchangeRequest,
+        context: grpc.aio.ServicerContext[exchange_pb2.SubmitExchangeRequest, exchange_pb2.SubmitExchangeResponse],
+    ) -> exchange_pb2.SubmitExchangeResponse:
+        async with refusing(context):
+            member = identity.caller(context, self._core.directory)
+            found = await submit(self._core, member.id, request.submissions, Known(Head()))
+            return exchange_pb2.SubmitExchangeResponse(results=found)
+        raise AssertionError  # the context manager ended the call
+
+    def broadcast(self) -> None:
+        """Send the directory to every attached node: someone's keys changed."""
+        for session in self.sessions:
+            session.send_directory()
+
+    async def drain(self, reason: str) -> None:
+        """Ask every node to connect elsewhere or again, and end its stream."""
+        await asyncio.gather(*(session.reconnect(reason) for session in list(self.sessions)))
+
+
+async def _hello(requests: AsyncIterator[Request]) -> exchange_pb2.Hello:
+    """A stream that does not introduce itself is ended: it costs memory and brings nothing."""
+    try:
+        first = await asyncio.wait_for(anext(requests), HELLO_S)
+    except (TimeoutError, StopAsyncIteration) as error:
+        raise Refused("unavailable.deadline", "no hello") from error
+    if first.WhichOneof("frame") != "hello" or first.hello.version != VERSION:
+        raise Malformed("malformed.version", "the first frame is a hello of version 1")
+    if len(first.hello.head_root) not in (0, 32):
+        raise Malformed("malformed.field", "not a tree head")
+    return first.hello
+
+
+async def submit(
+    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame, known: Known
+) -> list[exchange_pb2.ResultFrame]:
+    """A submission frame through the pipeline, committed. Raises `Refused` (unavailable.*), `Malformed`."""
+    if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
+        raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
+    hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
+    try:
+        key = core.directory.signing_key(sender, core.now())
+        verified = pipeline.verify(frame, sender, key, core.log.origin, core.now())
+        done = await core.committer.run(
+            lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
+            weight=len(verified),
+        )
+    except Error as error:
+        refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
+        return list(frames.results(refused, core.log.no_commit, core.log, known))
+    core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
+    return list(frames.results(done.result, done.commit, core.log, known))
+
+
+def _recipient(one: Recorded) -> bytes:
+    return one.gated.consented.submission.presentation.recipient
+
+
+class Session:
+    """One attached node."""
+
+    def __init__(self, core: Core, member: Member, hello: exchange_pb2.Hello, changed: Callable[[], None]) -> None:
+        self._core = core
+        self._member = member
+        self._changed = changed
+        self._known = Known(Head(hello.head_size, hello.head_root or Head().root))
+        self._unsent: deque[Response] = deque()
+        self._outgoing = Outgoing(member.id, core.store.reader)
+        self._outgoing.read_through(hello.notices_through)
+        self._working = asyncio.Semaphore(_FRAMES_IN_WORK)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
+
+    async def serve(self, requests: AsyncIterator[Request], context: Context) -> None:
+        """Read until the node leaves or the broker drains; whatever was accepted is answered before the stream ends."""
+        self._core.mailroom.attach(self._member.id, self._outgoing)
+        self._unsent.append(Response(welcome=self._core.welcome(self._member.id)))
+        self.send_directory()
+        writer = asyncio.create_task(self._write(context))
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            self._closing.set()
+            self._outgoing.wake.set()
+            for task in (reader, writer):
+                if task.done():
+                    task.result()
+            if not writer.done():
+                await writer
+        finally:
+            self._core.mailroom.detach(self._member.id, self._outgoing)
+            reader.cancel()
+            writer.cancel()
+
+    def send_directory(self) -> None:
+        entries = [frames.directory_entry(one) for one in self._core.directory.members]
+        self._send(Response(directory=exchange_pb2.Directory(entries=entries)))
+
+    async def reconnect(self, reason: str) -> None:
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        self._send(Response(reconnect=exchange_pb2.Reconnect(reason=reason)))
+        self._closing.set()
+
+    def _send(self, frame: Response) -> None:
+        # A node that sends and never reads is cut off before its answers fill our memory.
+        if len(self._unsent) >= _MAX_UNSENT:
+            self._closing.set()
+        self._unsent.append(frame)
+        self._outgoing.wake.set()
+
+    async def _read(self, requests: AsyncIterator[Request]) -> None:
+        async for request in requests:
+            self._core.directory.check_active(self._member.id)
+            await self._working.acquire()
+            task = asyncio.create_task(self._take(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._working.release()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("frame failed", exc_info=error, extra={"node": self._member.id.hex()[:16]})
+            self._send(Response(reconnect=exchange_pb2.Reconnect(reason="internal")))
+            self._closing.set()
+
+    async def _take(self, request: Request) -> None:
+        kind = request.WhichOneof("frame")
+        try:
+            if kind == "submissions":
+                for frame in await submit(self._core, self._member.id, request.submissions, self._known):
+                    self._send(Response(results=frame))
+            elif kind == "acknowledgements":
+                await self._acknowledge(request.acknowledgements)
+            elif kind == "notices_read":
+                await self._notices_read(request.notices_read.through)
+            elif kind == "key_statement":
+                await self._key_statement(request.key_statement)
+            elif kind == "epoch_offer":
+                await self._epoch_offer(request.epoch_offer)
+            else:
+                raise Malformed("malformed.field", "a frame of no known kind")
+        except Error as error:
+            # A frame without a result of its own: the stream ends with the reason, and the node comes again.
+            self._send(Response(reconnect=exchange_pb2.Reconnect(reason=error.reason)))
+            self._closing.set()
+
+    async def _acknowledge(self, frame: exchange_pb2.AcknowledgementFrame) -> None:
+        settled = await acknowledge(self._core, self._member.id, self._signing_key, frame)
+        self._outgoing.settled(settled.entries)
+
+    @property
+    def _signing_key(self) -> bytes:
+        return self._core.directory.signing_key(self._member.id, self._core.now())
+
+    async def _notices_read(self, through: int) -> None:
+        node = self._member.id
+        await self._core.committer.run(lambda state, _s, _n: state.delete_through(tables.Notice, through, node=node))
+
+    async def _key_statement(self, message: signed_pb2.Envelope) -> None:
+        signed = envelope.from_proto(envelope.KEY_STATEMENT, message)
+        await self._core.committer.run(
+            lambda state, sequence, now_ms: directory.state_keys(self._member.id, signed, state, sequence, now_ms)
+        )
+        self._core.directory.reload()
+        self._changed()
+
+    async def _epoch_offer(self, message: signed_pb2.Envelope) -> None:
+        signed = envelope.from_proto(envelope.EPOCH_OFFER, message)
+        offer = epoch.verify_offer(signed, self._member.id, self._signing_key)
+        row = (
+            offer.epoch_id, offer.node, offer.gate_key_id, offer.not_before, offer.not_after, offer.sealed_secret
+        )  # fmt: skip
+
+        def apply(state: Any, sequence: Any, now_ms: int) -> None:
+            found = state.get(tables.Epoch, offer.epoch_id)
+            if found is None:
+                state.insert(tables.Epoch, [row])
+                sequence.record(Meta("epoch.offered", sender=offer.node), Detail(documents=(offer.epoch_id,)), now_ms)
+            elif (found.node, found.sealed_secret) != (offer.node, offer.sealed_secret):
+                raise Refused("gate.epoch", "an epoch is offered once")
+
+        await self._core.committer.run(apply)
+
+    async def _write(self, context: Context) -> None:
+        while True:
+            self._outgoing.wake.clear()
+            while self._unsent:
+                await context.write(self._unsent.popleft())
+            if self._closing.is_set():
+                return
+            self._take_waiting()
+            if not self._unsent:
+                await self._sleep()
+
+    def _take_waiting(self) -> None:
+        # Each proof starts where the one before it ended, so frames leave in the order in which they were proved:
+        # all through one queue, with no await between proof and queue.
+        core = self._core
+        rows = self._outgoing.take(asyncio.get_running_loop().time())
+        for frame in frames.deliveries(rows, core.log, self._known, core.gate, core.store.reader):
+            self._unsent.append(Response(deliveries=frame))
+        told = self._outgoing.take_notices()
+        for notice in frames.notices(told, core.log, self._known, core.store.reader):
+            self._unsent.append(Response(notices=notice))
+
+    async def _sleep(self) -> None:
+        lease = self._outgoing.next_lease(asyncio.get_running_loop().time())
+        try:
+            await asyncio.wait_for(self._outgoing.wake.wait(), _IDLE_S if lease is None else min(lease, _IDLE_S))
+        except TimeoutError:
+            return
+
+
+async def acknowledge(
+    core: Core, recipient: bytes, signing_key: bytes, frame: exchange_pb2.AcknowledgementFrame
+) -> delivery.Settled:
+    """Verify and take a frame of acknowledgements. Raises `Malformed`, `NotAuthentic`, `Refused` (unavailable.*)."""
+    signed = envelope.verify_frame(envelope.ACKNOWLEDGEMENT, list(frame.acknowledgements), frame.signature, signing_key)
+    done = await core.committer.run(
+        lambda state, sequence, now_ms: delivery.acknowledge(
+            signed, recipient, core.log.origin, state, sequence, now_ms
+        ),
+        weight=len(signed),
+    )
+    core.mailroom.wake(done.result.senders)
+    return done.result

@@ -1,0 +1,170 @@
+"""`WalletService`: what a patient's wallet asks, proving possession of a subject key in each call (DESIGN section
+5).
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections import OrderedDict
+from typing import Any, Final
+
+import grpc
+
+from broker import enrolment, grants
+from broker.core import Core
+from broker.delivery import Outgoing
+from broker.services import frames
+from broker.services.errors import refusing
+from broker.services.exchange import acknowledge
+from broker.services.frames import Known
+from broker.store import tables
+from zhifu import envelope, strict
+from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.receipt import Head
+from zhifu.v1 import signed_pb2, wallet_pb2, wallet_pb2_grpc
+
+CHALLENGE_S: Final = 60
+_MAX_CHALLENGES: Final = 65_536
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Challenges:
+    """Single-use challenges, in memory: a restart costs a wallet one more call."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[bytes, int] = OrderedDict()
+
+    def issue(self, now: int) -> bytes:
+        """32 random bytes, good for `CHALLENGE_S` from ``now`` (Unix s)."""
+        challenge = secrets.token_bytes(32)
+        self._open[challenge] = now + CHALLENGE_S
+        while len(self._open) > _MAX_CHALLENGES or next(iter(self._open.values())) < now:
+            self._open.popitem(last=False)
+        return challenge
+
+    def prove(self, signed: signed_pb2.Envelope, key: bytes, method: str, aud: str, now: int) -> None:
+        """``signed`` is a `WalletProof` by ``key`` for this call. Raises `NotAuthentic`, `Refused`, `Malformed`."""
+        proof = envelope.from_proto(envelope.WALLET, signed)
+        message = strict.parse(signed_pb2.WalletProof, envelope.verify(proof, key), proof.kind.cap)
+        until = self._open.pop(message.challenge, -1)
+        if until < now:
+            raise Refused("unavailable.deadline", "the challenge is over: ask for another")
+        if message.aud != aud or not hmac.compare_digest(message.method, method):
+            raise NotAuthentic("signature.invalid", "the proof is for another call")
+
+
+class WalletService(wallet_pb2_grpc.WalletServiceServicer):
+    """On the public port: a patient has no certificate, but a key for each (hospital, recipient)."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._challenges = Challenges()
+
+    async def Challenge(self, request: wallet_pb2.ChallengeRequest, context: _Context) -> wallet_pb2.ChallengeResponse:
+        return wallet_pb2.ChallengeResponse(challenge=self._challenges.issue(self._core.now()))
+
+    async def EnrolSubject(
+        self, request: wallet_pb2.EnrolSubjectRequest, context: _Context
+    ) -> wallet_pb2.EnrolSubjectResponse:
+        async with refusing(context):
+            if len(request.attestations) > 8:
+                raise Malformed("malformed.size", "at most 8 attestations")
+            core, key = self._core, request.subject_key
+            self._challenges.prove(request.proof, key, "EnrolSubject", core.log.origin, core.now())
+            signed = [envelope.from_proto(envelope.ATTESTATION, one) for one in request.attestations]
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: enrolment.enrol_subject(
+                    key, signed, core.directory, state, sequence, now_ms
+                )
+            )
+            proof = Known(Head()).prove(core.log, done.commit, done.result.index, done.result.index + 1)
+            return wallet_pb2.EnrolSubjectResponse(proof=proof, entry=frames.opening(done.result))
+        raise AssertionError  # the context manager ended the call
+
+    async def RegisterGrant(
+        self, request: wallet_pb2.RegisterGrantRequest, context: _Context
+    ) -> wallet_pb2.RegisterGrantResponse:
+        async with refusing(context):
+            signed = envelope.from_proto(envelope.GRANT, request.grant)
+            done = await self._core.committer.run(
+                lambda state, sequence, now_ms: grants.register(
+                    signed, self._core.log.origin, self._core.directory, state, sequence, now_ms
+                )
+            )
+            entry, core = done.result.entry, self._core
+            proof = Known(Head()).prove(core.log, done.commit, entry.index, entry.index + 1)
+            return wallet_pb2.RegisterGrantResponse(
+                grant_hash=done.result.grant_hash, proof=proof, entry=frames.opening(entry)
+            )
+        raise AssertionError  # the context manager ended the call
+
+    async def RevokeGrant(
+        self, request: wallet_pb2.RevokeGrantRequest, context: _Context
+    ) -> wallet_pb2.RevokeGrantResponse:
+        async with refusing(context):
+            core, signed = self._core, envelope.from_proto(envelope.REVOCATION, request.revocation)
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: grants.revoke(signed, core.log.origin, state, sequence, now_ms)
+            )
+            core.mailroom.wake(done.result.senders)
+            entry = done.result.entry
+            return wallet_pb2.RevokeGrantResponse(
+                proof=Known(Head()).prove(core.log, done.commit, entry.index, entry.index + 1),
+                entry=frames.opening(entry),
+                delivered=done.result.delivered,
+                withheld=len(done.result.senders),
+            )
+        raise AssertionError  # the context manager ended the call
+
+    async def ListAccesses(
+        self, request: wallet_pb2.ListAccessesRequest, context: _Context
+    ) -> wallet_pb2.ListAccessesResponse:
+        async with refusing(context):
+            subject = self._caller(request.proof, "ListAccesses")
+            found = self._core.store.reader.find(tables.Exchange, limit=1000, subject=subject.id)
+            return wallet_pb2.ListAccessesResponse(accesses=[self._access(row) for row in found])
+        raise AssertionError  # the context manager ended the call
+
+    async def FetchMailbox(
+        self, request: wallet_pb2.FetchMailboxRequest, context: _Context
+    ) -> wallet_pb2.FetchMailboxResponse:
+        async with refusing(context):
+            core, subject = self._core, self._caller(request.proof, "FetchMailbox")
+            if len(request.head_root) not in (0, 32):
+                raise Malformed("malformed.field", "not a tree head")
+            known = Known(Head(request.head_size, request.head_root or Head().root))
+            rows = Outgoing(subject.id, core.store.reader).take(0.0)
+            return wallet_pb2.FetchMailboxResponse(
+                frames=frames.deliveries(rows, core.log, known, core.gate, core.store.reader),
+                directory=[frames.directory_entry(one) for one in core.directory.members],
+            )
+        raise AssertionError  # the context manager ended the call
+
+    async def AcknowledgeMailbox(
+        self, request: wallet_pb2.AcknowledgeMailboxRequest, context: _Context
+    ) -> wallet_pb2.AcknowledgeMailboxResponse:
+        async with refusing(context):
+            subject = enrolment.subject_of(request.acknowledgements.key_id, self._core.store.reader)
+            await acknowledge(self._core, subject.id, subject.public_key, request.acknowledgements)
+            return wallet_pb2.AcknowledgeMailboxResponse()
+        raise AssertionError  # the context manager ended the call
+
+    def _caller(self, proof: signed_pb2.Envelope, method: str) -> tables.Subject:
+        subject = enrolment.subject_of(proof.key_id, self._core.store.reader)
+        self._challenges.prove(proof, subject.public_key, method, self._core.log.origin, self._core.now())
+        return subject
+
+    def _access(self, row: tables.Exchange) -> wallet_pb2.Access:
+        entry = frames.stored_entry(row.entry, self._core.store.reader)
+        return wallet_pb2.Access(
+            presentation_hash=row.hash,
+            sender=row.sender,
+            recipient=row.recipient,
+            purpose=row.purpose,
+            state=row.state,
+            schema_hash=row.schema_hash,
+            released=row.released,
+            time_ms=entry.time_ms,
+            grant_hash=row.grant_hash,
+        )

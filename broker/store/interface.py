@@ -1,0 +1,83 @@
+"""What a store must do, whichever database is behind it (DESIGN section 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar
+
+from sqlmodel import SQLModel
+
+T = TypeVar("T", bound=SQLModel)
+
+
+class Reader(Protocol):
+    """Reads of committed state (on a `Transaction`: of what it wrote as well)."""
+
+    def get(self, table: type[T], *key: object) -> T | None:
+        """The row with this primary key."""
+
+    def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
+        """Rows whose columns equal the given values, ascending by primary key, at most ``limit``.
+
+        ``after`` continues behind a primary key (single-column keys only).
+        """
+
+    def scan(self, table: type[T]) -> Iterator[T]:
+        """Every row, ascending by primary key, without holding them all in memory."""
+
+    def overdue(self, now: int) -> list[int]:
+        """Entries of at most 1,024 deliveries whose presentation ended before ``now`` (Unix s), oldest first."""
+
+    def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Hashes of tree nodes ``(level, index)``, in the order asked. Raises `NotAuthentic` (log.corrupt) if one
+        is missing.
+        """
+
+
+class Transaction(Reader, Protocol):
+    """The one writing transaction. Nothing of it is visible to others, or durable, before `Store.commit` returns."""
+
+    def mark(self) -> None:
+        """Remember this point of the transaction; the point before is forgotten."""
+
+    def rewind(self) -> None:
+        """Take back what was written since `mark`."""
+
+    def insert(self, table: type[SQLModel], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows given as column values in the table's order. Raises `Conflict` on a key that exists."""
+
+    def update(self, table: type[SQLModel], changes: dict[str, object], **equal: object) -> int:
+        """Change the rows whose columns equal the given values; how many there were."""
+
+    def delete(self, table: type[SQLModel], **equal: object) -> int:
+        """Delete the rows whose columns equal the given values; how many there were."""
+
+    def delete_through(self, table: type[SQLModel], key: int, **equal: object) -> int:
+        """Delete the rows up to and including a primary key whose columns equal the given values; how many."""
+
+
+class Conflict(Exception):
+    """A row with that key exists; what was written since the last mark must be taken back."""
+
+
+class Store(Protocol):
+    """A database. One transaction is open at a time; readers see committed rows only."""
+
+    @property
+    def reader(self) -> Reader:
+        """Committed rows only, whatever the writing transaction does."""
+
+    def begin(self) -> Transaction:
+        """Start the writing transaction. Raises `Refused` (unavailable.store)."""
+
+    def commit(self) -> None:
+        """Make it durable: after return the rows survive a power loss. May be called in another thread.
+
+        Raises `Refused` (unavailable.store); the rows may be there or not, and the caller must look.
+        """
+
+    def rollback(self) -> None:
+        """Forget the transaction. Never raises."""
+
+    def close(self) -> None:
+        """Close every connection. Never raises."""

@@ -1,0 +1,178 @@
+"""What the broker keeps. Column types are the contract for every store; comments say what a thief of the file
+learns.
+"""
+
+from __future__ import annotations
+
+from sqlmodel import Field, Index, SQLModel
+
+
+class Participant(SQLModel, table=True):
+    """Who is enrolled, under which legal name."""
+
+    id: bytes = Field(primary_key=True)
+    role: str
+    name: str
+    status: str = "active"
+    enrolled_ms: int
+
+
+class Spki(SQLModel, table=True):
+    """Which participant a TLS key belongs to."""
+
+    hash: bytes = Field(primary_key=True)
+    participant: bytes
+
+
+class Statement(SQLModel, table=True):
+    """The latest key statement of each participant, as signed."""
+
+    participant: bytes = Field(primary_key=True)
+    serial: int
+    envelope: bytes
+
+
+class Invite(SQLModel, table=True):
+    """One-time invites: only a hash of the code is here."""
+
+    code_hash: bytes = Field(primary_key=True)
+    role: str
+    name: str
+    expires_ms: int
+    used_by: bytes = b""
+
+
+class Epoch(SQLModel, table=True):
+    """Offered epoch secrets, sealed to a gate key that is never in this database."""
+
+    id: bytes = Field(primary_key=True)
+    node: bytes
+    gate_key_id: bytes
+    not_before: int
+    not_after: int
+    sealed_secret: bytes
+
+
+class Subject(SQLModel, table=True):
+    """Enrolled subject keys: one for each (hospital, recipient) pair of a patient."""
+
+    id: bytes = Field(primary_key=True)
+    key_id: bytes = Field(index=True, unique=True)
+    public_key: bytes
+    status: str = "active"
+    enrolled_ms: int
+
+
+class Grant(SQLModel, table=True):
+    """Grants as signed, with their state; uses are counted by workflow."""
+
+    hash: bytes = Field(primary_key=True)
+    envelope: bytes
+    subject: bytes = Field(index=True)
+    cnf: bytes
+    max_uses: int
+    uses: int = 0
+    expiry: int
+    status: str = "active"
+
+
+class GrantUse(SQLModel, table=True):
+    """One row for each workflow that used a grant."""
+
+    __tablename__ = "grant_use"
+    grant_hash: bytes = Field(primary_key=True)
+    workflow: bytes = Field(primary_key=True)
+
+
+class Exchange(SQLModel, table=True):
+    """An accepted exchange, under the index of its audit entry: keys rise with time."""
+
+    __table_args__ = (
+        Index("exchange_nonce", "sender", "nonce", unique=True),
+        Index("exchange_subject", "subject", "entry"),
+    )
+    entry: int = Field(primary_key=True)
+    hash: bytes = Field(index=True, unique=True)
+    sender: bytes
+    recipient: bytes
+    nonce: bytes
+    purpose: str
+    state: str
+    payload: bytes
+    schema_hash: bytes
+    released: bytes
+    grant_hash: bytes = b""
+    subject: bytes = b""
+
+
+class Delivery(SQLModel, table=True):
+    """What waits for a recipient: released leaves and a capsule that only the recipient can open."""
+
+    __table_args__ = (
+        Index("delivery_recipient", "recipient", "entry"),
+        Index("delivery_not_after", "not_after"),
+    )
+    entry: int = Field(primary_key=True)
+    recipient: bytes
+    sender: bytes
+    not_after: int
+    envelope: bytes
+    manifest: bytes
+    released: bytes
+    leaves: bytes
+    capsule: bytes
+    grant_hash: bytes = b""
+
+
+class Notice(SQLModel, table=True):
+    """What became of an exchange, until its sender has stored it."""
+
+    # A reused id would hide behind the cursor of a node that read the first.
+    __table_args__ = (Index("notice_node", "node", "id"), {"sqlite_autoincrement": True})
+    id: int = Field(primary_key=True)
+    node: bytes
+    exchange: bytes
+    state: str
+    acknowledgement: bytes = b""
+    entry: int = -1
+
+
+class Entry(SQLModel, table=True):
+    """An audit entry: contents and the keys of their commitments. Plain entries have kind 1 and no keys."""
+
+    index: int = Field(primary_key=True)
+    kind: int = 0
+    time_ms: int
+    meta_key: bytes
+    meta: bytes
+    detail_key: bytes
+    detail: bytes
+
+
+class TreeNode(SQLModel, table=True):
+    """Every complete subtree of the log's Merkle tree."""
+
+    __tablename__ = "tree_node"
+    level: int = Field(primary_key=True)
+    index: int = Field(primary_key=True)
+    hash: bytes
+
+
+class Checkpoint(SQLModel, table=True):
+    """Every signed tree head, one a commit."""
+
+    size: int = Field(primary_key=True)
+    root: bytes
+    note: bytes
+    time_ms: int
+
+
+class Head(SQLModel, table=True):
+    """The one current tree head; swapped only from the value it was read with."""
+
+    id: int = Field(primary_key=True)
+    size: int
+    root: bytes
+
+
+VERSION = 1

@@ -1,0 +1,192 @@
+"""How a node is set up: ``node.toml`` in the node's own folder. What it pins is what it believes (DESIGN 4.4)."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from zhifu.checkpoint import SignatureType, VerifierKey
+from zhifu.errors import Malformed, Refused
+from zhifu.fields import Fields, Grammar, text
+
+ROLES: Final = ("hospital", "public-payer", "insurer", "auditor", "registrar")
+FILE: Final = "node.toml"
+_REASON: Final = "usage.file"
+_MAX_FILE: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the operator of this node was told about another participant, by other means than the broker."""
+
+    role: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """A node's settings. ``pins`` maps participant ids (32 bytes) to who they are; addresses are ``host:port``.
+
+    ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies`` the bundle's folder,
+    None for the packaged one.
+    """
+
+    directory: Path
+    role: str
+    name: str
+    node_address: str
+    public_address: str
+    origin: str
+    log_key: VerifierKey
+    pins: Mapping[bytes, Pin]
+    registrar: bytes | None = None
+    policies: Path | None = None
+
+    @property
+    def keys(self) -> Path:
+        return self.directory / "keys"
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "node.db"
+
+    @property
+    def certificate(self) -> Path:
+        return self.directory / "tls.crt"
+
+    @property
+    def authority(self) -> Path:
+        return self.directory / "ca.crt"
+
+    @property
+    def policy_statement(self) -> Path:
+        return self.directory / "policy.statement"
+
+
+def load(directory: Path) -> NodeConfig:
+    """The settings in ``directory``. Raises `Malformed` (usage.file) naming the key that is wrong."""
+    return parse(_document(read_file(directory / FILE, _MAX_FILE)), directory)
+
+
+def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
+    """The settings in a parsed ``node.toml``. Raises `Malformed` (usage.file)."""
+    fields = Fields(document, "", _REASON)
+    pins = {pin: _pin(fields.inner("pins").inner(pin), pin) for pin in _names(fields, document)}
+    policies = fields.maybe(text(4096), "policies")
+    found = NodeConfig(
+        directory=directory,
+        role=fields.need(_ROLE, "role"),
+        name=fields.need(text(128), "name"),
+        node_address=fields.need(_ADDRESS, "node_address"),
+        public_address=fields.need(_ADDRESS, "public_address"),
+        origin=fields.need(text(255), "origin"),
+        log_key=fields.need(_LOG_KEY, "log_key"),
+        pins={_HEX.read(pin) or b"": found for pin, found in pins.items()},
+        registrar=fields.maybe(_HEX, "registrar"),
+        policies=directory / policies if policies else None,
+    )
+    if found.log_key.name != found.origin:
+        raise fields.refusal("log_key", "is not the key of this origin")
+    fields.finish()
+    return found
+
+
+def write(config: NodeConfig) -> None:
+    """Write ``node.toml``, whole or not at all. Raises `Refused` (usage.file)."""
+    values = {
+        "role": config.role,
+        "name": config.name,
+        "node_address": config.node_address,
+        "public_address": config.public_address,
+        "origin": config.origin,
+        "log_key": config.log_key.encode(),
+        "registrar": config.registrar.hex() if config.registrar else "",
+        "policies": str(config.policies) if config.policies else "",
+    }
+    lines = [f"{name} = {_quoted(value)}" for name, value in values.items() if value]
+    lines += ["", "[pins]"]
+    lines += [
+        f"{pin.hex()} = {{ role = {_quoted(who.role)}, name = {_quoted(who.name)} }}"
+        for pin, who in sorted(config.pins.items())
+    ]
+    write_file(config.directory / FILE, "\n".join([*lines, ""]).encode())
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """A file's bytes. Raises `Malformed` (usage.file) with the file's name, never its content."""
+    try:
+        if path.stat().st_size > most:
+            raise Malformed(_REASON, f"{path.name} is larger than {most} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise Malformed(_REASON, f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Replace a file, 0600, durably: after a crash it is the old one or the new one. Raises `Refused` (usage.file)."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise Refused(_REASON, f"{path.name} cannot be written: {error.strerror}") from error
+
+
+def _document(content: bytes) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(content.decode())
+    except ValueError as error:
+        raise Malformed(_REASON, f"{FILE} is not TOML: {error}") from error
+
+
+def _names(fields: Fields, document: Mapping[str, object]) -> list[str]:
+    pins = document.get("pins")
+    if not isinstance(pins, dict) or any(_HEX.read(pin) is None for pin in pins):
+        raise fields.refusal("pins", "must be a table whose keys are participant ids in hex, 64 digits each")
+    return list(pins)
+
+
+def _pin(fields: Fields, pin: str) -> Pin:
+    found = Pin(fields.need(_ROLE, "role"), fields.need(text(128), "name"))
+    fields.finish()
+    return found
+
+
+def _hex(value: str) -> bytes | None:
+    try:
+        raw = bytes.fromhex(value)
+    except ValueError:
+        return None
+    return raw if len(raw) == 32 and raw.hex() == value else None
+
+
+def _log_key(value: str) -> VerifierKey | None:
+    try:
+        key = VerifierKey.parse(value)
+    except Malformed:
+        return None
+    return key if key.kind is SignatureType.ED25519 else None
+
+
+def _address(value: str) -> str | None:
+    host, _, port = value.rpartition(":")
+    return value if host and port.isdecimal() and 0 < int(port) < 65536 else None
+
+
+def _quoted(value: str) -> str:
+    """A TOML basic string: JSON's escapes are all TOML's, except that TOML wants DEL escaped too."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+_ROLE: Final = Grammar(f"one of {', '.join(ROLES)}", lambda value: value if value in ROLES else None)
+_HEX: Final = Grammar("64 hex digits, lower case", _hex)
+_LOG_KEY: Final = Grammar("the log's verifier key, <name>+<id>+<base64>", _log_key)
+_ADDRESS: Final = Grammar("host:port", _address)

@@ -1,0 +1,215 @@
+"""A node's private keys: drawn once, kept in files that nobody else may read (DESIGN 4.4).
+
+Everything else asks a `Keystore`, so that keys can move into a token or a key service: its signing keys then only look
+like PyNaCl's, and sign elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from nacl.signing import SigningKey
+
+from zhifu.envelope import Envelope
+from zhifu.errors import NotAuthentic, Refused
+from zhifu.keys import Alg, KemPrivate, participant_id
+from zhifu.statement import KeyStatement
+
+STATEMENT_LIFETIME_S: Final = 7 * 86_400
+_STORAGE: Final = b"zhifu/v1 storage\0"
+_NONCE_BYTES: Final = 12
+_SEEDS: Final = ("identity", "signing", "cosigning", "storage")
+_KEMS: Final = {"kem-x25519": Alg.X25519, "kem-xwing": Alg.MLKEM768_X25519}
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Keystore(Protocol):
+    """The keys of one participant. ``kem_keys`` are by key id, ``tls_key`` is PEM."""
+
+    @property
+    def identity(self) -> SigningKey: ...
+    @property
+    def signing(self) -> SigningKey: ...
+    @property
+    def cosigning(self) -> SigningKey: ...
+    @property
+    def kem_keys(self) -> Mapping[bytes, KemPrivate]: ...
+    @property
+    def tls_key(self) -> bytes: ...
+
+    def wrap(self, row: bytes, secret: bytes) -> bytes:
+        """``secret`` sealed for storage; ``row`` names the place it is kept at."""
+        ...
+
+    def unwrap(self, row: bytes, wrapped: bytes) -> bytes:
+        """What `wrap` sealed for this very ``row``. Raises `NotAuthentic` (leaf.open)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FileKeystore:
+    """Keys in ``keys/*.key``: 32-byte seeds and KEM keys as hex, the TLS key (P-256) as PEM."""
+
+    identity: SigningKey = field(repr=False)
+    signing: SigningKey = field(repr=False)
+    cosigning: SigningKey = field(repr=False)
+    kem_keys: Mapping[bytes, KemPrivate] = field(repr=False)
+    tls_key: bytes = field(repr=False)
+    storage: bytes = field(repr=False)
+
+    @staticmethod
+    def draw(folder: Path) -> FileKeystore:
+        """Draw all keys into ``folder``, which must not exist; it appears with all of them or not at all.
+
+        Raises `Refused` (usage.file).
+        """
+        partial = folder.with_name(folder.name + ".partial")
+        try:
+            if folder.exists():
+                raise Refused("usage.file", f"{folder.name} exists already: keys are never drawn over")
+            if partial.exists():
+                _discard(partial)
+            partial.mkdir(mode=0o700, parents=True)
+            for name, content in _fresh().items():
+                _write_private(partial / f"{name}.key", content)
+            partial.rename(folder)
+            _sync_folder(folder.parent)
+        except OSError as error:
+            raise Refused("usage.file", f"{folder.name} cannot be written: {error.strerror}") from error
+        return FileKeystore.load(folder)
+
+    @staticmethod
+    def load(folder: Path) -> FileKeystore:
+        """The keys in ``folder``. Raises `Refused` (usage.file): missing, unreadable, or readable by others."""
+        _check_private(folder, "chmod 700")
+        seeds = {name: _read_hex(folder / f"{name}.key", 32) for name in _SEEDS}
+        raw = {name: _read_hex(folder / f"{name}.key", 32 if alg is Alg.X25519 else 96) for name, alg in _KEMS.items()}
+        kems = [KemPrivate(alg, raw[name]) for name, alg in _KEMS.items()]
+        return FileKeystore(
+            SigningKey(seeds["identity"]),
+            SigningKey(seeds["signing"]),
+            SigningKey(seeds["cosigning"]),
+            {kem.public.id: kem for kem in kems},
+            _read_private(folder / "tls.key"),
+            seeds["storage"],
+        )
+
+    def wrap(self, row: bytes, secret: bytes) -> bytes:
+        """``nonce 12 || AES-256-GCM``; the aad names the row, so that a wrapped value opens nowhere else."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self.storage).encrypt(nonce, secret, _STORAGE + row)
+
+    def unwrap(self, row: bytes, wrapped: bytes) -> bytes:
+        """Raises `NotAuthentic` (leaf.open)."""
+        try:
+            return AESGCM(self.storage).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _STORAGE + row)
+        except (InvalidTag, ValueError) as error:
+            raise NotAuthentic("leaf.open", "a stored row does not open with the storage key") from error
+
+
+def participant_of(keystore: Keystore) -> bytes:
+    """The participant's id: SHA-256 of its identity key, 32 bytes."""
+    return participant_id(bytes(keystore.identity.verify_key))
+
+
+def state_keys(keystore: Keystore, serial: int, now: int) -> Envelope:
+    """The key statement with this serial, valid for 7 days from ``now`` (Unix s), signed by the identity key."""
+    identity = bytes(keystore.identity.verify_key)
+    return KeyStatement(
+        participant=participant_id(identity),
+        serial=serial,
+        issued_at=now,
+        not_after=now + STATEMENT_LIFETIME_S,
+        identity_key=identity,
+        signing_key=bytes(keystore.signing.verify_key),
+        cosigning_key=bytes(keystore.cosigning.verify_key),
+        kem_keys=tuple(sorted((kem.public for kem in keystore.kem_keys.values()), key=lambda key: key.alg)),
+        tls_spki=(tls_spki(keystore),),
+    ).sign(keystore.identity)
+
+
+def tls_private(keystore: Keystore) -> ec.EllipticCurvePrivateKey:
+    """The TLS key. Raises `Refused` (usage.file) unless it is an EC key in PEM."""
+    try:
+        key = serialization.load_pem_private_key(keystore.tls_key, None)
+    except ValueError:
+        raise Refused("usage.file", "tls.key is not a private key in PEM") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Refused("usage.file", "tls.key is not an EC key")
+    return key
+
+
+def tls_spki(keystore: Keystore) -> bytes:
+    """SHA-256 of the TLS key's SubjectPublicKeyInfo, 32 bytes."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    encoded = tls_private(keystore).public_key().public_bytes(serialization.Encoding.DER, form)
+    return hashlib.sha256(encoded).digest()
+
+
+def _fresh() -> dict[str, bytes]:
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    seeds = {name: os.urandom(32).hex().encode() + b"\n" for name in _SEEDS}
+    kems = {name: KemPrivate.generate(alg).raw.hex().encode() + b"\n" for name, alg in _KEMS.items()}
+    return {**seeds, **kems, "tls": pem}
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(partial: Path) -> None:
+    """What a draw that was interrupted left behind: nobody has seen those keys."""
+    for path in partial.iterdir():
+        path.unlink()
+    partial.rmdir()
+
+
+def _check_private(path: Path, remedy: str) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise Refused("usage.file", f"{path.name} cannot be read: {error.strerror}") from error
+    if mode & _OTHERS:
+        raise Refused("usage.file", f"{path.name} can be read by others: {remedy} {path.name}")
+
+
+def _read_private(path: Path) -> bytes:
+    _check_private(path, "chmod 600")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Refused("usage.file", f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _read_hex(path: Path, length: int) -> bytes:
+    try:
+        raw = bytes.fromhex(_read_private(path).decode("ascii"))
+    except ValueError:
+        # The cause is left out on purpose: it could quote the key.
+        raise Refused("usage.file", f"{path.name} is not a key in hex") from None
+    if len(raw) != length:
+        raise Refused("usage.file", f"{path.name} holds {len(raw)} bytes, not {length}")
+    return raw

@@ -1,0 +1,67 @@
+"""What a node remembers: one SQLite file, and the only place of the clients that knows a database (DESIGN section 8).
+
+Each part states its own duties. Writing outside of ``with store.transaction():`` is refused; when that block ends without an
+error, what it wrote survives a crash of process and machine (WAL, ``synchronous=FULL``). What could tell something
+about a patient is kept only wrapped under the node's storage key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from clients.store.database import Database
+from clients.store.incoming import Incoming, Stored
+from clients.store.jobs import Job, Jobs
+from clients.store.mandate import Mandate
+from clients.store.outgoing import Outgoing, Sent
+from clients.store.receipts import Evidence, Receipt, Receipts
+from clients.store.records import Records
+from clients.store.trust import Trust
+from clients.store.vault import Vault
+
+__all__ = [
+    "Evidence", "Incoming", "Job", "Jobs", "Mandate", "Outgoing", "Receipt", "Receipts", "Records", "Sent", "Store",
+    "Stored", "Trust",
+]  # fmt: skip
+
+
+class Store:
+    """The parts of a node's memory over one connection; used on the event loop's thread only."""
+
+    def __init__(self, path: Path, vault: Vault) -> None:
+        """Open or make the file, 0600. Raises `Refused` (unavailable.store)."""
+        self._database = Database(path)
+        self.records = Records(self._database, vault)
+        self.outgoing = Outgoing(self._database, vault)
+        self.incoming = Incoming(self._database, vault)
+        self.receipts = Receipts(self._database)
+        self.trust = Trust(self._database, vault)
+        self.jobs = Jobs(self._database, vault)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All of the block or nothing, durable when it ends. Within a transaction it is a part that can fail alone.
+
+        Raises `Refused` (unavailable.store), after which nothing of the block was kept.
+        """
+        return self._database.transaction()
+
+    def touch(self, exchange: bytes) -> None:
+        """Tell `on_commit`, once this transaction is durable, that something is new about an exchange."""
+        self._database.touch(exchange)
+
+    def on_commit(self, listener: Callable[[frozenset[bytes]], None]) -> None:
+        """Call ``listener`` after every commit with the exchanges that were touched in it."""
+        self._database.on_commit(listener)
+
+    def erase_overdue(self, now: int) -> int:
+        """Erase what was to be kept until ``now`` (Unix s) and no longer; the number of records and openings erased.
+
+        Receipts, signatures and hashes stay: they tell that there was an exchange, not what was in it.
+        """
+        with self.transaction():
+            return self.records.erase(now) + self.incoming.erase(now) + self.trust.erase_epochs(now)
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,156 @@
+"""The connection: pragmas, tables, transactions. A commit is on the disk when it returns (``synchronous=FULL``)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from zhifu.errors import Refused
+
+Row = tuple[Any, ...]
+BUSY_MS: Final = 5_000
+VERSION: Final = 1
+
+_TABLES: Final = """
+CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+CREATE TABLE cursor (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+CREATE TABLE statement (
+    participant BLOB NOT NULL, serial INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (participant, serial)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE epoch (
+    id BLOB PRIMARY KEY, secret BLOB NOT NULL, not_before INTEGER NOT NULL, not_after INTEGER NOT NULL,
+    gate_key_id BLOB, offer BLOB, retired INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE TABLE pseudonym (
+    side TEXT NOT NULL, peer BLOB NOT NULL, subject BLOB NOT NULL, pseudonym BLOB NOT NULL,
+    PRIMARY KEY (side, peer, subject)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE record (
+    hash BLOB PRIMARY KEY, manifest BLOB NOT NULL, leaves BLOB, key BLOB, created INTEGER NOT NULL, keep_until INTEGER NOT NULL
+) STRICT;
+CREATE TABLE outgoing (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, exchange BLOB NOT NULL UNIQUE, first BLOB NOT NULL, attempt INTEGER NOT NULL,
+    record BLOB NOT NULL, presentation BLOB NOT NULL, capsule BLOB, mandate BLOB NOT NULL, state TEXT NOT NULL,
+    not_after INTEGER NOT NULL, until INTEGER NOT NULL, released BLOB, reason TEXT NOT NULL DEFAULT ''
+) STRICT;
+CREATE INDEX outgoing_open ON outgoing (seq) WHERE state IN ('waiting', 'sent');
+CREATE INDEX outgoing_first ON outgoing (first, seq);
+CREATE TABLE asked (exchange BLOB PRIMARY KEY, presentation BLOB NOT NULL, subject BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE notice (id INTEGER PRIMARY KEY, exchange BLOB NOT NULL, content BLOB NOT NULL) STRICT;
+CREATE INDEX notice_exchange ON notice (exchange);
+CREATE TABLE incoming (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, exchange BLOB NOT NULL UNIQUE, acknowledgement BLOB NOT NULL,
+    reason TEXT NOT NULL, in_reply_to BLOB, content BLOB, received INTEGER NOT NULL, erase_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX incoming_answers ON incoming (in_reply_to, seq) WHERE in_reply_to IS NOT NULL;
+CREATE TABLE receipt (
+    exchange BLOB PRIMARY KEY, opening BLOB NOT NULL, note BLOB NOT NULL, range BLOB NOT NULL,
+    size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL
+) STRICT;
+CREATE TABLE evidence (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL,
+    content BLOB NOT NULL
+) STRICT;
+CREATE TABLE job (
+    kind TEXT NOT NULL, id BLOB NOT NULL, state TEXT NOT NULL, payload BLOB NOT NULL, updated INTEGER NOT NULL,
+    PRIMARY KEY (kind, id)
+) STRICT;
+CREATE INDEX job_state ON job (kind, state, updated);
+"""
+
+
+class Database:
+    """One SQLite connection. Everything that changes a row runs inside `transaction`."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # Made here first, so that it and the files SQLite puts beside it are nobody else's to read.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            self._connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
+            self._prepare()
+        except (OSError, sqlite3.Error) as error:
+            raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
+        self._depth = 0
+        self._touched: set[bytes] = set()
+        self._listeners: list[Callable[[frozenset[bytes]], None]] = []
+
+    def _prepare(self) -> None:
+        pragmas = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "secure_delete=ON")
+        for pragma in pragmas:
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
+        elif version != VERSION:
+            raise Refused("unavailable.store", f"the store is of version {version}, not {VERSION}")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """BEGIN IMMEDIATE to COMMIT, or a savepoint inside one. Raises `Refused` (unavailable.store)."""
+        outermost = self._depth == 0
+        name = f"part{self._depth}"
+        begin, end, undo = (
+            ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
+            if outermost
+            else (f"SAVEPOINT {name}", f"RELEASE {name}", f"ROLLBACK TO {name}; RELEASE {name}")
+        )
+        self._execute(begin)
+        self._depth += 1
+        try:
+            yield
+            self._execute(end)
+        except BaseException:
+            self._undo(undo)
+            raise
+        finally:
+            self._depth -= 1
+        if outermost:
+            self._tell()
+
+    def _undo(self, statements: str) -> None:
+        # A commit that failed may have rolled back by itself; then there is nothing left to undo.
+        with suppress(sqlite3.Error):
+            for statement in statements.split("; "):
+                self._connection.execute(statement)
+        if self._depth == 1:
+            self._touched.clear()
+
+    def _tell(self) -> None:
+        touched, self._touched = frozenset(self._touched), set()
+        for listener in self._listeners:
+            listener(touched)
+
+    def write(self, statement: str, *values: object) -> int:
+        """Change rows; how many were changed. Raises `Refused` (unavailable.store)."""
+        if not self._depth:
+            raise RuntimeError("a write outside of a transaction would not be durable with what it belongs to")
+        return self._execute(statement, *values).rowcount
+
+    def rows(self, statement: str, *values: object) -> list[Row]:
+        return self._execute(statement, *values).fetchall()
+
+    def row(self, statement: str, *values: object) -> Row | None:
+        found: Row | None = self._execute(statement, *values).fetchone()
+        return found
+
+    def _execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        try:
+            return self._connection.execute(statement, values)
+        except sqlite3.Error as error:
+            # SQLite's message may quote a value; its type says enough.
+            raise Refused("unavailable.store", type(error).__name__) from None
+
+    def touch(self, exchange: bytes) -> None:
+        self._touched.add(exchange)
+
+    def on_commit(self, listener: Callable[[frozenset[bytes]], None]) -> None:
+        self._listeners.append(listener)
+
+    def close(self) -> None:
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._connection.close()

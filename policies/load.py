@@ -1,0 +1,69 @@
+"""A policy directory, or the packaged one, to a `Bundle`; strictly: a policy that nobody read would not be in force."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Final
+
+from policies import cedar, tables
+from policies.bundle import Access, Bundle, Files, Rule
+from zhifu.errors import Refused
+
+__all__ = ["Access", "Bundle", "Rule", "load", "policy_hash"]
+
+_LABEL: Final = b"zhifu/v1 policy\0"
+_SUFFIXES: Final = {"access": (".cedar", ".cedarschema"), "disclosure": (".toml",)}
+
+
+def load(directory: Path | None = None) -> Bundle:
+    """Read a policy: ``directory`` holds ``access`` and ``disclosure``; None means the packaged one.
+
+    Raises `Refused` (policy.invalid) with the file at fault; nothing of a policy that is not wholly valid is used.
+    """
+    files = dict(sorted(_read(directory or resources.files("policies")), key=lambda item: item[0].encode()))
+    halves = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
+    return Bundle(policy_hash(files), cedar.parse(halves["access"]), tables.parse(halves["disclosure"]))
+
+
+def policy_hash(files: Files) -> bytes:
+    """SHA-256 over label and files in the order of their paths' bytes: what a statute's basis and the log name.
+
+    ``"zhifu/v1 policy\\0" || for each file: u16 len(path) || path || u32 len(bytes) || bytes``, big-endian, paths
+    relative and with "/".
+    """
+    digest = hashlib.sha256(_LABEL)
+    for path, source in [(path.encode(), source) for path, source in files.items()]:
+        digest.update(len(path).to_bytes(2, "big") + path + len(source).to_bytes(4, "big") + source)
+    return digest.digest()
+
+
+def _read(root: Traversable) -> Iterator[tuple[str, bytes]]:
+    _refuse_strays(root)
+    for folder, suffixes in _SUFFIXES.items():
+        for file in _list(root / folder, folder):
+            path = f"{folder}/{file.name}"
+            if not file.is_file() or not file.name.endswith(suffixes):
+                raise Refused("policy.invalid", f"{path}: is not a policy file")
+            try:
+                yield path, file.read_bytes()
+            except OSError:
+                raise Refused("policy.invalid", f"{path}: cannot be read") from None
+
+
+def _refuse_strays(root: Traversable) -> None:
+    every = tuple(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    for file in _list(root, "."):
+        if file.name.endswith(every):
+            raise Refused("policy.invalid", f"{file.name}: lies beside {' and '.join(_SUFFIXES)}: nothing reads it")
+
+
+def _list(folder: Traversable, name: str) -> list[Traversable]:
+    """What lies in a folder, without what file systems and editors hide there."""
+    try:
+        return [file for file in folder.iterdir() if not file.name.startswith(".")]
+    except OSError:
+        raise Refused("policy.invalid", f"{name}: is not a directory that can be read") from None

@@ -1,0 +1,69 @@
+"""The disclosure tables: purpose x recipient role -> schema -> unit -> finest level (DESIGN 4.3, 4.7).
+
+One TOML file a purpose, named like it; `[role.schema]` tables whose keys are units and whose values are level names.
+What is not named is absent.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from policies.bundle import ROLES, Files, Tables
+from zhifu import schema
+from zhifu.errors import Error, Refused
+from zhifu.presentation import PURPOSES
+from zhifu.schema import ABSENT, Schema
+
+ENCOUNTER: Final = "encounter"
+"""The unit that names the exchange: it goes with every record, or its recipient refuses it (DESIGN section 5)."""
+
+
+def parse(files: Files) -> Tables:
+    """All tables of ``files``. Raises `Refused` (policy.invalid) with the file at fault.
+
+    Refused are: an unknown purpose, role, schema, unit, level or key, a table that withholds the encounter, and a
+    purpose that is not the file's name.
+    """
+    found: dict[tuple[str, str, bytes], bytes] = {}
+    for name, source in files.items():
+        try:
+            found |= _file(name.removeprefix("disclosure/").removesuffix(".toml"), source)
+        except Error as error:
+            raise Refused("policy.invalid", f"{name}: {error.detail}") from None
+    return found
+
+
+def _file(stem: str, source: bytes) -> Tables:
+    try:
+        document: dict[str, Any] = tomllib.loads(source.decode())
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise Refused("policy.invalid", str(error)) from None
+    purpose = document.pop("purpose", None)
+    if purpose != stem or stem not in PURPOSES:
+        raise Refused("policy.invalid", f"purpose must be the file's name, one of {', '.join(PURPOSES)}")
+    found = {}
+    for role, by_schema in document.items():
+        if role not in ROLES:
+            raise Refused("policy.invalid", f"{role} is no role; there is: {', '.join(ROLES)}")
+        for name, units in _table(role, by_schema).items():
+            one = schema.load(name)
+            found[stem, role, one.hash] = _levels(one, f"{role}.{name}", _table(f"{role}.{name}", units))
+    return found
+
+
+def _levels(one: Schema, path: str, units: Mapping[str, Any]) -> bytes:
+    levels = bytearray([ABSENT]) * len(one.units)
+    for name, level in units.items():
+        unit = one.unit(name)
+        levels[unit.index] = unit.level_named(level)
+    if any(unit.name == ENCOUNTER and levels[unit.index] == ABSENT for unit in one.units):
+        raise Refused("policy.invalid", f"{path} withholds the unit {ENCOUNTER}, without which no recipient opens it")
+    return bytes(levels)
+
+
+def _table(path: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Refused("policy.invalid", f"{path} must be a table")
+    return value

@@ -1,0 +1,244 @@
+"""The bill at discharge, in the field names of the national 医保 interface (SETTLEMENT 1).
+
+`parse` is the only way in: a `Bill` keeps the identities of SETTLEMENT 2. Keys that this module does not name are
+dropped, never carried on (default deny); `Bill.dropped` counts them, so that an operator can notice a misspelt one.
+Names come from the interfaces 2204/2301/5204 (lines) and 2304/4101 (the rest); where those two differ, both are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from operator import add
+from typing import Final
+
+from zhifu import bill_forms as forms
+from zhifu import identities, ladder, money, strict_json
+from zhifu.errors import Malformed
+from zhifu.fields import AMOUNT, FEN, RATIO, Fields, Grammar
+from zhifu.identities import Deposit
+from zhifu.pricing import CLASS_A, CLASS_B, CLASS_C, CLASS_C_PAYABLE, NOTHING, PricedLine, Split, split_line
+
+__all__ = ["MAX_BYTES", "Bill", "Diagnosis", "Line", "PricedLine", "Setlinfo", "Split", "parse", "split_line"]
+
+MAX_BYTES: Final = 4 << 20
+MAX_LINES: Final = 10_000
+MAX_DIAGNOSES: Final = 100
+
+_REASON: Final = "bill.syntax"
+_CITIZEN: Final = "01"
+_DEFAULT_PROP: Final = {CLASS_A: 0, CLASS_C: money.ONE}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Setlinfo:
+    """Who, where and when; names are the interface's. No repr: it is patient data.
+
+    ``medfee_sumamt`` is fen; ``gend`` 0 to 9; a ``certno`` of type "01" has a valid GB 11643 check digit, X upper case.
+    """
+
+    psn_name: str
+    psn_cert_type: str
+    certno: str
+    mdtrt_id: str
+    medfee_sumamt: int
+    gend: int | None
+    brdy: date | None
+    tel: str | None
+    addr: str | None
+    psn_no: str | None
+    medcasno: str | None
+    setl_id: str | None
+    invono: str | None
+    bankacct: str | None
+    fixmedins_code: str | None
+    fixmedins_name: str | None
+    hosp_lv: str | None
+    insutype: str | None
+    psn_type: str | None
+    med_type: str | None
+    begndate: date | None
+    enddate: date | None
+    deposit: Deposit | None
+
+    @property
+    def days(self) -> int | None:
+        """Days of the stay: the day of admission counts, the day of discharge does not, one at least."""
+        if self.begndate is None or self.enddate is None:
+            return None
+        return max(1, (self.enddate - self.begndate).days)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Line(PricedLine):
+    """One line of the item list. ``med_chrgitm_type`` is the two digits of SETTLEMENT 1 ("0801" becomes "08")."""
+
+    med_list_codg: str
+    medins_list_name: str | None
+    med_chrgitm_type: str
+    lmt_used_flag: bool
+    bilg_dr_name: str | None
+    bilg_dept_name: str | None
+    fee_ocur_time: date | None
+
+    @property
+    def priced(self) -> PricedLine:
+        """What a payer needs of it, and nothing else."""
+        return PricedLine(self.chrgitm_lv, self.amt, self.pric, self.cnt, self.pric_uplmt, self.selfpay_prop)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Diagnosis:
+    """One diagnosis: 医保 ICD-10 code, name, whether it is the main one."""
+
+    diag_code: str
+    diag_name: str
+    maindiag_flag: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Bill:
+    """A bill whose identities hold. ``split`` is the sum over the lines, ``dropped`` how many keys were not read."""
+
+    setlinfo: Setlinfo
+    lines: tuple[Line, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    split: Split
+    dropped: int
+
+
+def parse(data: bytes, *, payable_c: bool = False) -> Bill:
+    """Read and check a bill file of at most `MAX_BYTES` bytes (SETTLEMENT 1 and 2).
+
+    ``payable_c`` is the city's flag for 04可报丙, needed only where the file declares parts of such a line. Raises
+    `Malformed`: bill.syntax with the path of the value at fault, bill.identity with the identity's name and the line.
+    """
+    document = strict_json.loads(data, MAX_BYTES, _REASON)
+    if not isinstance(document, dict):
+        raise Malformed(_REASON, "a bill must be an object with setlinfo, feedetail and diseinfo")
+    top = Fields(document, "", _REASON)
+    head, rows, diseases = top.inner("setlinfo"), top.rows("feedetail", MAX_LINES), top.rows("diseinfo", MAX_DIAGNOSES)
+    setlinfo = _setlinfo(head)
+    diagnoses = tuple(_diagnosis(row) for row in diseases)
+    if not any(diagnosis.maindiag_flag for diagnosis in diagnoses):
+        raise Malformed(_REASON, "diseinfo has no main diagnosis")
+    lines = tuple(_line(row) for row in rows)
+    split = _add_up(lines, rows, payable_c)
+    _check_totals(setlinfo, head, split)
+    if (unusable := strict_json.find_unusable(document)) is not None:
+        raise Malformed(_REASON, f"a value under a key that is not read {unusable.why}")
+    return Bill(setlinfo, lines, diagnoses, split, sum(len(part.unread()) for part in (top, head, *rows, *diseases)))
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _setlinfo(head: Fields) -> Setlinfo:
+    cert_type = head.maybe(forms.CERT_TYPE, "psn_cert_type", "patn_cert_type") or _CITIZEN
+    begin, end = head.maybe(forms.DATE, "begndate", "adm_time"), head.maybe(forms.DATE, "enddate", "dscg_time")
+    if begin is not None and end is not None and end < begin:
+        raise head.refusal("enddate", "is before begndate")
+    return Setlinfo(
+        psn_name=head.need(forms.PERSON, "psn_name"),
+        psn_cert_type=cert_type,
+        certno=_certno(head, cert_type),
+        mdtrt_id=head.need(forms.TOKEN, "mdtrt_id"),
+        medfee_sumamt=head.need(AMOUNT, "medfee_sumamt"),
+        gend=head.maybe(forms.SEX, "gend"),
+        brdy=head.maybe(forms.DATE, "brdy"),
+        tel=head.maybe(forms.PHONE, "tel"),
+        addr=head.maybe(forms.ADDRESS, "addr", "curr_addr"),
+        psn_no=head.maybe(forms.TOKEN, "psn_no"),
+        medcasno=head.maybe(forms.TOKEN, "medcasno"),
+        setl_id=head.maybe(forms.TOKEN, "setl_id"),
+        invono=head.maybe(forms.TOKEN, "invono"),
+        bankacct=head.maybe(forms.TOKEN, "bankacct"),
+        fixmedins_code=head.maybe(forms.TOKEN, "fixmedins_code"),
+        fixmedins_name=head.maybe(forms.NAME, "fixmedins_name"),
+        hosp_lv=head.maybe(forms.GRADE, "hosp_lv"),
+        insutype=head.maybe(forms.CODE, "insutype"),
+        psn_type=head.maybe(forms.CODE, "psn_type"),
+        med_type=head.maybe(forms.CODE, "med_type"),
+        begndate=begin,
+        enddate=end,
+        deposit=_deposit(head),
+    )
+
+
+def _certno(head: Fields, cert_type: str) -> str:
+    number = head.need(forms.TOKEN, "certno").upper()
+    if cert_type == _CITIZEN:
+        if not ladder.conforms("citizen-id", number):
+            raise head.refusal("certno", "must be 17 digits and a check digit")
+        if forms.citizen_check_digit(number[:17]) != number[17]:
+            raise head.refusal("certno", "has a wrong check digit")
+    return number
+
+
+def _deposit(head: Fields) -> Deposit | None:
+    """Identity 4 binds once the deposit and the cash are both known; a top-up or refund not given is zero."""
+    given = [head.maybe(AMOUNT, name) for name in ("deposit_amt", "topup_amt", "refund_amt")]
+    cash = head.maybe(AMOUNT, "psn_cash_pay")
+    if cash is None or given == [None, None, None]:
+        return None
+    paid, topup, refund = (amount or 0 for amount in given)
+    return Deposit(paid, topup, refund, cash)
+
+
+def _line(row: Fields) -> Line:
+    level = row.need(forms.CLASS, "chrgitm_lv")
+    shared = level in (CLASS_B, CLASS_C_PAYABLE)
+    prop = row.need(RATIO, "selfpay_prop") if shared else row.maybe(RATIO, "selfpay_prop")
+    return Line(
+        chrgitm_lv=level,
+        amt=row.need(FEN, "amt", "det_item_fee_sumamt"),
+        pric=row.need(forms.PRICE, "pric"),
+        cnt=row.need(forms.COUNT, "cnt"),
+        pric_uplmt=row.maybe(forms.LIMIT, "pric_uplmt", "pric_uplmt_amt"),
+        selfpay_prop=_DEFAULT_PROP[level] if prop is None else prop,
+        med_list_codg=row.need(forms.TOKEN, "med_list_codg"),
+        medins_list_name=row.maybe(forms.NAME, "medins_list_name") or row.maybe(forms.NAME, "hilist_name"),
+        med_chrgitm_type=row.need(forms.CHARGE_TYPE, "med_chrgitm_type"),
+        lmt_used_flag=row.maybe(forms.MARK, "lmt_used_flag") or False,
+        bilg_dr_name=row.maybe(forms.NAME, "bilg_dr_name"),
+        bilg_dept_name=row.maybe(forms.NAME, "bilg_dept_name"),
+        fee_ocur_time=row.maybe(forms.DATE, "fee_ocur_time"),
+    )
+
+
+def _diagnosis(row: Fields) -> Diagnosis:
+    return Diagnosis(
+        row.need(forms.ICD10, "diag_code"), row.need(forms.NAME, "diag_name"), row.need(forms.MARK, "maindiag_flag")
+    )
+
+
+# --- adding up ----------------------------------------------------------------------------------------------------
+
+
+def _add_up(lines: tuple[Line, ...], rows: list[Fields], payable_c: bool) -> Split:
+    parts = []
+    for number, (line, row) in enumerate(zip(lines, rows, strict=True), start=1):
+        identities.check_line(line, number)
+        part = split_line(line, payable_c=payable_c)
+        _check_declared(row, part, FEN, number)
+        parts.append(part)
+    return reduce(add, parts, NOTHING)
+
+
+def _check_totals(setlinfo: Setlinfo, head: Fields, split: Split) -> None:
+    identities.check_declared("medfee_sumamt", setlinfo.medfee_sumamt, split.total)
+    _check_declared(head, split, AMOUNT)
+    identities.check_split(split)
+    if setlinfo.deposit is not None:
+        identities.check_deposit(setlinfo.deposit)
+
+
+def _check_declared(where: Fields, split: Split, grammar: Grammar[int], number: int | None = None) -> None:
+    for names, computed in (
+        (("fulamt_ownpay_amt",), split.own),
+        (("overlmt_selfpay", "overlmt_amt"), split.over),
+        (("preselfpay_amt",), split.pre),
+        (("inscp_scp_amt",), split.inscp),
+    ):
+        identities.check_declared(names[0], where.maybe(grammar, *names), computed, number)

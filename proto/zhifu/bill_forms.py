@@ -1,0 +1,85 @@
+"""What each value of a bill file must look like (SETTLEMENT 1; code values as in the national interface).
+
+Texts are checked against the forms of the record schemas (`zhifu.ladder`), so that whatever is read can be sealed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import date
+from typing import Final
+
+from zhifu import ladder, money
+from zhifu.fields import Grammar, at_least
+
+_DAY: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?")
+_CHARGE: Final = re.compile(r"(0[1-9]|1[0-4])[0-9]{0,4}")
+
+
+def citizen_check_digit(first17: str) -> str:
+    """The check digit ("0" to "9", "X") of a citizen ID's first 17 digits (GB 11643-1999, ISO 7064 MOD 11-2)."""
+    remainder = sum(int(digit) * pow(2, 17 - place, 11) for place, digit in enumerate(first17)) % 11
+    return "10X98765432"[remainder]
+
+
+def _clean(text: str) -> str:
+    """Fixed-width columns of a hospital's system are padded, and CBOR text is NFC."""
+    return unicodedata.normalize("NFC", text.strip())
+
+
+def _form(name: str, most: int, expected: str) -> Grammar[str]:
+    def read(text: str) -> str | None:
+        cleaned = _clean(text)
+        return cleaned if len(cleaned) <= most and ladder.conforms(name, cleaned) else None
+
+    return Grammar(expected, read)
+
+
+def _pattern(pattern: str, expected: str) -> Grammar[str]:
+    compiled = re.compile(pattern)
+    return Grammar(expected, lambda text: text if compiled.fullmatch(text) else None)
+
+
+def _day(text: str) -> date | None:
+    found = _DAY.fullmatch(text.strip())
+    if found is None or not ladder.conforms("date", found[1]):
+        return None
+    return date.fromisoformat(found[1])
+
+
+def _charge(text: str) -> str | None:
+    found = _CHARGE.fullmatch(text)
+    return found[1] if found else None
+
+
+def _digit(text: str) -> int | None:
+    return int(text) if re.fullmatch("[0-9]", text) else None
+
+
+def _icd10(text: str) -> str | None:
+    return text if ladder.conforms("diagnoses", [[text, "-", 0]]) else None
+
+
+COUNT: Final = Grammar("a decimal string with up to four places", money.ten_thousandths)
+PRICE: Final = Grammar(f"{COUNT.expected}, not negative", at_least(0, money.ten_thousandths))
+# Some systems write 0 for "no limit", others mean it: too dear to guess.
+LIMIT: Final = Grammar(
+    f"{COUNT.expected}, above zero; leave it out without a limit", at_least(1, money.ten_thousandths)
+)
+
+DATE: Final = Grammar("a date, YYYY-MM-DD, with or without a time", _day)
+MARK: Final[Grammar[bool]] = Grammar('"0" or "1"', {"0": False, "1": True}.get)
+SEX: Final = Grammar("one digit", _digit)
+CERT_TYPE: Final = _pattern("[0-9]{2}", "two digits")
+CODE: Final = _pattern("[0-9]{2,6}", "a code of 2 to 6 digits")
+GRADE: Final = _pattern("0[1-9]|1[0-4]", "a hospital grade, 01 to 14")
+CLASS: Final = _pattern("0[1-4]", "01甲, 02乙, 03丙 or 04可报丙")
+CHARGE_TYPE: Final = Grammar("a charge category, 01 to 14, with or without a sub-category", _charge)
+ICD10: Final = Grammar("an ICD-10 code", _icd10)
+
+TOKEN: Final = _form("token", 64, "1 to 64 letters, digits or ._+*/-")
+PERSON: Final = _form("person-name", 64, "1 to 64 printable characters")
+NAME: Final = _form("text", 128, "1 to 128 printable characters")
+ADDRESS: Final = _form("address", 256, "1 to 256 printable characters")
+PHONE: Final = _form("phone", 20, "7 to 20 digits or hyphens, with or without a leading +")

@@ -1,0 +1,214 @@
+"""The grammar of each level's values, and how a coarser value is made from a finer one (DESIGN 4.1, 4.7).
+
+A *form* is a grammar; a schema names one for each level of a unit. `conforms` is what a recipient checks after opening
+(a full date in a year slot is a violation); `coarsen` is what the hospital applies before sealing and an auditor
+recomputes. Values are strict CBOR; None (absent) conforms to every form.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Final
+
+from zhifu.cbor import Value
+from zhifu.errors import Malformed
+
+Check = Callable[[Value], bool]
+
+_MAX_FEN: Final = 10**13
+_COMPOUND_SURNAMES: Final = frozenset(
+    "欧阳 司马 上官 诸葛 东方 皇甫 尉迟 公孙 令狐 慕容 宇文 长孙 司徒 夏侯 端木 百里".split()
+)
+_ADDRESS: Final = re.compile(
+    r"(?P<province>[^省市区]{1,12}?(?:省|自治区|特别行政区|市))"
+    r"(?P<city>[^市州盟]{1,12}?(?:市|自治州|地区|盟))?"
+)
+_ICD10: Final = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Za-z+*]{1,12}){0,2}")
+_ICD3: Final = re.compile(r"[A-Z][0-9]{2}")
+_CHAPTERS: Final = (
+    ("A00", "B99", 1), ("C00", "D48", 2), ("D50", "D89", 3), ("E00", "E90", 4), ("F00", "F99", 5), ("G00", "G99", 6),
+    ("H00", "H59", 7), ("H60", "H95", 8), ("I00", "I99", 9), ("J00", "J99", 10), ("K00", "K93", 11), ("L00", "L99", 12),
+    ("M00", "M99", 13), ("N00", "N99", 14), ("O00", "O99", 15), ("P00", "P96", 16), ("Q00", "Q99", 17),
+    ("R00", "R99", 18), ("S00", "T98", 19), ("V01", "Y98", 20), ("Z00", "Z99", 21), ("U00", "U99", 22),
+)  # fmt: skip
+
+
+def _matches(pattern: str) -> Check:
+    compiled = re.compile(pattern)
+    return lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None
+
+
+def _text(most: int) -> Check:
+    def check(value: Value) -> bool:
+        printable = isinstance(value, str) and all(unicodedata.category(c)[0] != "C" for c in value)
+        return printable and 1 <= len(value) <= most
+
+    return check
+
+
+def _between(low: int, high: int) -> Check:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _each(check: Check) -> Check:
+    return lambda value: isinstance(value, list | tuple) and all(check(item) for item in value)
+
+
+def _tuple_of(*checks: Check) -> Check:
+    def check(value: Value) -> bool:
+        return (
+            isinstance(value, list | tuple)
+            and len(value) == len(checks)
+            and all(one(item) for one, item in zip(checks, value, strict=True))
+        )
+
+    return check
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _is_date(value: Value) -> bool:
+    if not (isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value)):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _columns(*checks: Check) -> Check:
+    """A list of columns of one length each."""
+    rows = _tuple_of(*(_each(check) for check in checks))
+    return lambda value: rows(value) and len({len(column) for column in value}) == 1
+
+
+_fen: Final = _between(-_MAX_FEN, _MAX_FEN)
+_token: Final = _matches(r"[A-Za-z0-9._+*/-]{1,64}")
+_code_name: Final = _tuple_of(_matches(_ICD10.pattern), _text(128), _between(0, 1))
+
+FORMS: Final[dict[str, Check]] = {
+    "handle": lambda value: isinstance(value, bytes) and len(value) == 32,
+    "text": _text(256),
+    "token": _token,
+    "tokens": _each(_or_null(_token)),
+    "person-name": _text(64),
+    "surname": _text(2),
+    "citizen-id": _matches(r"[0-9]{17}[0-9X]"),
+    "phone": _matches(r"[0-9+][0-9-]{6,19}"),
+    "address": _text(256),
+    "city": _tuple_of(_text(16), _text(16)),
+    "province": _text(16),
+    "date": _is_date,
+    "month": _matches(r"[0-9]{4}-(?:0[1-9]|1[0-2])"),
+    "year": _between(1880, 2200),
+    "ten-years": lambda value: _between(1880, 2200)(value) and value % 10 == 0,
+    "days": _between(0, 36600),
+    "sex": _between(0, 9),
+    "diagnoses": _each(_code_name),
+    "icd-categories": _each(_matches(_ICD3.pattern)),
+    "icd-chapters": _each(_between(1, 22)),
+    "departments": _each(_or_null(_text(64))),
+    "names": _each(_or_null(_text(128))),
+    "dates": _each(_or_null(_is_date)),
+    "months": _each(_or_null(_matches(r"[0-9]{4}-(?:0[1-9]|1[0-2])"))),
+    "prices": _columns(_matches(r"[0-9]{1,9}(?:\.[0-9]{1,4})?"), _matches(r"-?[0-9]{1,9}(?:\.[0-9]{1,4})?")),
+    "charges": _columns(_matches(r"[0-9]{2}"), _fen),
+    "charge-sums": _each(_tuple_of(_matches(r"[0-9]{2}"), _fen)),
+    "catalog": _columns(
+        _matches(r"0[1-4]"),
+        _matches(r"[01](?:\.[0-9]{1,4})?"),
+        _or_null(_matches(r"[0-9]{1,9}(?:\.[0-9]{1,4})?")),
+        _between(0, 1),
+    ),
+    "levels": _each(_matches(r"0[1-4]")),
+    "money": _each(_tuple_of(_token, _fen)),
+    "fen": _fen,
+    "clauses": _each(_tuple_of(_token, _fen, _text(160), _token)),
+    "payments": _each(_tuple_of(_token, _text(128), _fen)),
+    "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
+    "seconds": _between(0, 2**40),
+    "hospital": _tuple_of(_token, _text(128), _or_null(_token)),
+    "insurance": _tuple_of(_or_null(_token), _or_null(_token)),
+}
+"""Form name -> grammar. A schema that names another form does not load."""
+
+
+def conforms(form: str, value: Value) -> bool:
+    """Whether ``value`` is absent (None) or fits the grammar of ``form``, a key of `FORMS`."""
+    return value is None or FORMS[form](value)
+
+
+def _surname(name: str) -> str:
+    return name[:2] if name[:2] in _COMPOUND_SURNAMES else name[:1]
+
+
+def _city(address: str) -> Value:
+    found = _ADDRESS.match(address)
+    if found is None:
+        return None
+    province = found["province"]
+    return [province, found["city"] or province] if found["city"] or province.endswith("市") else None
+
+
+def _province_of_address(address: str) -> Value:
+    found = _ADDRESS.match(address)
+    return found["province"] if found else None
+
+
+def chapter(code: str) -> int:
+    """The ICD-10 chapter, 1 to 22, of a code that starts with its three characters. Raises `Malformed`."""
+    category = code[:3]
+    for first, last, number in _CHAPTERS:
+        if first <= category <= last:
+            return number
+    raise Malformed("schema.value", "a diagnosis code is in no ICD-10 chapter")
+
+
+def _unique(items: Sequence[Value]) -> list[Value]:
+    return list(dict.fromkeys(items))
+
+
+def _charge_sums(columns: Sequence[Sequence[Value]]) -> Value:
+    sums: dict[str, int] = {}
+    for kind, amount in zip(*columns, strict=True):
+        sums[kind] = sums.get(kind, 0) + amount
+    return sorted(([kind, amount] for kind, amount in sums.items()), key=lambda row: str(row[0]))
+
+
+_COARSEN: Final[dict[tuple[str, str], Callable[[Value], Value]]] = {
+    ("person-name", "surname"): _surname,
+    ("date", "month"): lambda day: day[:7],
+    ("date", "year"): lambda day: int(day[:4]),
+    ("date", "ten-years"): lambda day: int(day[:4]) // 10 * 10,
+    ("address", "city"): _city,
+    ("address", "province"): _province_of_address,
+    ("diagnoses", "icd-categories"): lambda rows: _unique([row[0][:3] for row in rows]),
+    ("diagnoses", "icd-chapters"): lambda rows: sorted({chapter(row[0]) for row in rows}),
+    ("dates", "months"): lambda days: [day and day[:7] for day in days],
+    ("charges", "charge-sums"): _charge_sums,
+    ("catalog", "levels"): lambda columns: list(columns[0]),
+}
+
+
+def can_coarsen(finest: str, form: str) -> bool:
+    """Whether a schema may put ``form`` on a ladder whose finest level has the form ``finest``."""
+    return (finest, form) in _COARSEN
+
+
+def coarsen(finest: str, form: str, value: Value) -> Value:
+    """The value at a coarser level, made from the finest one; None stays None.
+
+    Raises `Malformed` (schema.value) where the value has no coarser form.
+    """
+    if value is None:
+        return None
+    try:
+        return _COARSEN[finest, form](value)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise Malformed("schema.value", f"a value of form {finest} has no form {form}") from error

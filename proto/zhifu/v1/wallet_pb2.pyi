@@ -1,0 +1,133 @@
+from zhifu.v1 import exchange_pb2 as _exchange_pb2
+from zhifu.v1 import signed_pb2 as _signed_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ChallengeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ChallengeResponse(_message.Message):
+    __slots__ = ("challenge",)
+    CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    challenge: bytes
+    def __init__(self, challenge: _Optional[bytes] = ...) -> None: ...
+
+class EnrolSubjectRequest(_message.Message):
+    __slots__ = ("proof", "subject_key", "attestations")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_KEY_FIELD_NUMBER: _ClassVar[int]
+    ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
+    proof: _signed_pb2.Envelope
+    subject_key: bytes
+    attestations: _containers.RepeatedCompositeFieldContainer[_signed_pb2.Envelope]
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., subject_key: _Optional[bytes] = ..., attestations: _Optional[_Iterable[_Union[_signed_pb2.Envelope, _Mapping]]] = ...) -> None: ...
+
+class EnrolSubjectResponse(_message.Message):
+    __slots__ = ("proof", "entry")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    proof: _exchange_pb2.LogProof
+    entry: _exchange_pb2.EntryOpening
+    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ...) -> None: ...
+
+class RegisterGrantRequest(_message.Message):
+    __slots__ = ("grant",)
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    grant: _signed_pb2.Envelope
+    def __init__(self, grant: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class RegisterGrantResponse(_message.Message):
+    __slots__ = ("grant_hash", "proof", "entry")
+    GRANT_HASH_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    grant_hash: bytes
+    proof: _exchange_pb2.LogProof
+    entry: _exchange_pb2.EntryOpening
+    def __init__(self, grant_hash: _Optional[bytes] = ..., proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ...) -> None: ...
+
+class RevokeGrantRequest(_message.Message):
+    __slots__ = ("revocation",)
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    revocation: _signed_pb2.Envelope
+    def __init__(self, revocation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class RevokeGrantResponse(_message.Message):
+    __slots__ = ("proof", "entry", "delivered", "withheld")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    proof: _exchange_pb2.LogProof
+    entry: _exchange_pb2.EntryOpening
+    delivered: int
+    withheld: int
+    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., delivered: _Optional[int] = ..., withheld: _Optional[int] = ...) -> None: ...
+
+class ListAccessesRequest(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: _signed_pb2.Envelope
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class Access(_message.Message):
+    __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash")
+    PRESENTATION_HASH_FIELD_NUMBER: _ClassVar[int]
+    SENDER_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    PURPOSE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
+    RELEASED_FIELD_NUMBER: _ClassVar[int]
+    TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_HASH_FIELD_NUMBER: _ClassVar[int]
+    presentation_hash: bytes
+    sender: bytes
+    recipient: bytes
+    purpose: str
+    state: str
+    schema_hash: bytes
+    released: bytes
+    time_ms: int
+    grant_hash: bytes
+    def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ...) -> None: ...
+
+class ListAccessesResponse(_message.Message):
+    __slots__ = ("accesses",)
+    ACCESSES_FIELD_NUMBER: _ClassVar[int]
+    accesses: _containers.RepeatedCompositeFieldContainer[Access]
+    def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ...) -> None: ...
+
+class FetchMailboxRequest(_message.Message):
+    __slots__ = ("proof", "head_size", "head_root")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    HEAD_SIZE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_ROOT_FIELD_NUMBER: _ClassVar[int]
+    proof: _signed_pb2.Envelope
+    head_size: int
+    head_root: bytes
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
+
+class FetchMailboxResponse(_message.Message):
+    __slots__ = ("frames", "directory")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DeliveryFrame]
+    directory: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
+    def __init__(self, frames: _Optional[_Iterable[_Union[_exchange_pb2.DeliveryFrame, _Mapping]]] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ...) -> None: ...
+
+class AcknowledgeMailboxRequest(_message.Message):
+    __slots__ = ("acknowledgements",)
+    ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
+    acknowledgements: _exchange_pb2.AcknowledgementFrame
+    def __init__(self, acknowledgements: _Optional[_Union[_exchange_pb2.AcknowledgementFrame, _Mapping]] = ...) -> None: ...
+
+class AcknowledgeMailboxResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
