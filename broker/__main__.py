@@ -142,16 +142,25 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 def _invite(arguments: argparse.Namespace) -> None:
     opened = home.open_home(arguments.dir)
-    node, public = opened.ports()
+    reached = _reached(opened)
     store = SqliteStore(opened.database)
     state = store.begin()
     code = enrolment.invite(arguments.role, arguments.name, state, clock_ms())
     store.commit()
     store.close()
-    invitation = {
-        "code": code,
-        "role": arguments.role,
-        "name": arguments.name,
+    invitation = {"code": code, "role": arguments.role, "name": arguments.name, **reached}
+    home.write_private(arguments.output, json.dumps(invitation, ensure_ascii=False, indent=1).encode())
+
+
+def _contact(arguments: argparse.Namespace) -> None:
+    reached = _reached(home.open_home(arguments.dir))
+    home.write_private(arguments.output, json.dumps(reached, indent=1).encode())
+
+
+def _reached(opened: Home) -> dict[str, str]:
+    """Where the running broker is, and what to pin of it."""
+    node, public = opened.ports()
+    return {
         "node_address": f"127.0.0.1:{node}",
         "public_address": f"127.0.0.1:{public}",
         "server_name": SERVER_NAME,
@@ -159,7 +168,6 @@ def _invite(arguments: argparse.Namespace) -> None:
         "log_key": opened.vkey.encode(),
         "ca": opened.read("ca.crt").decode(),
     }
-    home.write_private(arguments.output, json.dumps(invitation, ensure_ascii=False, indent=1).encode())
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -187,6 +195,8 @@ def _parser() -> argparse.ArgumentParser:
     inviting.add_argument("--role", required=True, choices=enrolment.ROLES)
     inviting.add_argument("--name", required=True, help="the legal name")
     inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
+    contact = add("contact", _contact, "Write where the running broker is and what to pin of it, for wallets.")
+    contact.add_argument("-o", "--output", type=Path, required=True)
     add("export", _export, "Print the whole log as lines of JSON.")
     return parser
 

@@ -1,7 +1,7 @@
-"""What stands outside the broker: the nodes, the wallet, the console. All log JSON lines to stderr, without personal data.
+"""What stands outside the broker: nodes, wallet, console. All log JSON lines to stderr, without personal data.
 
-A line names an event and what it is *about* (hashes, counts, reasons), given as ``extra={"about": {...}}``. Of an exception only its
-type and the places it passed are written, never its message: the message of a foreign library may quote a value.
+A line names an event and what it is *about* (hashes, counts, reasons), given as ``extra={"about": {...}}``. Of an
+exception only its type and the places it passed are written: the message of a foreign library may quote a value.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ class Pin:
 class NodeConfig:
     """A node's settings. ``pins`` maps participant ids (32 bytes) to who they are; addresses are ``host:port``.
 
-    ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies`` the bundle's folder,
-    None for the packaged one.
+    ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies``
+    the bundle's folder, None for the packaged one.
     """
 
     directory: Path
@@ -131,7 +131,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Replace a file, 0600, durably: after a crash it is the old one or the new one. Raises `Refused` (usage.file)."""
     partial = path.with_name(path.name + ".partial")
     try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -31,19 +31,17 @@ def log_proof(message: exchange_pb2.LogProof) -> LogProof:
 
 
 def prove(message: exchange_pb2.LogProof, head: Head, log_key: VerifierKey) -> Proven:
-    """The leaves that a frame proves (DESIGN section 7). Raises `Malformed`, `NotAuthentic` (log.*, receipt.invalid)."""
+    """The leaves that a frame proves (DESIGN 7). Raises `Malformed`, `NotAuthentic` (log.*, receipt.invalid)."""
     return receipt.verify_proof(log_proof(message), head, log_key)
 
 
 def entry(message: exchange_pb2.EntryOpening) -> Entry:
     """An opened audit entry, not yet proven to be in the log."""
-    return Entry(
-        message.index, message.time_ms, message.meta_key, message.meta, message.detail_key, message.detail
-    )
+    return Entry(message.index, message.time_ms, message.meta_key, message.meta, message.detail_key, message.detail)
 
 
 def proven_entry(message: exchange_pb2.EntryOpening, proven: Proven | None) -> Entry:
-    """The entry, once it is a leaf of what the frame proves. Raises `NotAuthentic` (receipt.missing, receipt.invalid)."""
+    """The entry, once it is a leaf of what the frame proves. Raises `NotAuthentic` (receipt.*)."""
     if proven is None:
         raise NotAuthentic("receipt.missing", "the frame proves nothing")
     found = entry(message)
@@ -96,7 +94,7 @@ def refusal(message: exchange_pb2.Refusal) -> Refused:
 
 
 def receipt_of(note: bytes, log_range: bytes, log_key: VerifierKey) -> Proven:
-    """A stored receipt's proof, verified again. ``log_range`` is a serialised LogRange. Raises `Malformed`, `NotAuthentic`."""
+    """A stored receipt's proof (``log_range``: a serialised LogRange), verified again. Raises `NotAuthentic`."""
     shown = exchange_pb2.LogRange.FromString(log_range)
     message = exchange_pb2.LogProof(checkpoint=note, range=shown)
     # Size 0: whether it fits our head was checked when it was stored.
@@ -104,12 +102,10 @@ def receipt_of(note: bytes, log_range: bytes, log_key: VerifierKey) -> Proven:
 
 
 def evidence(frame: exchange_pb2.ConnectResponse) -> bytes:
-    """What is kept of a frame that does not verify: proofs, entries and signatures, never leaves, shares or capsules."""
+    """What is kept of a frame that does not verify: proofs, entries, signatures; never leaves, shares or capsules."""
     kept = exchange_pb2.ConnectResponse()
     kept.CopyFrom(frame)
     for delivery in kept.deliveries.deliveries if kept.HasField("deliveries") else ():
         for name in ("leaves", "shares", "capsule"):
             delivery.ClearField(name)
     return kept.SerializeToString(deterministic=True)
-
-

@@ -36,7 +36,7 @@ def policy_hash(files: Files) -> bytes:
     relative and with "/".
     """
     digest = hashlib.sha256(_LABEL)
-    for path, source in [(path.encode(), source) for path, source in files.items()]:
+    for path, source in sorted((path.encode(), source) for path, source in files.items()):
         digest.update(len(path).to_bytes(2, "big") + path + len(source).to_bytes(4, "big") + source)
     return digest.digest()
 

@@ -40,7 +40,7 @@ PERMITTED: Final[dict[Case, str]] = {
     ("public-payer", "hospital", PUBLIC, "answer", "decision", PUBLIC, "inpatient-claim"): "public-decision",
     ("hospital", "insurer", COMMERCIAL, "grant", "inpatient-claim", None, None): "commercial-claim",
     ("hospital", "insurer", COMMERCIAL, "grant", "coordination", None, None): "commercial-claim",
-    ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "coordination"): "commercial-decision",
+    ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "inpatient-claim"): "commercial-decision",
     ("hospital", "public-payer", PUBLIC, "answer", "settlement-notice", PUBLIC, "decision"): "public-notice",
     ("public-payer", "hospital", PUBLIC, "answer", "decision", PUBLIC, "settlement-notice"): "public-decision",
     ("hospital", "insurer", COMMERCIAL, "answer", "settlement-notice", COMMERCIAL, "decision"): "commercial-notice",
@@ -128,7 +128,7 @@ def test_a_claim_to_an_insurer_that_must_never_be(changed: dict[str, str | bool]
             "answer-outside-its-matter",
         ),
         (
-            ("public-payer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "coordination"),
+            ("public-payer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "inpatient-claim"),
             "public-and-commercial-apart",
         ),
         (("insurer", "hospital", COMMERCIAL, "grant", "coordination", None, None), "only-payers-decide"),
@@ -185,7 +185,7 @@ _WORDS = [name for name in Request.__slots__ if name != "same_participant"]
 @pytest.mark.parametrize("name", _WORDS)
 @pytest.mark.parametrize("word", ["", "Hospital", "clinic", 'insurer"', "insurer\0", "\ud800"])
 def test_an_unknown_word_is_denied_by_default(name: str, word: str) -> None:
-    case = ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "coordination")
+    case = ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "inpatient-claim")
     assert decide(PACKAGED, request(case, **{name: word})) == Deny("policy.denied", ())
 
 
@@ -462,9 +462,9 @@ def test_a_policy_that_always_fails_is_refused(copy: Copy) -> None:
 
 def test_a_file_joined_to_the_next_stays_apart(copy: Copy) -> None:
     """A comment at a file's end, without a line's end, must not swallow the next file's first line."""
-    bundle = load(copy("access/aaa.cedar", "// ends here"))
-    assert bundle.access.rules == PACKAGED.access.rules
-    assert isinstance(decide(bundle, request(CLAIM_CASE)), Permit)
+    copy("access/x.cedar", "// ends here")
+    bundle = load(copy("access/y.cedar", f'@id("no") {SAID} forbid ({SCOPE});'))
+    assert decide(bundle, request(CLAIM_CASE)) == Deny("policy.denied", ("no",))
 
 
 # --- the policy's name ------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from broker.services.errors import refusing
 from broker.services.exchange import acknowledge
 from broker.services.frames import Known
 from broker.store import tables
-from zhifu import envelope, strict
+from zhifu import envelope, receipt, strict
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.receipt import Head
 from zhifu.v1 import signed_pb2, wallet_pb2, wallet_pb2_grpc
@@ -167,4 +167,5 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             released=row.released,
             time_ms=entry.time_ms,
             grant_hash=row.grant_hash,
+            presentation=signed_pb2.Envelope.FromString(receipt.parse_detail(entry.detail).documents[0]),
         )

@@ -1,8 +1,8 @@
 """What a node remembers: one SQLite file, and the only place of the clients that knows a database (DESIGN section 8).
 
-Each part states its own duties. Writing outside of ``with store.transaction():`` is refused; when that block ends without an
-error, what it wrote survives a crash of process and machine (WAL, ``synchronous=FULL``). What could tell something
-about a patient is kept only wrapped under the node's storage key.
+Each part states its own duties. Writing outside of ``with store.transaction():`` is refused; when that block ends
+without an error, what it wrote survives a crash of process and machine (WAL, ``synchronous=FULL``). What could tell
+something about a patient is kept only wrapped under the node's storage key.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ CREATE TABLE pseudonym (
     PRIMARY KEY (side, peer, subject)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE record (
-    hash BLOB PRIMARY KEY, manifest BLOB NOT NULL, leaves BLOB, key BLOB, created INTEGER NOT NULL, keep_until INTEGER NOT NULL
+    hash BLOB PRIMARY KEY, manifest BLOB NOT NULL, leaves BLOB, key BLOB, created INTEGER NOT NULL,
+    keep_until INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE outgoing (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, exchange BLOB NOT NULL UNIQUE, first BLOB NOT NULL, attempt INTEGER NOT NULL,
@@ -52,8 +53,8 @@ CREATE TABLE receipt (
     size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL
 ) STRICT;
 CREATE TABLE evidence (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL, size INTEGER NOT NULL, root BLOB NOT NULL,
-    content BLOB NOT NULL
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL, size INTEGER NOT NULL,
+    root BLOB NOT NULL, content BLOB NOT NULL
 ) STRICT;
 CREATE TABLE job (
     kind TEXT NOT NULL, id BLOB NOT NULL, state TEXT NOT NULL, payload BLOB NOT NULL, updated INTEGER NOT NULL,
@@ -79,8 +80,7 @@ class Database:
         self._listeners: list[Callable[[frozenset[bytes]], None]] = []
 
     def _prepare(self) -> None:
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "foreign_keys=ON", "secure_delete=ON")
-        for pragma in pragmas:
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_MS}", "secure_delete=ON"):
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == 0:

@@ -14,6 +14,7 @@ from zhifu import cbor, consent, envelope
 from zhifu.capsule import Terms
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
+from zhifu.errors import Malformed
 from zhifu.keys import participant_id
 from zhifu.presentation import Presentation
 from zhifu.v1 import signed_pb2
@@ -28,9 +29,9 @@ class Mandate:
     """Everything about a presentation that its record does not say.
 
     ``ceilings`` is one byte a unit, 0xff absent. ``lifetime_s`` is how long one presentation lives, at most a day;
-    ``until`` (Unix s) is how long the node makes a new one where the last outlived its time without reaching the recipient:
-    0 for as long as the grant stands, or 7 days where there is none. ``recipient_key`` and ``wallet_key`` are a patient's, who
-    has no key statement: the subject key that signs and the X25519 key of her grant.
+    ``until`` (Unix s) is how long the node makes a new one where the last outlived its time without reaching the
+    recipient: 0 for as long as the grant stands, or 30 days where there is none. ``recipient_key`` and ``wallet_key``
+    are a patient's, who has no key statement: the subject key that signs and the X25519 key of her grant.
     """
 
     recipient: bytes
@@ -52,6 +53,10 @@ class Mandate:
     wallet_key: bytes = b""
     lifetime_s: int = DAY_S
     until: int = 0
+
+    def __post_init__(self) -> None:
+        if self.recipient_key and participant_id(self.recipient_key) != self.recipient:
+            raise Malformed("malformed.field", "recipient_key is not the recipient's")
 
     @staticmethod
     def under_grant(
@@ -125,7 +130,7 @@ class Mandate:
 
     @staticmethod
     def to_patient(asked: Presentation, asked_hash: bytes, ceilings: bytes, grant: Grant) -> Mandate:
-        """A statement to the patient, on the strength of ``asked``, an exchange under her ``grant`` that we sent or got."""
+        """A statement to the patient, on the strength of ``asked``, an exchange under her ``grant``."""
         reply = _reply(asked, asked_hash, ceilings, grant.subject, "statement", DAY_S)
         keys = {"recipient_key": grant.subject_key, "wallet_key": grant.wallet_key}
         return Mandate(**{one.name: getattr(reply, one.name) for one in fields(reply)} | keys)
@@ -172,9 +177,3 @@ def _reply(
         in_reply_to=asked_hash,
         lifetime_s=lifetime_s,
     )
-
-
-def check_patient(mandate: Mandate) -> None:
-    """A patient's keys belong to the recipient named. Raises ValueError: a role made the mandate wrongly."""
-    if mandate.recipient_key and participant_id(mandate.recipient_key) != mandate.recipient:
-        raise ValueError("recipient_key is not the recipient's")

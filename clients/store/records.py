@@ -20,7 +20,7 @@ class Records:
         self._vault = vault
 
     def put(self, record: SealedRecord, now: int, keep_until: int) -> bytes:
-        """Keep a record; its manifest hash. Durable with the transaction: before it is presented to anyone. Times are Unix s."""
+        """Keep a record; its manifest hash. Durable before it is presented to anyone. Times are Unix s."""
         encoded = record.encoded_manifest
         digest = manifest.hash_of(encoded)
         key = self._vault.wrap(row("record", digest), record.key)
@@ -43,7 +43,7 @@ class Records:
         return None if found is None or found[1] is None else (found[0], found[1])
 
     def erase(self, now: int) -> int:
-        """Erase leaves and key of records whose time is over (``now`` in Unix s); the manifest stays, it opens nothing."""
+        """Erase leaves and key of records whose time is over (``now`` in Unix s); the manifest opens nothing."""
         return self._database.write(
             "UPDATE record SET leaves = NULL, key = NULL WHERE keep_until < ? AND key IS NOT NULL", now
         )

@@ -117,14 +117,12 @@ FORMS: Final[dict[str, Check]] = {
     "names": _each(_or_null(_text(128))),
     "dates": _each(_or_null(_is_date)),
     "months": _each(_or_null(_matches(r"[0-9]{4}-(?:0[1-9]|1[0-2])"))),
-    "prices": _columns(_matches(r"[0-9]{1,9}(?:\.[0-9]{1,4})?"), _matches(r"-?[0-9]{1,9}(?:\.[0-9]{1,4})?")),
+    # Prices, counts, limits and ratios are in ten-thousandths, as `zhifu.pricing` computes with them.
+    "prices": _columns(_between(0, _MAX_FEN), _between(-_MAX_FEN, _MAX_FEN)),
     "charges": _columns(_matches(r"[0-9]{2}"), _fen),
     "charge-sums": _each(_tuple_of(_matches(r"[0-9]{2}"), _fen)),
     "catalog": _columns(
-        _matches(r"0[1-4]"),
-        _matches(r"[01](?:\.[0-9]{1,4})?"),
-        _or_null(_matches(r"[0-9]{1,9}(?:\.[0-9]{1,4})?")),
-        _between(0, 1),
+        _matches(r"0[1-4]"), _between(0, 10_000), _or_null(_between(1, _MAX_FEN)), _between(0, 1)
     ),
     "levels": _each(_matches(r"0[1-4]")),
     "money": _each(_tuple_of(_token, _fen)),
@@ -134,7 +132,7 @@ FORMS: Final[dict[str, Check]] = {
     "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
     "seconds": _between(0, 2**40),
     "hospital": _tuple_of(_token, _text(128), _or_null(_token)),
-    "insurance": _tuple_of(_or_null(_token), _or_null(_token)),
+    "insurance": _tuple_of(_or_null(_token), _or_null(_token), _or_null(_token)),
 }
 """Form name -> grammar. A schema that names another form does not load."""
 

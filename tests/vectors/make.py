@@ -333,7 +333,8 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
     x25519 = protobuf((1, 2), (2, second.x25519_public(drawn("hospital kem"))))
     statement = protobuf(
         (1, 1), (2, 1), (3, HOSPITAL.holder), (4, 7), (5, ISSUED - 3600), (6, ISSUED + 6 * 86_400),
-        (7, HOSPITAL.public), (8, HOSPITAL_SIGNING.public), (9, COSIGNING.public), (10, [x25519]), (11, [drawn("spki")]),
+        (7, HOSPITAL.public), (8, HOSPITAL_SIGNING.public), (9, COSIGNING.public), (10, [x25519]),
+        (11, [drawn("spki")]),
     )  # fmt: skip
     epoch = make_epoch()
     offer = protobuf(

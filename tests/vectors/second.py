@@ -39,15 +39,15 @@ def cbor(value: Any) -> bytes:
     if value is None or isinstance(value, bool):
         return {None: b"\xf6", False: b"\xf4", True: b"\xf5"}[value]
     if isinstance(value, int):
-        return _cbor_head(0, value) if value >= 0 else _cbor_head(1, -1 - value)
+        return cbor_head(0, value) if value >= 0 else cbor_head(1, -1 - value)
     if isinstance(value, bytes):
-        return _cbor_head(2, len(value)) + value
+        return cbor_head(2, len(value)) + value
     if isinstance(value, str):
-        return _cbor_head(3, len(value.encode())) + value.encode()
-    return _cbor_head(4, len(value)) + b"".join(map(cbor, value))
+        return cbor_head(3, len(value.encode())) + value.encode()
+    return cbor_head(4, len(value)) + b"".join(map(cbor, value))
 
 
-def _cbor_head(major: int, number: int) -> bytes:
+def cbor_head(major: int, number: int) -> bytes:
     if number < 24:
         return bytes([major << 5 | number])
     size = next(size for size in (1, 2, 4, 8) if number < 256**size)

@@ -77,7 +77,7 @@ class ListAccessesRequest(_message.Message):
     def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class Access(_message.Message):
-    __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash")
+    __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash", "presentation")
     PRESENTATION_HASH_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,7 @@ class Access(_message.Message):
     RELEASED_FIELD_NUMBER: _ClassVar[int]
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     GRANT_HASH_FIELD_NUMBER: _ClassVar[int]
+    PRESENTATION_FIELD_NUMBER: _ClassVar[int]
     presentation_hash: bytes
     sender: bytes
     recipient: bytes
@@ -96,7 +97,8 @@ class Access(_message.Message):
     released: bytes
     time_ms: int
     grant_hash: bytes
-    def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ...) -> None: ...
+    presentation: _signed_pb2.Envelope
+    def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class ListAccessesResponse(_message.Message):
     __slots__ = ("accesses",)

@@ -1,0 +1,65 @@
+"""Jobs: what a role must remember of its own (settlements, reservations, ledgers), in one durable table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from clients.store.database import Database, Row
+from clients.store.vault import Vault, row
+from zhifu.errors import Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """``kind`` and ``state`` are the role's own words; ``payload`` (strict CBOR or JSON) lies wrapped on the disk.
+
+    ``kind``, ``id`` and ``state`` lie open: an id is a hash or random, never a person's number. ``updated`` is Unix ms.
+    """
+
+    kind: str
+    id: bytes
+    state: str
+    payload: bytes = field(repr=False)
+    updated: int
+
+
+class Jobs:
+    """Each change is durable with the transaction that it is part of, together with the exchange that caused it."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    def put(self, job: Job) -> None:
+        """Make a job, or replace it whole."""
+        wrapped = self._vault.wrap(row("job", job.kind.encode(), job.id), job.payload)
+        self._database.write(
+            "INSERT INTO job VALUES (?, ?, ?, ?, ?) ON CONFLICT (kind, id)"
+            " DO UPDATE SET state = excluded.state, payload = excluded.payload, updated = excluded.updated",
+            job.kind, job.id, job.state, wrapped, job.updated,
+        )  # fmt: skip
+
+    def get(self, kind: str, id_: bytes) -> Job | None:
+        """Raises `NotAuthentic` (leaf.open) where the row was tampered with."""
+        found = self._database.row("SELECT * FROM job WHERE kind = ? AND id = ?", kind, id_)
+        return self._job(found) if found else None
+
+    def need(self, kind: str, id_: bytes) -> Job:
+        """Like `get`. Raises `Refused` (exchange.unknown)."""
+        found = self.get(kind, id_)
+        if found is None:
+            raise Refused("exchange.unknown", f"no {kind} of this id")
+        return found
+
+    def find(self, kind: str, *states: str, limit: int = 1000) -> list[Job]:
+        """Jobs of a kind, in one of ``states`` if any are given, the longest unchanged first."""
+        chosen = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
+        query = f"SELECT * FROM job WHERE kind = ? {chosen} ORDER BY updated, id LIMIT ?"
+        return [self._job(found) for found in self._database.rows(query, kind, *states, limit)]
+
+    def erase(self, kind: str, id_: bytes) -> None:
+        self._database.write("DELETE FROM job WHERE kind = ? AND id = ?", kind, id_)
+
+    def _job(self, found: Row) -> Job:
+        kind, id_, state, wrapped, updated = found
+        return Job(kind, id_, state, self._vault.unwrap(row("job", kind.encode(), id_), wrapped), updated)

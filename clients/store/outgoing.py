@@ -1,0 +1,157 @@
+"""Exchanges this node sends: from the presentation that waits to what became of it (DESIGN sections 4.2 and 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from clients.store.database import Database, Row
+from clients.store.mandate import Mandate
+from clients.store.vault import Vault, row
+from zhifu import presentation
+from zhifu.presentation import Presentation
+from zhifu.receive import Asked
+
+FINAL: Final = ("refused", "expired", "withdrawn")
+_RANK: Final = {"waiting": 0, "sent": 1, "accepted": 2, "delivered": 3, "answered": 4, **dict.fromkeys(FINAL, 5)}
+_COLUMNS: Final = "seq, exchange, first, attempt, record, presentation, state, not_after, until, released, reason"
+MAX_WAITING: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One presentation. ``first`` is the exchange whose message this is: presented anew, it keeps that name.
+
+    ``state`` is waiting, sent, accepted, delivered, answered, refused, expired or withdrawn. ``released`` is what the
+    broker released, None until it accepted; ``reason`` says why not. Times are Unix s.
+    """
+
+    seq: int
+    exchange: bytes
+    first: bytes
+    attempt: int
+    record: bytes
+    payload: bytes = field(repr=False)
+    state: str
+    not_after: int
+    until: int
+    released: bytes | None
+    reason: str
+
+    @property
+    def presentation(self) -> Presentation:
+        return presentation.parse(self.payload)
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in FINAL
+
+
+class Outgoing:
+    """What waits, what was sent, and how it ended. A presentation and its capsule never change once they are put."""
+
+    def __init__(self, database: Database, vault: Vault) -> None:
+        self._database = database
+        self._vault = vault
+
+    def put(
+        self, shown: Presentation, capsule: bytes, mandate: Mandate, until: int, before: Sent | None = None
+    ) -> bytes:
+        """Queue a presentation; its exchange hash. Durable with the transaction, and before anything is sent.
+
+        ``before`` is the one that it replaces. The exchange is known from now on as one that may be answered.
+        """
+        payload = shown.to_bytes()
+        exchange = presentation.hash_of(payload)
+        first, attempt = (before.first, before.attempt + 1) if before else (exchange, 1)
+        wrapped = self._vault.wrap(row("outgoing", exchange), mandate.to_bytes())
+        self._database.write(
+            "INSERT INTO outgoing"
+            " (exchange, first, attempt, record, presentation, capsule, mandate, state, not_after, until)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?)",
+            exchange, first, attempt, shown.manifest_hash, payload, capsule, wrapped, shown.not_after, until,
+        )  # fmt: skip
+        self.remember_asked(exchange, payload, mandate.subject)
+        return exchange
+
+    def get(self, exchange: bytes) -> Sent | None:
+        return _sent(self._database.row(f"SELECT {_COLUMNS} FROM outgoing WHERE exchange = ?", exchange))
+
+    def latest(self, exchange: bytes) -> Sent | None:
+        """The newest presentation of the message that ``exchange`` is, or was, a presentation of."""
+        query = (
+            f"SELECT {_COLUMNS} FROM outgoing WHERE first = (SELECT first FROM outgoing WHERE exchange = ?)"
+            " ORDER BY seq DESC LIMIT 1"
+        )
+        return _sent(self._database.row(query, exchange))
+
+    def mandate(self, exchange: bytes) -> Mandate:
+        """What the presentation was made from. Raises `NotAuthentic` (leaf.open)."""
+        (wrapped,) = self._database.row("SELECT mandate FROM outgoing WHERE exchange = ?", exchange) or (b"",)
+        return Mandate.from_bytes(self._vault.unwrap(row("outgoing", exchange), wrapped))
+
+    def capsule(self, exchange: bytes) -> bytes:
+        """The sealed capsule; empty once the exchange was accepted, since then nothing is sent again."""
+        (found,) = self._database.row("SELECT capsule FROM outgoing WHERE exchange = ?", exchange) or (None,)
+        return found or b""
+
+    def unanswered(self, after: int, limit: int) -> list[Sent]:
+        """Presentations without a result, in the order they were made, those with a ``seq`` above ``after``."""
+        query = f"SELECT {_COLUMNS} FROM outgoing WHERE state IN ('waiting', 'sent') AND seq > ? ORDER BY seq LIMIT ?"
+        return [Sent(*found) for found in self._database.rows(query, after, limit)]
+
+    def is_full(self) -> bool:
+        """Whether `MAX_WAITING` presentations have no result yet."""
+        query = "SELECT 1 FROM outgoing WHERE state IN ('waiting', 'sent') LIMIT 1 OFFSET ?"
+        return self._database.row(query, MAX_WAITING - 1) is not None
+
+    def mark_sent(self, exchange: bytes) -> None:
+        """Durable before the frame is written: from then on only the same bytes may be sent under this nonce."""
+        self._database.write("UPDATE outgoing SET state = 'sent' WHERE exchange = ? AND state = 'waiting'", exchange)
+
+    def accepted(self, exchange: bytes, released: bytes) -> None:
+        """Durable with its receipt. A state that is further along stays."""
+        self._database.write(
+            "UPDATE outgoing SET released = ?, capsule = NULL,"
+            " state = CASE WHEN state IN ('waiting', 'sent') THEN 'accepted' ELSE state END WHERE exchange = ?",
+            released, exchange,
+        )  # fmt: skip
+
+    def advance(self, exchange: bytes, state: str, reason: str = "") -> bool:
+        """Move on to ``state``; False where the exchange is as far already. Durable before anybody is told."""
+        found = self.get(exchange)
+        if found is None or _RANK[state] <= _RANK[found.state]:
+            return False
+        self._database.write("UPDATE outgoing SET state = ?, reason = ? WHERE exchange = ?", state, reason, exchange)
+        return True
+
+    def overdue(self, exchange: bytes, now: int) -> None:
+        """The broker calls it expired: so it is, whatever this clock says."""
+        self._database.write("UPDATE outgoing SET not_after = min(not_after, ?) WHERE exchange = ?", now, exchange)
+
+    # What an answer may refer to
+
+    def remember_asked(self, exchange: bytes, payload: bytes, subject: bytes) -> None:
+        """An exchange that was sent or received: durable before its answer can come. ``subject`` is empty if none."""
+        self._database.write("INSERT OR IGNORE INTO asked VALUES (?, ?, ?)", exchange, payload, subject)
+
+    def asked(self, exchange: bytes) -> Asked | None:
+        found = self._database.row("SELECT presentation, subject FROM asked WHERE exchange = ?", exchange)
+        return Asked(presentation.parse(found[0]), found[1] or None) if found else None
+
+    # Notices that came before the result they belong to
+
+    def keep_notice(self, number: int, exchange: bytes, content: bytes) -> None:
+        """Keep a notice until there is a receipt to compare it with. Durable before it is reported as read."""
+        self._database.write("INSERT OR IGNORE INTO notice VALUES (?, ?, ?)", number, exchange, content)
+
+    def take_notices(self, exchange: bytes) -> list[bytes]:
+        """The notices kept for an exchange, oldest first; they are not kept any longer."""
+        found = self._database.rows("SELECT content FROM notice WHERE exchange = ? ORDER BY id", exchange)
+        if found:
+            self._database.write("DELETE FROM notice WHERE exchange = ?", exchange)
+        return [content for (content,) in found]
+
+
+def _sent(found: Row | None) -> Sent | None:
+    return Sent(*found) if found else None
