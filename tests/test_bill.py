@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from fractions import Fraction
 from pathlib import Path
@@ -285,6 +286,26 @@ def test_columns_that_are_no_line(columns: tuple[str, int, str, str, str | None,
     assert caught.value.reason == "bill.syntax"
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"selfpay_prop": 10_001},
+        {"selfpay_prop": -1},
+        {"pric": -1},
+        {"pric_uplmt": 0},
+        {"pric_uplmt": -1},
+        {"amt": 10.0},
+        {"cnt": True},
+        {"selfpay_prop": None},
+        {"chrgitm_lv": "1"},
+    ],
+)
+def test_integers_out_of_range_are_no_line_either(changed: dict[str, Any]) -> None:
+    with pytest.raises(Malformed) as caught:
+        replace(priced("02", "10", "1", "9", "0.2"), **changed)
+    assert caught.value.reason == "bill.syntax"
+
+
 AMOUNTS = st.integers(-(10**12), 10**12)
 
 
@@ -353,6 +374,29 @@ def test_any_value_anywhere_is_read_or_malformed(path: str, value: object) -> No
     # Only `Malformed` is let through: anything else fails the test.
     with contextlib.suppress(Malformed):
         assert bill.parse(json.dumps(changed).encode()).split.total == 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        # Normalising these marks would take hours.
+        ("setlinfo.psn_name", "a" + "\u0301\u0323" * 300_000),
+        ("setlinfo.addr", " " * 3_000_000 + "\x00"),
+        ("setlinfo.brdy", "2" * 3_000_000),
+        ("feedetail[0].amt", "1" * 3_000_000),
+        ("feedetail[0].cnt", "1." + "0" * 3_000_000),
+        ("diseinfo[0].diag_code", "K" * 3_000_000),
+    ],
+)
+def test_a_very_long_value_is_refused_at_once(path: str, value: str) -> None:
+    changed = document()
+    at(path, value)(changed)
+    data = json.dumps(changed, ensure_ascii=False).encode()
+    assert len(data) < bill.MAX_BYTES
+    started = time.process_time()
+    with pytest.raises(Malformed, match=re.escape(path)):
+        bill.parse(data)
+    assert time.process_time() - started < 1
 
 
 def test_the_largest_bill_takes_bounded_time() -> None:

@@ -95,4 +95,3 @@ def _items(lines: Sequence[Line]) -> Mapping[str, Value]:
 
 def _day(day: date | None) -> str | None:
     return None if day is None else day.isoformat()
-

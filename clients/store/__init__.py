@@ -40,12 +40,13 @@ class Store:
         self.trust = Trust(self._database, vault)
         self.jobs = Jobs(self._database, vault)
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """All of the block or nothing, durable when it ends. Within a transaction it is a part that can fail alone.
 
+        Not ``durable``: it does not wait for the disk, and a crash of the machine may undo it (never a part of it).
         Raises `Refused` (unavailable.store), after which nothing of the block was kept.
         """
-        return self._database.transaction()
+        return self._database.transaction(durable)
 
     def touch(self, exchange: bytes) -> None:
         """Tell `on_commit`, once this transaction is durable, that something is new about an exchange."""

@@ -50,7 +50,7 @@ CREATE TABLE incoming (
 CREATE INDEX incoming_answers ON incoming (in_reply_to, seq) WHERE in_reply_to IS NOT NULL;
 CREATE TABLE receipt (
     exchange BLOB PRIMARY KEY, opening BLOB NOT NULL, note BLOB NOT NULL, range BLOB NOT NULL,
-    size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL
+    size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL, acknowledgement BLOB NOT NULL
 ) STRICT;
 CREATE TABLE evidence (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL, size INTEGER NOT NULL,
@@ -89,9 +89,11 @@ class Database:
             raise Refused("unavailable.store", f"the store is of version {version}, not {VERSION}")
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, durable: bool) -> Iterator[None]:
         """BEGIN IMMEDIATE to COMMIT, or a savepoint inside one. Raises `Refused` (unavailable.store)."""
         outermost = self._depth == 0
+        if outermost:
+            self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         name = f"part{self._depth}"
         begin, end, undo = (
             ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")

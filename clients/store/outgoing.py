@@ -95,10 +95,19 @@ class Outgoing:
         (found,) = self._database.row("SELECT capsule FROM outgoing WHERE exchange = ?", exchange) or (None,)
         return found or b""
 
-    def unanswered(self, after: int, limit: int) -> list[Sent]:
-        """Presentations without a result, in the order they were made, those with a ``seq`` above ``after``."""
-        query = f"SELECT {_COLUMNS} FROM outgoing WHERE state IN ('waiting', 'sent') AND seq > ? ORDER BY seq LIMIT ?"
-        return [Sent(*found) for found in self._database.rows(query, after, limit)]
+    def unanswered(self, now: int, limit: int) -> list[Sent]:
+        """Presentations without a result that live at ``now`` (Unix s), in the order they were made."""
+        return self._open("not_after > ?", now, limit)
+
+    def overdue(self, now: int, limit: int) -> list[Sent]:
+        """Presentations without a result whose time is over at ``now`` (Unix s), oldest first."""
+        return self._open("not_after <= ?", now, limit)
+
+    def _open(self, condition: str, now: int, limit: int) -> list[Sent]:
+        query = (
+            f"SELECT {_COLUMNS} FROM outgoing WHERE state IN ('waiting', 'sent') AND {condition} ORDER BY seq LIMIT ?"
+        )
+        return [Sent(*found) for found in self._database.rows(query, now, limit)]
 
     def is_full(self) -> bool:
         """Whether `MAX_WAITING` presentations have no result yet."""
@@ -106,7 +115,7 @@ class Outgoing:
         return self._database.row(query, MAX_WAITING - 1) is not None
 
     def mark_sent(self, exchange: bytes) -> None:
-        """Durable before the frame is written: from then on only the same bytes may be sent under this nonce."""
+        """Need not be durable: what waits and what was sent are sent again after a crash, as the same bytes."""
         self._database.write("UPDATE outgoing SET state = 'sent' WHERE exchange = ? AND state = 'waiting'", exchange)
 
     def accepted(self, exchange: bytes, released: bytes) -> None:
@@ -125,9 +134,16 @@ class Outgoing:
         self._database.write("UPDATE outgoing SET state = ?, reason = ? WHERE exchange = ?", state, reason, exchange)
         return True
 
-    def overdue(self, exchange: bytes, now: int) -> None:
-        """The broker calls it expired: so it is, whatever this clock says."""
-        self._database.write("UPDATE outgoing SET not_after = min(not_after, ?) WHERE exchange = ?", now, exchange)
+    def lapse(self, exchange: bytes, now: int) -> None:
+        """It expired and did not arrive: it has no result, and its time is over, whatever this clock says.
+
+        Durable with the notice that says so; what finds it `overdue` presents it anew.
+        """
+        self._database.write(
+            "UPDATE outgoing SET state = 'sent', released = NULL, not_after = min(not_after, ?) WHERE exchange = ?"
+            " AND state IN ('waiting', 'sent', 'accepted')",
+            now, exchange,
+        )  # fmt: skip
 
     # What an answer may refer to
 

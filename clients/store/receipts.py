@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from clients.store.database import Database
 from zhifu.receipt import Head
 
+MAX_EVIDENCE: Final = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An accepting entry as it was proven: serialised EntryOpening and LogRange, the checkpoint's note, its head."""
+    """An accepting entry as it was proven: serialised EntryOpening and LogRange, the checkpoint's note, its head.
+
+    ``acknowledgement`` is the recipient's signed envelope for an exchange of ours, empty until it came.
+    """
 
     exchange: bytes
     opening: bytes
@@ -19,6 +25,7 @@ class Receipt:
     size: int
     root: bytes
     leaf_hash: bytes
+    acknowledgement: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +48,29 @@ class Receipts:
     def put(self, receipt: Receipt) -> None:
         """Durable with the state that it proves: no receipt, no open. The first receipt of an exchange stands."""
         self._database.write(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             receipt.exchange, receipt.opening, receipt.note, receipt.log_range, receipt.size, receipt.root,
-            receipt.leaf_hash,
+            receipt.leaf_hash, receipt.acknowledgement,
         )  # fmt: skip
+
+    def acknowledged(self, exchange: bytes, acknowledgement: bytes) -> None:
+        """The recipient's signature, so that it cannot deny what it got. Durable with the state that it brings."""
+        self._database.write("UPDATE receipt SET acknowledgement = ? WHERE exchange = ?", acknowledgement, exchange)
 
     def get(self, exchange: bytes) -> Receipt | None:
         found = self._database.row("SELECT * FROM receipt WHERE exchange = ?", exchange)
         return Receipt(*found) if found else None
 
     def keep_evidence(self, at: int, reason: str, head: Head, content: bytes) -> None:
-        """Durable before the stream is left: who was lied to must be able to show it."""
+        """Durable before the stream is left: who was lied to must be able to show it.
+
+        The same thing is kept once, and `MAX_EVIDENCE` in all: repeating a lie does not fill the disk.
+        """
         self._database.write(
-            "INSERT INTO evidence (at, reason, size, root, content) VALUES (?, ?, ?, ?, ?)",
-            at, reason, head.size, head.root, content,
+            "INSERT INTO evidence (at, reason, size, root, content) SELECT ?, ?, ?, ?, ?"
+            " WHERE NOT EXISTS (SELECT 1 FROM evidence WHERE content = ? AND reason = ?)"
+            " AND (SELECT count(*) FROM evidence) < ?",
+            at, reason, head.size, head.root, content, content, reason, MAX_EVIDENCE,
         )  # fmt: skip
 
     def evidence(self) -> list[Evidence]:

@@ -7,6 +7,7 @@ from typing import Final
 from clients.store.database import Database
 from clients.store.vault import Vault, row
 from zhifu import manifest
+from zhifu.manifest import Manifest
 from zhifu.sealed import SealedRecord
 
 KEEP_S: Final = 180 * 86_400
@@ -41,6 +42,11 @@ class Records:
         """(manifest, leaves) as they are sent; the key stays wrapped."""
         found = self._database.row("SELECT manifest, leaves FROM record WHERE hash = ?", digest)
         return None if found is None or found[1] is None else (found[0], found[1])
+
+    def manifest(self, digest: bytes) -> Manifest | None:
+        """What was sealed: it stays when the record itself is erased."""
+        found = self._database.row("SELECT manifest FROM record WHERE hash = ?", digest)
+        return manifest.parse(found[0]) if found else None
 
     def erase(self, now: int) -> int:
         """Erase leaves and key of records whose time is over (``now`` in Unix s); the manifest opens nothing."""

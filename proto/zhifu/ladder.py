@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from datetime import date
+from itertools import pairwise
 from typing import Final
 
 from zhifu.cbor import Value
@@ -22,10 +23,11 @@ _MAX_FEN: Final = 10**13
 _COMPOUND_SURNAMES: Final = frozenset(
     "欧阳 司马 上官 诸葛 东方 皇甫 尉迟 公孙 令狐 慕容 宇文 长孙 司徒 夏侯 端木 百里".split()
 )
-_ADDRESS: Final = re.compile(
-    r"(?P<province>[^省市区]{1,12}?(?:省|自治区|特别行政区|市))"
-    r"(?P<city>[^市州盟]{1,12}?(?:市|自治州|地区|盟))?"
-)
+# Only a municipality may be both: another city is finer than its province. A city's name holds no district, road or
+# number, so that 市 in a street's name (…路8号城市广场) does not carry the street along.
+_PROVINCE: Final = r"(?:[^省市区]{1,8}?(?:省|自治区|特别行政区)|(?:北京|上海|天津|重庆)市)"
+_CITY: Final = r"[^省市区县道路街巷弄号村楼栋室\s!-~０-９]{1,8}?(?:市|自治州|地区|盟)"
+_ADDRESS: Final = re.compile(rf"(?P<province>{_PROVINCE})(?P<city>{_CITY})?")
 _ICD10: Final = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Za-z+*]{1,12}){0,2}")
 _ICD3: Final = re.compile(r"[A-Z][0-9]{2}")
 _CHAPTERS: Final = (
@@ -82,12 +84,41 @@ def _is_date(value: Value) -> bool:
     return True
 
 
+def _ascending(check: Check) -> Check:
+    """A list in strictly ascending order: how often a coarser value stood in the finer ones does not show."""
+    each = _each(check)
+    return lambda value: each(value) and all(a < b for a, b in pairwise(map(_sort_key, value)))
+
+
+def _sort_key(value: Value) -> Value:
+    return value[0] if isinstance(value, list | tuple) else value
+
+
+def _unlike(check: Check) -> Check:
+    """A list without repetitions."""
+    each = _each(check)
+    return lambda value: each(value) and len(set(value)) == len(value)
+
+
+def _is_surname(value: Value) -> bool:
+    return _text(2)(value) and _surname(value) == value
+
+
+def _is_city(value: Value) -> bool:
+    """Province and city, or a municipality twice."""
+    if not _tuple_of(_is_province, _text(16))(value):
+        return False
+    province, city = value
+    return re.fullmatch(_CITY, city) is not None or (city == province and province.endswith("市"))
+
+
 def _columns(*checks: Check) -> Check:
     """A list of columns of one length each."""
     rows = _tuple_of(*(_each(check) for check in checks))
     return lambda value: rows(value) and len({len(column) for column in value}) == 1
 
 
+_is_province: Final = _matches(_PROVINCE)
 _fen: Final = _between(-_MAX_FEN, _MAX_FEN)
 _token: Final = _matches(r"[A-Za-z0-9._+*/-]{1,64}")
 _code_name: Final = _tuple_of(_matches(_ICD10.pattern), _text(128), _between(0, 1))
@@ -98,12 +129,12 @@ FORMS: Final[dict[str, Check]] = {
     "token": _token,
     "tokens": _each(_or_null(_token)),
     "person-name": _text(64),
-    "surname": _text(2),
+    "surname": _is_surname,
     "citizen-id": _matches(r"[0-9]{17}[0-9X]"),
     "phone": _matches(r"[0-9+][0-9-]{6,19}"),
     "address": _text(256),
-    "city": _tuple_of(_text(16), _text(16)),
-    "province": _text(16),
+    "city": _is_city,
+    "province": _is_province,
     "date": _is_date,
     "month": _matches(r"[0-9]{4}-(?:0[1-9]|1[0-2])"),
     "year": _between(1880, 2200),
@@ -111,8 +142,8 @@ FORMS: Final[dict[str, Check]] = {
     "days": _between(0, 36600),
     "sex": _between(0, 9),
     "diagnoses": _each(_code_name),
-    "icd-categories": _each(_matches(_ICD3.pattern)),
-    "icd-chapters": _each(_between(1, 22)),
+    "icd-categories": _unlike(_matches(_ICD3.pattern)),
+    "icd-chapters": _ascending(_between(1, 22)),
     "departments": _each(_or_null(_text(64))),
     "names": _each(_or_null(_text(128))),
     "dates": _each(_or_null(_is_date)),
@@ -120,10 +151,8 @@ FORMS: Final[dict[str, Check]] = {
     # Prices, counts, limits and ratios are in ten-thousandths, as `zhifu.pricing` computes with them.
     "prices": _columns(_between(0, _MAX_FEN), _between(-_MAX_FEN, _MAX_FEN)),
     "charges": _columns(_matches(r"[0-9]{2}"), _fen),
-    "charge-sums": _each(_tuple_of(_matches(r"[0-9]{2}"), _fen)),
-    "catalog": _columns(
-        _matches(r"0[1-4]"), _between(0, 10_000), _or_null(_between(1, _MAX_FEN)), _between(0, 1)
-    ),
+    "charge-sums": _ascending(_tuple_of(_matches(r"[0-9]{2}"), _fen)),
+    "catalog": _columns(_matches(r"0[1-4]"), _between(0, 10_000), _or_null(_between(1, _MAX_FEN)), _between(0, 1)),
     "levels": _each(_matches(r"0[1-4]")),
     "money": _each(_tuple_of(_token, _fen)),
     "fen": _fen,

@@ -32,19 +32,25 @@ class PricedLine:
     pric_uplmt: int | None
     selfpay_prop: int
 
+    def __post_init__(self) -> None:
+        """Refuse a value outside its range, wherever the columns come from. Raises `Malformed` (bill.syntax)."""
+        limit = 1 if self.pric_uplmt is None else self.pric_uplmt
+        whole = all(type(value) is int for value in (self.amt, self.pric, self.cnt, limit, self.selfpay_prop))
+        if not whole or self.chrgitm_lv not in _CLASSES:
+            raise Malformed("bill.syntax", "a line's columns do not make a priced line")
+        if self.pric < 0 or limit <= 0 or not 0 <= self.selfpay_prop <= money.ONE:
+            raise Malformed("bill.syntax", "a line's price, limit or ratio is out of range")
+
     @classmethod
     def of(
         cls, chrgitm_lv: str, amt: int, pric: str, cnt: str, pric_uplmt: str | None, selfpay_prop: str
     ) -> PricedLine:
-        """From a record's columns: ``amt`` in fen, the others decimal strings. Raises `Malformed` (bill.syntax)."""
-        numbers = money.ten_thousandths(pric), money.ten_thousandths(cnt), money.ratio(selfpay_prop)
+        """From ``amt`` in fen and decimal strings. Raises `Malformed` (bill.syntax)."""
+        price, count, prop = (money.ten_thousandths(text) for text in (pric, cnt, selfpay_prop))
         limit = None if pric_uplmt is None else money.ten_thousandths(pric_uplmt)
-        price, count, prop = numbers
-        if price is None or count is None or prop is None or price < 0 or chrgitm_lv not in _CLASSES:
-            raise Malformed("bill.syntax", "a line's columns do not make a priced line")
-        if pric_uplmt is not None and (limit is None or limit <= 0):
-            raise Malformed("bill.syntax", "a line's price limit is not above zero")
-        return cls(chrgitm_lv, amt, price, count, limit, prop)
+        if price is None or count is None or prop is None or (limit is None and pric_uplmt is not None):
+            raise Malformed("bill.syntax", "a line's columns are not decimals with up to four places")
+        return PricedLine(chrgitm_lv, amt, price, count, limit, prop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,8 @@ def _read(message: signed_pb2.KeyStatement) -> KeyStatement:
     kem_keys = tuple(check_kem_public(key.alg, key.public_key) for key in message.kem_keys)
     if not kem_keys or [k.alg for k in kem_keys] != sorted({k.alg for k in kem_keys}):
         raise Malformed("malformed.field", "KEM keys are missing, repeated or out of order")
+    if len(set(message.tls_spki)) != len(message.tls_spki):
+        raise Malformed("malformed.field", "a TLS key is listed twice")
     for key in (message.identity_key, message.signing_key, message.cosigning_key):
         check_signing_key(key)
     issued, not_after = strict.positive("issued_at", message.issued_at), strict.positive("not_after", message.not_after)

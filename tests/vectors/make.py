@@ -66,7 +66,7 @@ VALUES: dict[tuple[str, str], Any] = {
     ("address", "province"): "测试省",
     ("visit-number", "full"): "V-0001",
     ("hospital", "full"): ["H000", "样例医院", None],
-    ("insurance", "full"): ["310", "21"],
+    ("insurance", "full"): ["310", "21", None],
     ("admission", "full"): "2026-09-14",
     ("admission", "month"): "2026-09",
     ("discharge", "full"): "2026-09-21",

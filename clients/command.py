@@ -1,0 +1,57 @@
+"""What every command has in common: data to stdout, chatter to stderr, one clear line and the right code for an
+error.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from zhifu.errors import Error, Exit
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
+Folder = Annotated[Path, typer.Argument(help="The folder it lives in.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
+Language = Annotated[str, typer.Option("--lang", help="zh or en.", envvar="ZHIFU_LANG")]
+
+chatter = Console(stderr=True)
+
+
+def clear(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn our errors into one line on stderr and their exit code; nobody who types a command sees a traceback of
+    them.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Error as error:
+            print(f"zhifu: {error}", file=sys.stderr)
+            raise typer.Exit(int(error.exit)) from None
+        except BrokenPipeError:
+            raise typer.Exit(int(Exit.FAILURE)) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    return wrapped
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, ensure_ascii=False, indent=1))
+
+
+def app(text: str) -> typer.Typer:
+    """A group of commands."""
+    return typer.Typer(help=text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)

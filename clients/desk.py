@@ -1,0 +1,122 @@
+"""What passes between the hospital's desk and the patient's phone: requests, consents and attestations as files.
+
+A file stands for a QR code or a link. Nothing in it needs to be secret from the patient, and everything that
+matters is signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zhifu import envelope
+from zhifu.cbor import Value
+from zhifu.envelope import Envelope
+from zhifu.errors import Malformed, Refused
+
+_MAX_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A consent request with the hospital's key statement, and for the patient's eyes the values it is about.
+
+    ``preview`` is ``{schema: {unit: finest value}}`` without the encounter secret; it is shown, never believed.
+    """
+
+    request: Envelope
+    key_statement: Envelope
+    preview: Mapping[str, Mapping[str, Value]]
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """A grant on its way back to the hospital, with the attestations of its subject key."""
+
+    grant: Envelope
+    attestations: tuple[Envelope, ...]
+
+
+def write_request(path: Path, one: Request) -> None:
+    _write(
+        path,
+        {"request": _text(one.request), "key_statement": _text(one.key_statement), "preview": one.preview},
+    )
+
+
+def read_request(path: Path) -> Request:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    document = _read(path)
+    preview = document.get("preview")
+    if not isinstance(preview, dict):
+        raise Malformed("usage.file", f"{path.name} is not a consent request")
+    request = _envelope(envelope.REQUEST, document, "request", path.name)
+    return Request(request, _envelope(envelope.KEY_STATEMENT, document, "key_statement", path.name), preview)
+
+
+def write_consent(path: Path, one: Consent) -> None:
+    _write(path, consent_document(one))
+
+
+def consent_document(one: Consent) -> dict[str, Any]:
+    """A consent as JSON."""
+    return {"grant": _text(one.grant), "attestations": [_text(signed) for signed in one.attestations]}
+
+
+def read_consent(path: Path) -> Consent:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    return parse_consent(_read(path), path.name)
+
+
+def parse_consent(document: Mapping[str, Any], where: str) -> Consent:
+    """The inverse of `consent_document`. Raises `Malformed` (usage.file, malformed.*)."""
+    rows = document.get("attestations")
+    if not isinstance(rows, list) or len(rows) > 8:
+        raise Malformed("usage.file", f"{where} has no attestations")
+    attested = tuple(_envelope(envelope.ATTESTATION, {"attestation": row}, "attestation", where) for row in rows)
+    return Consent(_envelope(envelope.GRANT, document, "grant", where), attested)
+
+
+def write_attestation(path: Path, one: Envelope) -> None:
+    _write(path, {"attestation": _text(one)})
+
+
+def read_attestation(path: Path) -> Envelope:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    return _envelope(envelope.ATTESTATION, _read(path), "attestation", path.name)
+
+
+def _text(one: Envelope) -> str:
+    return base64.b64encode(one.to_bytes()).decode()
+
+
+def _envelope(kind: envelope.Kind, document: Mapping[str, Any], name: str, where: str) -> Envelope:
+    try:
+        return envelope.from_bytes(kind, base64.b64decode(document[name], validate=True))
+    except (KeyError, ValueError, TypeError) as error:
+        raise Malformed("usage.file", f"{where} has no {name}") from error
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(document, file, ensure_ascii=False)
+    except OSError as error:
+        raise Refused("usage.file", f"{path.name} cannot be written: {error.strerror}") from error
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise Malformed("usage.file", f"{path.name} is too large")
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Malformed("usage.file", f"{path.name} cannot be read") from error
+    if not isinstance(found, dict):
+        raise Malformed("usage.file", f"{path.name} is not a JSON object")
+    return found

@@ -1,0 +1,137 @@
+"""Whose key is it: the key statements of pinned participants, as this node itself verified them (DESIGN 4.4).
+
+The broker only carries statements. One of an unpinned participant is ignored, one that does not verify against the pin
+or goes back is refused, and one in our own name that we did not sign ends the stream.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from clients.config import Pin
+from clients.keystore import Keystore, participant_of, state_keys, tls_spki
+from clients.store import Store
+from zhifu import envelope, strict
+from zhifu.envelope import KEY_STATEMENT, Envelope
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
+from zhifu.statement import KeyStatement, verify_key_statement
+from zhifu.v1 import exchange_pb2, signed_pb2
+
+REISSUE_S: Final = 86_400
+_log = logging.getLogger("zhifu.directory")
+
+
+class Directory:
+    """Verified statements by participant id. What was believed once is remembered across restarts."""
+
+    def __init__(self, pins: Mapping[bytes, Pin], keystore: Keystore, store: Store) -> None:
+        self._pins = pins
+        self._keystore = keystore
+        self._store = store
+        self.participant = participant_of(keystore)
+        self._known: dict[bytes, list[KeyStatement]] = {}
+        for participant in (*pins, self.participant):
+            self._remember(participant)
+
+    def _remember(self, participant: bytes) -> None:
+        """Statements from the store, verified again as of their own time: the file could have been touched."""
+        found = [envelope.from_bytes(KEY_STATEMENT, one) for _, one in self._store.trust.statements(participant)]
+        self._known[participant] = [verify_key_statement(one, participant, _issued(one)) for one in found]
+
+    # Others
+
+    def update(self, entries: Iterable[exchange_pb2.DirectoryEntry], now: int) -> list[Error]:
+        """Take what the broker shows; why statements of pinned participants were refused. ``now`` is Unix s.
+
+        Durable when it returns. Raises `NotAuthentic` (key.foreign): one in our own name that is not ours.
+        """
+        refused: list[Error] = []
+        for entry in entries:
+            if entry.participant == self.participant:
+                self._check_own(entry)
+            elif entry.participant in self._pins:
+                try:
+                    self._take(entry, now)
+                except (Malformed, NotAuthentic) as error:
+                    self._report(entry.participant, error)
+                    refused.append(error)
+        # One that is merely over is nobody's lie: its owner was away.
+        return [error for error in refused if error.reason != "key.expired"]
+
+    def _take(self, entry: exchange_pb2.DirectoryEntry, now: int) -> None:
+        signed = envelope.from_proto(KEY_STATEMENT, entry.key_statement)
+        found = verify_key_statement(signed, entry.participant, now)
+        known = self._known[entry.participant]
+        if known and found == known[-1]:
+            return
+        if known and found.serial <= known[-1].serial:
+            raise NotAuthentic("key.rollback", f"serial {found.serial} after {known[-1].serial}")
+        with self._store.transaction():
+            self._store.trust.put_statement(entry.participant, found.serial, signed.to_bytes())
+        known.append(found)
+
+    @staticmethod
+    def _report(participant: bytes, error: Error) -> None:
+        level = logging.INFO if error.reason == "key.expired" else logging.ERROR
+        _log.log(level, "statement.refused", extra={"about": {"participant": participant, "reason": error.reason}})
+
+    def _check_own(self, entry: exchange_pb2.DirectoryEntry) -> None:
+        shown = entry.key_statement.SerializeToString(deterministic=True)
+        ours = [signed for _, signed in self._store.trust.statements(self.participant)]
+        if not any(hmac.compare_digest(shown, one) for one in ours):
+            raise NotAuthentic("key.foreign")
+
+    def statements(self, now: int) -> dict[bytes, KeyStatement]:
+        """The newest statement of every pinned participant, and our own, that is not over at ``now`` (Unix s)."""
+        newest = ((participant, known[-1]) for participant, known in self._known.items() if known)
+        return {participant: found for participant, found in newest if now <= found.not_after}
+
+    def statement(self, participant: bytes, now: int) -> KeyStatement:
+        """A participant's keys, to send to it. Raises `NotAuthentic` (key.not_pinned), `Refused` (unavailable.*)."""
+        if participant not in self._pins:
+            raise NotAuthentic("key.not_pinned")
+        found = self.statements(now).get(participant)
+        if found is None:
+            raise Refused("unavailable.recipient")
+        return found
+
+    def signing_keys(self, participant: bytes) -> list[bytes]:
+        """Every key a participant was known to sign with, newest first: what it signed before stays signed."""
+        return list(dict.fromkeys(one.signing_key for one in reversed(self._known.get(participant, []))))
+
+    def pin(self, participant: bytes) -> Pin | None:
+        """Who our own operator says a participant is; None for a stranger."""
+        return self._pins.get(participant)
+
+    # Ourselves
+
+    def own(self, now: int) -> Envelope:
+        """Our current statement; a new one, with the next serial, where less than a day is left or our keys changed.
+
+        Durable before it can be sent, so that no serial is used twice. ``now`` is Unix s.
+        """
+        known = self._known[self.participant]
+        if known and known[-1].not_after - now >= REISSUE_S and self._lists_our_keys(known[-1]):
+            return envelope.from_bytes(KEY_STATEMENT, self._store.trust.statements(self.participant)[-1][1])
+        serial = known[-1].serial + 1 if known else 1
+        signed = state_keys(self._keystore, serial, now)
+        with self._store.transaction():
+            self._store.trust.put_statement(self.participant, serial, signed.to_bytes())
+        known.append(verify_key_statement(signed, self.participant, now))
+        return signed
+
+    def _lists_our_keys(self, found: KeyStatement) -> bool:
+        ours = (bytes(self._keystore.signing.verify_key), bytes(self._keystore.cosigning.verify_key))
+        kem_ids = {key.id for key in found.kem_keys}
+        return (
+            ours == (found.signing_key, found.cosigning_key)
+            and kem_ids == set(self._keystore.kem_keys)
+            and found.tls_spki == (tls_spki(self._keystore),)
+        )
+
+
+def _issued(signed: Envelope) -> int:
+    return strict.parse(signed_pb2.KeyStatement, signed.payload, signed.kind.cap).issued_at

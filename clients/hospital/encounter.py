@@ -1,0 +1,70 @@
+"""Encounters and patients at the desk: who is who, and the secret that ties an encounter's records to its grants.
+
+The hospital refuses a grant whose subject is not the patient of the encounter, so a photographed code is worth
+nothing (DESIGN
+section 5). Until two-channel enrolment, the desk's own check of the person stands behind the binding.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from clients import naming
+from clients.store import Job, Store
+from zhifu.bill import Bill
+from zhifu.envelope import Envelope
+from zhifu.errors import Refused
+from zhifu.keys import check_signing_key, participant_id
+from zhifu.statement import Attestation
+
+ATTESTED_S: Final = 365 * 86_400
+_SUBJECT: Final = "subject"
+_ENCOUNTER: Final = "encounter"
+_PSEUDONYM: Final = "pseudonym"
+
+
+def attest(
+    store: Store, me: bytes, role: str, key: SigningKey, subject_key: bytes, person: str | None, now: int
+) -> Envelope:
+    """Attest that ``subject_key`` belongs to the person with this citizen ID, whom the desk has seen.
+
+    With ``person`` the binding is kept, for `check_subject`. Raises `NotAuthentic` (consent.weak_key).
+    """
+    check_signing_key(subject_key)
+    if person is not None:
+        with store.transaction():
+            payload = naming.name(store, "person", person)
+            store.jobs.put(Job(_SUBJECT, participant_id(subject_key), "attested", payload, now * 1000))
+    return Attestation(subject_key, me, role, now + ATTESTED_S).sign(key)
+
+
+def check_subject(store: Store, subject: bytes, bill: Bill) -> None:
+    """The grant's subject is the patient of this bill. Raises `Refused` (consent.subject_mismatch)."""
+    bound = store.jobs.get(_SUBJECT, subject)
+    expected = naming.name(store, "person", bill.setlinfo.certno)
+    if bound is None or not hmac.compare_digest(bound.payload, expected):
+        raise Refused("consent.subject_mismatch")
+
+
+def secret(store: Store, bill: Bill, now: int) -> bytes:
+    """The 32-byte secret of the bill's encounter, drawn when first asked for."""
+    place = naming.name(store, "visit", bill.setlinfo.mdtrt_id)
+    return _drawn(store, _ENCOUNTER, place, now)
+
+
+def pseudonym(store: Store, recipient: bytes, subject: bytes, now: int) -> bytes:
+    """A random handle of this patient for this recipient, the same each time: stands in for the pseudonym service."""
+    return _drawn(store, _PSEUDONYM, recipient + subject, now)
+
+
+def _drawn(store: Store, kind: str, place: bytes, now: int) -> bytes:
+    found = store.jobs.get(kind, place)
+    if found is None:
+        found = Job(kind, place, "drawn", os.urandom(32), now * 1000)
+        with store.transaction():
+            store.jobs.put(found)
+    return found.payload

@@ -1,0 +1,100 @@
+"""A consent request: what the hospital asks the patient for, signed, with the terms that only she and the payer
+will read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from clients.hospital import encounter, record
+from clients.store import Job, Store
+from policies.bundle import Bundle
+from policies.decide import finest
+from zhifu import cbor, consent, schema, sealed
+from zhifu.bill import Bill
+from zhifu.capsule import Terms
+from zhifu.cbor import Value
+from zhifu.consent import ConsentRequest, Scopes
+from zhifu.envelope import Envelope
+from zhifu.errors import Refused
+
+PURPOSE: Final = "commercial-settlement"
+SCHEMAS: Final = ("inpatient-claim", "coordination")
+GRANT_S: Final = 24 * 3600
+ERASE_S: Final = 180 * 86_400
+_KIND: Final = "request"
+_NOTICE: Final = {
+    "zh": (
+        "为直接结算本次住院费用，向您的保险公司提供下列信息。不同意不影响诊疗：您可以先付费，之后自行理赔。"
+        "您可随时撤回；撤回不影响已经提供的信息。"
+    ),
+    "en": (
+        "To settle this stay directly, the following goes to your insurer. Refusing does not affect your care: "
+        "you can pay first and claim later. You may withdraw at any time; what was shared before cannot be taken back."
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it goes to the wallet, and the values it is about."""
+
+    signed: Envelope
+    preview: Mapping[str, Mapping[str, Value]]
+
+
+def scopes(bundle: Bundle, role: str) -> Scopes:
+    """What policy allows a recipient of this role at most: more is never asked for."""
+    kinds = [schema.load(name) for name in SCHEMAS]
+    return tuple(sorted((kind.hash, finest(bundle, PURPOSE, role, kind)) for kind in kinds))
+
+
+def ask(
+    store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
+    bill: Bill, cap: int | None, language: str, now: int,
+) -> Asked:  # fmt: skip
+    """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
+
+    Raises `Refused` (usage.argument) for a language that there is no notice in.
+    """
+    if language not in _NOTICE:
+        raise Refused("usage.argument", "the notice is in zh or en")
+    secret = encounter.secret(store, bill, now)
+    request = ConsentRequest(
+        request_id=os.urandom(16),
+        aud=origin,
+        purpose=PURPOSE,
+        sender=sender,
+        recipient=recipient,
+        encounter=sealed.encounter_handle(secret, recipient),
+        scopes=scopes(bundle, "insurer"),
+        max_uses=1,
+        issued_at=now,
+        expiry=now + GRANT_S,
+        data_erase_at=now + ERASE_S,
+        terms_salt=os.urandom(32),
+        terms=cbor.encode([1, cap, language, _NOTICE[language]]),
+        subject_key=subject_key,
+    )
+    signed = request.sign(key)
+    with store.transaction():
+        payload = cbor.encode([request.terms_salt, request.terms])
+        store.jobs.put(Job(_KIND, consent.hash_of(signed.payload), "asked", payload, now * 1000))
+    values = record.claim(bill, secret)
+    return Asked(signed, {record.SCHEMA: {name: value for name, value in values.items() if name != "encounter"}})
+
+
+def terms(store: Store, request_hash: bytes) -> Terms:
+    """The terms of a request this hospital made. Raises `Refused` (consent.unknown)."""
+    job = store.jobs.get(_KIND, request_hash)
+    if job is None:
+        raise Refused("consent.unknown", "the grant answers a request that was not made here")
+    salt, content = cbor.array(job.payload, 65_536, 2)
+    return Terms(salt, content)
+
+

@@ -1,0 +1,96 @@
+"""An insurer at its node: a claim and what others pay are answered together with a reservation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from clients.decision import CLAIM, COORDINATION, DECISION, NOTICE
+from clients.insurer.decision import claim, decide
+from clients.insurer.product import Product
+from clients.ledger import Ledger, follow
+from clients.role import Draft, Noticed, Transaction
+from clients.store import Job
+from zhifu import cbor
+from zhifu.errors import Refused
+from zhifu.receive import Opened
+
+_KIND: Final = "claim"
+_log = logging.getLogger("zhifu.insurer")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The two exchanges of one workflow that a decision needs, empty until they came."""
+
+    claim: bytes = b""
+    coordination: bytes = b""
+
+
+class Insurer:
+    """Decides by one product; its clauses make every amount (SETTLEMENT 3)."""
+
+    def __init__(self, product: Product) -> None:
+        self._product = product
+
+    def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
+        name = opened.manifest.schema.name
+        if name == NOTICE:
+            return Draft.answering(opened, DECISION, follow(opened, tx).values(opened.values["encounter"]))
+        if name not in (CLAIM, COORDINATION):
+            raise Refused("policy.denied", f"an insurer has no use for a {name}")
+        parts = self._gather(opened, name, tx)
+        if not (parts.claim and parts.coordination):
+            return None
+        return self._decide(_stored(parts.claim, tx), _stored(parts.coordination, tx), tx)
+
+    @staticmethod
+    def _gather(opened: Opened, name: str, tx: Transaction) -> _Parts:
+        """Keep which half came; the two may come in either order, or one of them again under a new presentation."""
+        workflow = opened.presentation.workflow
+        job = tx.store.jobs.get(_KIND, workflow)
+        before = _Parts(*cbor.decode(job.payload, 256)) if job else _Parts()
+        is_claim = name == CLAIM
+        parts = _Parts(opened.hash, before.coordination) if is_claim else _Parts(before.claim, opened.hash)
+        state = "complete" if parts.claim and parts.coordination else "waiting"
+        payload = cbor.encode([parts.claim, parts.coordination])
+        tx.store.jobs.put(Job(_KIND, workflow, state, payload, tx.now * 1000))
+        return parts
+
+    def _decide(self, bill: Opened, coordination: Opened, tx: Transaction) -> Draft:
+        ledger = Ledger(tx.store)
+        account = ledger.account("policy-year", self._product.name, _insured(bill).hex())
+        found = claim(bill.values, coordination.values)
+        decided = decide(found, self._product, ledger, account, bill.hash, _cap(bill), tx.now)
+        return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
+
+    def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.info("answer.delivered", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})
+
+    def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
+
+def _stored(exchange: bytes, tx: Transaction) -> Opened:
+    found = tx.store.incoming.get(exchange)
+    if found is None or found.opened is None:
+        raise Refused("exchange.unknown", "a part of the claim is not kept any more")
+    return found.opened
+
+
+def _insured(bill: Opened) -> bytes:
+    """The pseudonym that only this insurer can link. Raises `Refused` (exchange.state): without it nobody is
+    insured.
+    """
+    if bill.capsule.pseudonym is None:
+        raise Refused("exchange.state", "the claim carries no pseudonym")
+    return bill.capsule.pseudonym
+
+
+def _cap(bill: Opened) -> int | None:
+    """The most the patient agreed to have claimed, in fen, from the sealed terms; None for no cap."""
+    if bill.capsule.terms is None:
+        return None
+    _, cap, _, _ = cbor.array(bill.capsule.terms.content, 65_536, 4)
+    return cap if isinstance(cap, int) else None

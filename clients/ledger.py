@@ -1,0 +1,137 @@
+"""A payer's ledger of commitments: reserved at the decision, committed at the confirmation, undone if it comes to
+that (SETTLEMENT 3).
+
+Each person has one account, in one row; every step is idempotent, and what is used is always the sum of what is
+reserved and committed, never a running total that a repeated message could count twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+from clients import naming
+from clients.decision import Decision, read_notice
+from clients.role import Transaction
+from clients.store import Job, Store
+from zhifu import cbor
+from zhifu.cbor import Value
+from zhifu.errors import NotAuthentic, Refused
+from zhifu.receive import Opened
+
+State = Literal["reserved", "committed", "cancelled", "reversed"]
+_ACCOUNT: Final = "account"
+_RESERVATION: Final = "reservation"
+_MAX_BYTES: Final = 1 << 20
+# action -> (from, to); a step from where it leads to is a repetition and changes nothing.
+_STEPS: Final[Mapping[str, tuple[State, State]]] = {
+    "confirm": ("reserved", "committed"),
+    "cancel": ("reserved", "cancelled"),
+    "reverse": ("committed", "reversed"),
+}
+_OUTCOMES: Final = {"confirm": "committed", "cancel": "cancelled", "reverse": "reversed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One decision's amounts (token -> fen) against an account. ``expires`` is Unix s and binds while reserved."""
+
+    id: bytes
+    state: State
+    amounts: Mapping[str, int]
+    expires: int
+
+    def counts(self, now: int) -> bool:
+        return self.state == "committed" or (self.state == "reserved" and now <= self.expires)
+
+
+class Ledger:
+    """Accounts in the node's store. Every method joins the transaction that is open, or makes one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def account(self, *parts: str) -> bytes:
+        """The 32-byte id of an account: keyed, so that the ids on disk name nobody."""
+        return naming.name(self._store, "account", *parts)
+
+    def used(self, account: bytes, now: int) -> dict[str, int]:
+        """Sums by token of what is committed, or reserved and not expired at ``now`` (Unix s)."""
+        sums: dict[str, int] = {}
+        for holding in self._holdings(account):
+            if holding.counts(now):
+                for token, fen in holding.amounts.items():
+                    sums[token] = sums.get(token, 0) + fen
+        return sums
+
+    def reserve(self, account: bytes, holding: Holding, now: int) -> None:
+        """Hold amounts; the same id again changes nothing."""
+        holdings = self._holdings(account)
+        if any(one.id == holding.id for one in holdings):
+            return
+        with self._store.transaction():
+            self._put(account, [*holdings, holding], now)
+            self._store.jobs.put(Job(_RESERVATION, holding.id, holding.state, account, now * 1000))
+
+    def step(self, reservation: bytes, action: str, now: int) -> Holding:
+        """Confirm, cancel or reverse; the holding afterwards, the same for a repetition.
+
+        Raises `Refused` (exchange.unknown, exchange.state): no such reservation, expired, or past that state.
+        """
+        account = self._store.jobs.need(_RESERVATION, reservation).payload
+        holdings = self._holdings(account)
+        (found,) = [one for one in holdings if one.id == reservation]
+        changed = _stepped(found, action, now)
+        if changed is not found:
+            with self._store.transaction():
+                self._put(account, [changed if one is found else one for one in holdings], now)
+                self._store.jobs.put(Job(_RESERVATION, reservation, changed.state, account, now * 1000))
+        return changed
+
+    def holdings(self) -> list[Holding]:
+        """Every holding, for reconciling."""
+        accounts = {job.payload for job in self._store.jobs.find(_RESERVATION)}
+        return [one for account in sorted(accounts) for one in self._holdings(account)]
+
+    def _holdings(self, account: bytes) -> list[Holding]:
+        job = self._store.jobs.get(_ACCOUNT, account)
+        return [] if job is None else [_read(row) for row in cbor.decode(job.payload, _MAX_BYTES)]
+
+    def _put(self, account: bytes, holdings: list[Holding], now: int) -> None:
+        rows = [[one.id, one.state, [[t, fen] for t, fen in one.amounts.items()], one.expires] for one in holdings]
+        self._store.jobs.put(Job(_ACCOUNT, account, "open", cbor.encode(rows), now * 1000))
+
+
+def follow(opened: Opened, tx: Transaction) -> Decision:
+    """Confirm, cancel or reverse what was reserved; a repeated notice is answered the same.
+
+    Raises `Refused` (exchange.*), `NotAuthentic` (ledger.mismatch): the hospital confirms another amount than was
+    reserved.
+    """
+    action, reservation, amounts = read_notice(opened.values)
+    holding = Ledger(tx.store).step(reservation, action, tx.now)
+    if amounts.get("pay") != holding.amounts.get("pay"):
+        raise NotAuthentic("ledger.mismatch", f"{action}: not the amount that was reserved")
+    return Decision(_OUTCOMES[action], {"pay": holding.amounts["pay"]}, (), reservation, 0)
+
+
+def _stepped(holding: Holding, action: str, now: int) -> Holding:
+    if action not in _STEPS:
+        raise Refused("exchange.state", "no such step")
+    before, after = _STEPS[action]
+    if holding.state == after:
+        return holding
+    if holding.state != before:
+        raise Refused("exchange.state", f"{action}: the reservation is {holding.state}")
+    if action == "confirm" and now > holding.expires:
+        raise Refused("exchange.state", "the reservation has expired")
+    return replace(holding, state=after)
+
+
+def _read(row: Value) -> Holding:
+    try:
+        holding, state, amounts, expires = row
+        return Holding(holding, state, {token: fen for token, fen in amounts}, expires)  # noqa: C416
+    except (TypeError, ValueError) as error:
+        raise NotAuthentic("ledger.mismatch", "an account cannot be read") from error

@@ -1,0 +1,112 @@
+"""Statements and accesses: what reached the patient, and what was shown to others, each checked here (DESIGN 4.3)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clients import wire
+from clients.patient import calls
+from clients.patient.consent import grant_of
+from clients.patient.wallet import Pair, Wallet
+from zhifu import acknowledgement, consent, envelope, presentation, statement
+from zhifu.errors import Error, NotAuthentic
+from zhifu.presentation import Presentation
+from zhifu.receipt import Proven
+from zhifu.receive import Asked, Opened, Recipient, receive, signer_of
+from zhifu.statement import KeyStatement
+from zhifu.v1 import exchange_pb2, wallet_pb2
+
+_log = logging.getLogger("zhifu.wallet")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One exchange under one of the patient's grants; the presentation is verified, the state is the broker's word."""
+
+    presentation: Presentation
+    hash: bytes
+    state: str
+    schema_hash: bytes
+    released: bytes
+    time_ms: int
+
+
+async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
+    """Every exchange under this pair's key, oldest first. Raises `NotAuthentic` if the broker made one up."""
+    listed = await calls.accesses(wallet, pair)
+    if not listed:
+        return []
+    statements = _statements(wallet, (await calls.mailbox(wallet, pair)).directory, now)
+    return [_access(one, statements) for one in listed]
+
+
+def _access(one: wallet_pb2.Access, statements: dict[bytes, KeyStatement]) -> Access:
+    signed = wire.signed(envelope.PRESENTATION, one.presentation)
+    shown = presentation.parse(envelope.verify(signed, signer_of(signed, statements).signing_key))
+    digest = presentation.hash_of(signed.payload)
+    if digest != one.presentation_hash:
+        raise NotAuthentic("receipt.invalid", "an access is not what its sender signed")
+    return Access(shown, digest, one.state, one.schema_hash, one.released, one.time_ms)
+
+
+def _statements(
+    wallet: Wallet, directory: Sequence[exchange_pb2.DirectoryEntry], now: int
+) -> dict[bytes, KeyStatement]:
+    """Key statements of the organisations this wallet pinned, verified; of others, none."""
+    found = {}
+    for entry in directory:
+        if entry.participant.hex() in wallet.parties:
+            signed = wire.signed(envelope.KEY_STATEMENT, entry.key_statement)
+            found[entry.participant] = statement.verify_key_statement(signed, entry.participant, now)
+    return found
+
+
+async def statements(wallet: Wallet, pair: Pair, now: int) -> list[Opened]:
+    """Fetch, check in the eight steps, open and acknowledge the statements that wait for this pair.
+
+    One that does not pass is acknowledged as refused, with its reason. Raises `NotAuthentic` (log.*, receipt.*)
+    where the log itself does not hold: then nothing is opened.
+    """
+    box = await calls.mailbox(wallet, pair)
+    me = await _recipient(wallet, pair, _statements(wallet, box.directory, now), now)
+    opened: list[Opened] = []
+    for frame in box.frames:
+        proven = wire.prove(frame.proof, wallet.head, wallet.contact.vkey)
+        wallet.move_head(proven.head_after(wallet.head))
+        wallet.save()
+        payloads = [_open(parcel, proven, me, opened, now) for parcel in frame.deliveries]
+        await calls.acknowledge(wallet, pair, payloads)
+    return opened
+
+
+def _open(parcel: exchange_pb2.Delivery, proven: Proven, me: Recipient, opened: list[Opened], now: int) -> bytes:
+    one = wire.received(parcel, proven)
+    entry = wire.proven_entry(parcel.entry, proven)
+    reason = ""
+    try:
+        opened.append(receive(one, me, now))
+    except Error as error:
+        _log.warning("statement.refused", extra={"about": {"reason": error.reason}})
+        reason = error.reason
+    digest = presentation.hash_of(one.presentation.payload)
+    return acknowledgement.acknowledge(me.aud, me.participant, digest, entry, proven, reason, now).to_bytes()
+
+
+async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement], now: int) -> Recipient:
+    """What the wallet knows: its grants say which exchanges a statement may answer."""
+    granted = {consent.hash_of(grant_of(given).payload) for given in pair.grants}
+    listed = [_access(one, known) for one in await calls.accesses(wallet, pair)] if granted else []
+    asked = {one.hash: Asked(one.presentation, pair.subject) for one in listed if one.presentation.basis in granted}
+    return Recipient(
+        participant=pair.subject,
+        aud=wallet.contact.origin,
+        kem_keys={pair.kem_key.public.id: pair.kem_key},
+        statements=known,
+        policy_hashes=frozenset(),
+        seen=lambda _: False,
+        asked=asked.get,
+        pseudonym=lambda *_: None,
+        parties=(bytes.fromhex(pair.recipient),),
+    )

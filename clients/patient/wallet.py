@@ -1,0 +1,210 @@
+"""What a wallet keeps: one key pair for each (hospital, recipient), pins, grants and the last tree head.
+
+One file, for its owner only. Keys of different pairs have nothing in common, so neither the broker nor two
+insurers can join a patient by them (DESIGN section 5).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from nacl.signing import SigningKey
+
+from zhifu.checkpoint import VerifierKey
+from zhifu.errors import Malformed, Refused
+from zhifu.keys import Alg, KemPrivate, key_id, participant_id
+from zhifu.receipt import Head
+
+FILE: Final = "wallet.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where the broker is, and what is pinned of it. ``log_key`` is the note verifier key."""
+
+    public_address: str
+    server_name: str
+    origin: str
+    log_key: str
+    ca: str
+
+    @property
+    def vkey(self) -> VerifierKey:
+        return VerifierKey.parse(self.log_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """An organisation as the patient was told of it, by other means than the broker."""
+
+    id: str
+    role: str
+    name: str
+
+
+@dataclass(slots=True)
+class Given:
+    """A grant that was given: the envelopes in hex, and the values it is about, as the desk showed them."""
+
+    grant: str
+    request: str
+    preview: dict[str, dict[str, Any]]
+    revoked: bool = False
+
+
+@dataclass(slots=True)
+class Pair:
+    """The keys for one (hospital, recipient) pair; ids and seeds in hex."""
+
+    hospital: str
+    recipient: str
+    seed: str = field(repr=False)
+    kem: str = field(repr=False)
+    enrolled: bool = False
+    attestations: list[str] = field(default_factory=list)
+    grants: list[Given] = field(default_factory=list)
+
+    @property
+    def key(self) -> SigningKey:
+        return SigningKey(bytes.fromhex(self.seed))
+
+    @property
+    def kem_key(self) -> KemPrivate:
+        return KemPrivate(Alg.X25519, bytes.fromhex(self.kem))
+
+    @property
+    def public(self) -> bytes:
+        return bytes(self.key.verify_key)
+
+    @property
+    def subject(self) -> bytes:
+        """The patient's id for this pair: SHA-256 of the subject key."""
+        return participant_id(self.public)
+
+    @property
+    def key_id(self) -> bytes:
+        return key_id(Alg.ED25519, self.public)
+
+
+@dataclass(slots=True)
+class Wallet:
+    """An open wallet; `save` after every change."""
+
+    path: Path
+    contact: Contact
+    parties: dict[str, Party] = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
+    head_size: int = 0
+    head_root: str = ""
+
+    @property
+    def head(self) -> Head:
+        return Head(self.head_size, bytes.fromhex(self.head_root)) if self.head_size else Head()
+
+    def move_head(self, head: Head) -> None:
+        self.head_size, self.head_root = head.size, head.root.hex()
+
+    def name(self, participant: bytes) -> str:
+        """What a party is called; a party that is not pinned has no name here."""
+        found = self.parties.get(participant.hex())
+        return found.name if found else participant.hex()[:16]
+
+    def pair(self, hospital: bytes, recipient: bytes) -> Pair:
+        """Raises `Refused` (consent.key_status) if there is no enrolled key for them."""
+        for pair in self.pairs:
+            if (pair.hospital, pair.recipient) == (hospital.hex(), recipient.hex()):
+                return pair
+        raise Refused("consent.key_status", "this wallet has no key for that hospital and recipient: enrol first")
+
+    def draw_pair(self, hospital: Party, recipient: Party) -> Pair:
+        """The pair's keys, drawn now if there are none yet."""
+        self.parties.update({hospital.id: hospital, recipient.id: recipient})
+        for pair in self.pairs:
+            if (pair.hospital, pair.recipient) == (hospital.id, recipient.id):
+                return pair
+        seed, kem = SigningKey.generate().encode(), KemPrivate.generate(Alg.X25519).raw
+        self.pairs.append(Pair(hospital.id, recipient.id, seed.hex(), kem.hex()))
+        return self.pairs[-1]
+
+    def save(self) -> None:
+        """Write the file whole or not at all, 0600."""
+        document = {
+            "contact": asdict(self.contact),
+            "parties": [asdict(party) for party in self.parties.values()],
+            "pairs": [asdict(pair) for pair in self.pairs],
+            "head": {"size": self.head_size, "root": self.head_root},
+        }
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.path / f".{FILE}.new"
+        temporary.unlink(missing_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump(document, file, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path / FILE)
+
+
+def create(path: Path, contact: Contact) -> Wallet:
+    """A new wallet, saved. Raises `Refused` (usage.file) if there is one."""
+    if (path / FILE).exists():
+        raise Refused("usage.file", f"{path.name} has a wallet already")
+    wallet = Wallet(path, contact)
+    wallet.save()
+    return wallet
+
+
+def load(path: Path) -> Wallet:
+    """Raises `Refused` (usage.file) if there is none or others can read it, `Malformed` (usage.file)."""
+    file = path / FILE
+    if not file.is_file():
+        raise Refused("usage.file", f"no wallet in {path}")
+    if file.stat().st_mode & 0o077:
+        raise Refused("usage.file", f"{FILE} can be read by others: chmod 600")
+    document = read_json(file)
+    try:
+        return Wallet(
+            path,
+            Contact(**document["contact"]),
+            {party["id"]: Party(**party) for party in document["parties"]},
+            [Pair(**{**pair, "grants": [Given(**one) for one in pair["grants"]]}) for pair in document["pairs"]],
+            document["head"]["size"],
+            document["head"]["root"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed("usage.file", f"{FILE} is not a wallet") from error
+
+
+def contact(path: Path) -> Contact:
+    """A broker's contact file. Raises `Malformed` (usage.file)."""
+    document = read_json(path)
+    try:
+        return Contact(**{name: document[name] for name in Contact.__slots__})
+    except KeyError as error:
+        raise Malformed("usage.file", f"{path.name} is not a broker's contact") from error
+
+
+def party(path: Path) -> Party:
+    """An organisation's card. Raises `Malformed` (usage.file)."""
+    document = read_json(path)
+    try:
+        return Party(document["id"], document["role"], document["name"])
+    except KeyError as error:
+        raise Malformed("usage.file", f"{path.name} is not a participant's card") from error
+
+
+def read_json(path: Path) -> Mapping[str, Any]:
+    """A JSON object in a file of at most 4 MiB. Raises `Malformed` (usage.file)."""
+    try:
+        if path.stat().st_size > 4 << 20:
+            raise Malformed("usage.file", f"{path.name} is too large")
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Malformed("usage.file", f"{path.name} cannot be read") from error
+    if not isinstance(found, dict):
+        raise Malformed("usage.file", f"{path.name} is not a JSON object")
+    return found

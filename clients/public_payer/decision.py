@@ -1,0 +1,56 @@
+"""The public payer's answer to a claim: from the released units to a split that its tables make (SETTLEMENT 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import date
+
+from clients.decision import RESERVED_S, Decision
+from clients.ledger import Holding, Ledger
+from clients.public_payer.rules import Table
+from clients.public_payer.split import PublicSplit, YearToDate, settle
+from zhifu.cbor import Value
+from zhifu.errors import Malformed
+from zhifu.pricing import PricedLine
+
+_USED = tuple(one.name for one in fields(YearToDate))
+
+
+def lines(values: Mapping[str, Value]) -> list[PricedLine]:
+    """The priced lines in a claim's columns. Raises `Malformed` (schema.value) where a column is missing."""
+    try:
+        prices, counts = values["item-prices"]
+        _, amounts = values["item-charges"]
+        classes, ratios, limits, _ = values["item-catalog"]
+        columns = zip(classes, amounts, prices, counts, limits, ratios, strict=True)
+        return [PricedLine(*row) for row in columns]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Malformed("schema.value", "the claim does not have the columns that the split needs") from error
+
+
+def decide(values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: bytes, now: int) -> Decision:
+    """Split a claim and hold what it uses of the person's year. ``exchange`` names the claim; ``now`` is Unix s.
+
+    Raises `Malformed` (schema.value, bill.identity), `Refused` where no rule of the table covers the case.
+    """
+    insutype, psn_type, _ = values.get("insurance") or (None, None, None)
+    _, _, grade = values.get("hospital") or (None, None, None)
+    person, discharge = values.get("citizen-id") or values.get("insured-number"), values.get("discharge")
+    if person is None or discharge is None:
+        raise Malformed("schema.value", "the claim names no insured person or no day of discharge")
+    day = date.fromisoformat(discharge)
+    account = ledger.account("year", str(day.year), person)
+    used = ledger.used(account, now)
+    year = YearToDate(**{name: used.get(name, 0) for name in _USED})
+    split = settle(table.rule(day, insutype, psn_type, grade), lines(values), year)
+    held = {"pay": split.funds, **{name: getattr(split, name) for name in _USED}}
+    holding = Holding(exchange, "reserved", held, now + RESERVED_S)
+    ledger.reserve(account, holding, now)
+    return Decision("reserved", amounts(split), split.explain, holding.id, holding.expires)
+
+
+def amounts(split: PublicSplit) -> dict[str, int]:
+    """Every national field of the split that is an amount, by its own name, in fen."""
+    named = {one.name: getattr(split, one.name) for one in fields(split)}
+    return {name: value for name, value in named.items() if isinstance(value, int)}

@@ -1,0 +1,39 @@
+"""The public payer at its node: a claim is answered with a split, a notice with what became of it."""
+
+from __future__ import annotations
+
+import logging
+
+from clients.decision import CLAIM, DECISION, NOTICE
+from clients.ledger import Ledger, follow
+from clients.public_payer.decision import decide
+from clients.public_payer.rules import Table
+from clients.role import Draft, Noticed, Transaction
+from zhifu.errors import Refused
+from zhifu.receive import Opened
+
+_log = logging.getLogger("zhifu.public_payer")
+
+
+class PublicPayer:
+    """Settles by one city's table (SETTLEMENT 2)."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
+        name = opened.manifest.schema.name
+        if name == CLAIM:
+            found = decide(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
+        elif name == NOTICE:
+            found = follow(opened, tx)
+        else:
+            raise Refused("policy.denied", f"a public payer has no use for a {name}")
+        return Draft.answering(opened, DECISION, found.values(opened.values["encounter"]))
+
+    def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.info("answer.delivered", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})
+
+    def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
