@@ -113,7 +113,8 @@ class Committer:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
         except Exception as error:
             self._undo()
-            _log.error("commit failed", extra={"reason": getattr(error, "reason", type(error).__name__)})
+            reason = error.reason if isinstance(error, Error) else "internal"
+            _log.error("commit failed", exc_info=error, extra={"reason": reason})
             _fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
         else:
             self._log.committed(sequence)

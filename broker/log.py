@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,11 +28,9 @@ class _Line(logging.Formatter):
 
 
 def _where(record: logging.LogRecord) -> str:
-    """File and line of an unexpected error; its text stays out, since it may quote what it choked on."""
-    trace = record.exc_info[2] if record.exc_info else None
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename.rsplit('/', 2)[-1]}:{trace.tb_lineno}" if trace else ""
+    """Files and lines of an unexpected error; its text stays out, since it may quote what it choked on."""
+    places = traceback.extract_tb(record.exc_info[2])[-4:] if record.exc_info else []
+    return " < ".join(f"{place.filename.rsplit('/', 1)[-1]}:{place.lineno}" for place in reversed(places))
 
 
 def to_stderr() -> None:

@@ -49,7 +49,12 @@ def clear(function: Callable[P, R]) -> Callable[P, R]:
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(document, ensure_ascii=False, indent=1))
+    print(to_json(document))
+
+
+def to_json(document: Any) -> str:
+    """JSON as people can read it too."""
+    return json.dumps(document, ensure_ascii=False, indent=1)
 
 
 def app(text: str) -> typer.Typer:

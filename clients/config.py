@@ -76,7 +76,7 @@ def load(directory: Path) -> NodeConfig:
 def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
     """The settings in a parsed ``node.toml``. Raises `Malformed` (usage.file)."""
     fields = Fields(document, "", _REASON)
-    pins = {pin: _pin(fields.inner("pins").inner(pin), pin) for pin in _names(fields, document)}
+    pins = _pins(fields, document)
     policies = fields.maybe(text(4096), "policies")
     found = NodeConfig(
         directory=directory,
@@ -86,7 +86,7 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
         public_address=fields.need(_ADDRESS, "public_address"),
         origin=fields.need(text(255), "origin"),
         log_key=fields.need(_LOG_KEY, "log_key"),
-        pins={_HEX.read(pin) or b"": found for pin, found in pins.items()},
+        pins=pins,
         registrar=fields.maybe(_HEX, "registrar"),
         policies=directory / policies if policies else None,
     )
@@ -147,14 +147,15 @@ def _document(content: bytes) -> Mapping[str, object]:
         raise Malformed(_REASON, f"{FILE} is not TOML: {error}") from error
 
 
-def _names(fields: Fields, document: Mapping[str, object]) -> list[str]:
-    pins = document.get("pins")
-    if not isinstance(pins, dict) or any(_HEX.read(pin) is None for pin in pins):
+def _pins(fields: Fields, document: Mapping[str, object]) -> dict[bytes, Pin]:
+    names, rows = document.get("pins"), fields.inner("pins")
+    found = {_hex(name): _pin(rows.inner(name)) for name in names} if isinstance(names, dict) else {}
+    if None in found:
         raise fields.refusal("pins", "must be a table whose keys are participant ids in hex, 64 digits each")
-    return list(pins)
+    return {pin: who for pin, who in found.items() if pin is not None}
 
 
-def _pin(fields: Fields, pin: str) -> Pin:
+def _pin(fields: Fields) -> Pin:
     found = Pin(fields.need(_ROLE, "role"), fields.need(text(128), "name"))
     fields.finish()
     return found

@@ -91,6 +91,14 @@ def read_attestation(path: Path) -> Envelope:
     return _envelope(envelope.ATTESTATION, _read(path), "attestation", path.name)
 
 
+def read_card(path: Path) -> Mapping[str, str]:
+    """A participant's card: id, role and name. Raises `Malformed` (usage.file)."""
+    found = _read(path)
+    if not all(isinstance(found.get(name), str) for name in ("id", "role", "name")):
+        raise Malformed("usage.file", f"{path.name} is not a participant's card")
+    return found
+
+
 def _text(one: Envelope) -> str:
     return base64.b64encode(one.to_bytes()).decode()
 

@@ -32,6 +32,7 @@ class Directory:
         self._keystore = keystore
         self._store = store
         self.participant = participant_of(keystore)
+        self._tls = tls_spki(keystore)
         self._known: dict[bytes, list[KeyStatement]] = {}
         for participant in (*pins, self.participant):
             self._remember(participant)
@@ -129,7 +130,7 @@ class Directory:
         return (
             ours == (found.signing_key, found.cosigning_key)
             and kem_ids == set(self._keystore.kem_keys)
-            and found.tls_spki == (tls_spki(self._keystore),)
+            and found.tls_spki == (self._tls,)
         )
 
 

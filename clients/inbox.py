@@ -114,10 +114,12 @@ class Inbox:
             store.trust.see_pseudonym(shown.sender, subject, opened.capsule.pseudonym)
         asked = store.outgoing.get(shown.in_reply_to) if shown.in_reply_to else None
         if asked is not None:
+            if asked.released is not None:
+                store.outgoing.advance(asked.exchange, "answered")
             latest = store.outgoing.latest(asked.exchange) or asked
-            for one in {asked.exchange, latest.exchange}:
-                # Also a presentation made anew that waits: the recipient has the record, it need not be sent again.
-                store.outgoing.advance(one, "answered")
+            if latest.exchange != asked.exchange:
+                # It was presented anew in the meantime: the recipient has the record, it need not be sent again.
+                store.outgoing.advance(latest.exchange, "answered")
             store.touch(asked.first)
 
     @staticmethod

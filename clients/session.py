@@ -1,9 +1,8 @@
 """One stream to the broker, from hello to its end: one reader and one writer task (DESIGN section 6).
 
-The writer asks the store what is to be sent whenever it is woken, so that a stream that breaks loses nothing: the
-next one
-asks again. The reader handles a frame to its commit before it reads another. Every wait has a deadline; a peer
-that died in between is noticed by keepalive.
+The writer asks the store what is to be sent whenever it is woken, so that a stream that breaks loses nothing: the next
+one asks again. The reader handles a frame to its commit before it reads another. Every wait has a deadline, except
+for the broker's next frame: a peer that died in between is noticed by keepalive.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -32,7 +32,7 @@ HANDSHAKE_S: Final = 10.0
 WRITE_S: Final = 30.0
 RESULT_S: Final = 60.0
 DRAIN_S: Final = 5.0
-TICK_S: Final = 5.0
+TICK_S: Final = 1.0
 HOLD_S: Final = 2.0
 SETTLED_S: Final = 10.0
 MAX_SKEW_MS: Final = 300_000
@@ -46,8 +46,9 @@ Stream: TypeAlias = "grpc.aio.StreamStreamCall[Request, Response]"
 
 
 class Session:
-    """A stream. `run` returns when it ended in peace; it raises where it broke, and `NotAuthentic` or `Malformed`
-    where the broker lied: then what shows it was kept as evidence.
+    """A stream. `run` returns when it ended in peace and raises where it broke.
+
+    Where a frame shows that the broker lied, what shows it is kept as evidence first.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -64,6 +65,8 @@ class Session:
         self._stated = b""
         self._offered: set[bytes] = set()
         self._stopping = False
+        self._begun = self._ticked = 0.0
+        self._keys_due = True
         self.since: float | None = None
         """When the directory came (the loop's time): from then on exchanges flow."""
 
@@ -78,6 +81,7 @@ class Session:
 
     async def run(self, opened: grpc.aio.Channel) -> None:
         """Raises `Refused` (unavailable.*, participant.*), `NotAuthentic`, `Malformed`."""
+        self._begun = _time()
         call = exchange_pb2_grpc.ExchangeServiceStub(opened).Connect()
         try:
             await self._greet(call)
@@ -85,7 +89,8 @@ class Session:
         except grpc.aio.AioRpcError as error:
             raise channel.refusal(error) from error
         except asyncio.InvalidStateError as error:
-            raise Refused("unavailable.broker", "the stream is closed") from error
+            # Written to a stream that was over: how it ended is what counts.
+            raise channel.refusal(await _status(call)) from error
         finally:
             call.cancel()
 
@@ -133,9 +138,6 @@ class Session:
         while True:
             frame = await call.read()
             if not isinstance(frame, Response):
-                # The end of the stream: its status says whether the broker refused it.
-                if await call.code() is not grpc.StatusCode.OK:
-                    raise Refused("unavailable.broker", "the stream was cut")
                 return
             if frame.WhichOneof("frame") == "reconnect":
                 self._reconnect(frame.reconnect.reason)
@@ -216,10 +218,10 @@ class Session:
                 await call.done_writing()
                 await asyncio.sleep(DRAIN_S)
                 return
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
-            except TimeoutError:
+            if _time() - self._ticked > TICK_S:
                 self._tick()
 
     def _waiting(self) -> Iterator[Request]:
@@ -232,11 +234,14 @@ class Session:
             yield Request(notices_read=exchange_pb2.NoticesRead(through=through))
         if self.since is None or self._stopping:
             return
-        yield from self._unstated_keys()
-        yield from self._unoffered_epochs()
-        while (found := self._next_submissions()) is not None:
-            yield Request(submissions=found)
+        if self._keys_due:
+            self._keys_due = False
+            yield from self._unstated_keys()
             yield from self._unoffered_epochs()
+        while (found := self._next_submissions()) is not None:
+            # An epoch may have been drawn since: it is offered before what rests on it.
+            yield from self._unoffered_epochs()
+            yield Request(submissions=found)
 
     def _unsent_acknowledgements(self) -> Iterator[Request]:
         while self._acknowledgements:
@@ -269,12 +274,15 @@ class Session:
             return None
         trust = self._parts.store.trust
         made = trust.offer(epoch.epoch_id)
-        if made is not None:
-            return envelope.from_bytes(envelope.EPOCH_OFFER, made[1]) if made[0] == self._gate.id else None
-        signed = epoch.offer(self._parts.directory.participant, self._gate, self._parts.keystore.signing)
+        if made is not None and made[0] == self._gate.id:
+            return envelope.from_bytes(envelope.EPOCH_OFFER, made[1])
         with self._parts.store.transaction():
+            if made is not None:
+                trust.retire_epoch(epoch.epoch_id)
+                return None
+            signed = epoch.offer(self._parts.directory.participant, self._gate, self._parts.keystore.signing)
             trust.put_offer(epoch.epoch_id, self._gate.id, signed.to_bytes())
-        return signed
+            return signed
 
     def _next_submissions(self) -> exchange_pb2.SubmissionFrame | None:
         room = WINDOW - len(self._in_flight)
@@ -286,7 +294,8 @@ class Session:
         return frame
 
     def _tick(self) -> None:
-        now = _time()
+        now = self._ticked = _time()
+        self._keys_due = True
         self._held = {exchange: until for exchange, until in self._held.items() if until > now}
         if self._in_flight and now - min(self._in_flight.values()) > RESULT_S:
             raise Refused("unavailable.deadline", "no result within the deadline")
@@ -300,9 +309,31 @@ def _time() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _deadline(seconds: float) -> Any:
-    raise NotImplementedError
+@asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    """Raises `Refused` (unavailable.deadline) when the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Refused("unavailable.deadline") from error
 
 
 async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
-    raise NotImplementedError
+    """Run all until one ends, then end the others; raises what that one raised."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _status(call: Stream) -> grpc.aio.AioRpcError:
+    """How a call that is over ended."""
+    async with _deadline(WRITE_S):
+        code, details = await call.code(), await call.details()
+        return grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details)

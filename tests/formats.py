@@ -18,7 +18,20 @@ import pytest
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from zhifu import capsule, cbor, consent, envelope, ladder, manifest, merkle, presentation, ranges, receipt, sealed
+from zhifu import (
+    capsule,
+    cbor,
+    consent,
+    envelope,
+    ladder,
+    leaf,
+    manifest,
+    merkle,
+    presentation,
+    ranges,
+    receipt,
+    sealed,
+)
 from zhifu import checkpoint as checkpoints
 from zhifu.acknowledgement import Acknowledgement, acknowledge
 from zhifu.capsule import Capsule, Terms
@@ -211,7 +224,11 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """What a sender decides about one exchange. ``basis`` None means: the grant's hash."""
+    """What a sender decides about one exchange.
+
+    ``basis`` None: the grant's hash. ``signer``, ``capsule_key`` or ``said`` (the capsule's contents) None: the
+    honest one.
+    """
 
     sender: Party
     recipient: Party
@@ -237,6 +254,7 @@ class Exchange:
     not_after: int = NOW + 3600
     signer: SigningKey | None = None
     capsule_key: KemPublic | None = None
+    said: Capsule | None = None
 
     @property
     def schema(self) -> Schema:
@@ -260,6 +278,8 @@ class Exchange:
         return sealed.gate_shares(self.root, self.schema)
 
     def contents(self) -> Capsule:
+        if self.said is not None:
+            return self.said
         own = capsule.own_shares(self.record, self.ceilings, self.root)
         return Capsule(self.ceilings, own, self.pseudonym, self.tokens, self.terms, self.attestations)
 
@@ -435,6 +455,27 @@ def claim(to: Party = INSURER, ceilings: Mapping[str, int] = CEILINGS, policy: M
         nonce=seed(f"nonce {to.name}")[:16],
         epoch_secret=seed("epoch"),
     )
+
+
+def with_leaf(record: SealedRecord, unit: str, rank: int, made: bytes) -> SealedRecord:
+    """The record with another leaf at one place, listed in its manifest as if it belonged there."""
+    schema_ = record.manifest.schema
+    place = schema_.leaves.index((schema_.unit(unit).index, rank))
+    every = sealed.slices(schema_, record.manifest.size_class, record.leaves)
+    every[place] = made
+    digests = list(record.manifest.digests)
+    digests[place] = leaf.digest(made, record.manifest.rid, *schema_.leaves[place], schema_.hash)
+    return SealedRecord(replace(record.manifest, digests=tuple(digests)), b"".join(every), record.key)
+
+
+def lying(record: SealedRecord, unit: str, rank: int, value: Any) -> SealedRecord:
+    """The record with any value sealed at a level: what a hospital that ignores the ladder can do."""
+    schema_ = record.manifest.schema
+    u = schema_.unit(unit).index
+    size = schema_.units[u].levels[rank].sizes[record.manifest.size_class]
+    secret = leaf.secret(record.key, record.manifest.rid, u, rank)
+    made = leaf.seal(value, size, secret, record.manifest.rid, u, rank, schema_.hash)
+    return with_leaf(record, unit, rank, made)
 
 
 def answer(asked: Sent, values: Mapping[str, Any], schema: str = "decision") -> Exchange:

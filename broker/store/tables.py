@@ -4,6 +4,7 @@ learns.
 
 from __future__ import annotations
 
+from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, Index, SQLModel
 
 
@@ -176,3 +177,6 @@ class Head(SQLModel, table=True):
 
 
 VERSION = 1
+
+# Rows are made without the ORM's constructor (`broker.store.sqlite`); their attributes need the mapping all the same.
+configure_mappers()

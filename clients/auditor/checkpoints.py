@@ -111,7 +111,7 @@ class Checkpoints:
             differs = first_difference(self._seen.size, self.frontier.nodes, self._seen.nodes)
             if differs is not None:
                 begin, end = differs
-                detail = f"of the entries {begin} to {end - 1}, one is not as it was seen before" 
+                detail = f"of the entries {begin} to {end - 1}, one is not as it was seen before"
                 raise Fault(begin, NotAuthentic("log.inconsistent", detail))
         self._extend(size)
 

@@ -20,5 +20,9 @@ def corrupt(index: int | None, detail: str) -> Fault:
 
 
 def first(faults: list[Fault]) -> Fault | None:
-    """The one at the lowest index; of those at one entry, the one that was found first."""
-    return min(faults, key=lambda fault: float("inf") if fault.index is None else fault.index, default=None)
+    """The one at the lowest index. Of those at one entry a changed store comes first: it explains the others."""
+    return min(faults, key=_place, default=None)
+
+
+def _place(fault: Fault) -> tuple[float, bool]:
+    return float("inf") if fault.index is None else fault.index, fault.error.reason != "log.corrupt"

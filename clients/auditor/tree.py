@@ -54,7 +54,9 @@ class StoredNodes:
             raise self._misplaced(level, index)
         at = HASH_BYTES * index
         if self._row[at : at + HASH_BYTES] != stored:
-            what = "the entry is not the leaf in the tree" if level == 0 else f"node {level}/{index} of the tree is wrong"
+            what = (
+                "the entry is not the leaf in the tree" if level == 0 else f"node {level}/{index} of the tree is wrong"
+            )
             raise corrupt(index << level, what)
         self._next += 1
 

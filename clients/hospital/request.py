@@ -96,5 +96,3 @@ def terms(store: Store, request_hash: bytes) -> Terms:
         raise Refused("consent.unknown", "the grant answers a request that was not made here")
     salt, content = cbor.array(job.payload, 65_536, 2)
     return Terms(salt, content)
-
-

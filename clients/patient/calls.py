@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeAlias
 
 import grpc
 
@@ -17,7 +17,7 @@ from zhifu.receipt import Entry, Head
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 DEADLINE_S: Final = 10.0
-Stub = wallet_pb2_grpc.WalletServiceAsyncStub
+Stub: TypeAlias = "wallet_pb2_grpc.WalletServiceAsyncStub"
 
 
 @asynccontextmanager

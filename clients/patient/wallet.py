@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
+from clients import desk
 from zhifu.checkpoint import VerifierKey
 from zhifu.errors import Malformed, Refused
 from zhifu.keys import Alg, KemPrivate, key_id, participant_id
@@ -190,11 +191,8 @@ def contact(path: Path) -> Contact:
 
 def party(path: Path) -> Party:
     """An organisation's card. Raises `Malformed` (usage.file)."""
-    document = read_json(path)
-    try:
-        return Party(document["id"], document["role"], document["name"])
-    except KeyError as error:
-        raise Malformed("usage.file", f"{path.name} is not a participant's card") from error
+    found = desk.read_card(path)
+    return Party(found["id"], found["role"], found["name"])
 
 
 def read_json(path: Path) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -76,6 +77,7 @@ class Database:
         except (OSError, sqlite3.Error) as error:
             raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self._depth = 0
+        self._owner: asyncio.Task[Any] | None = None
         self._touched: set[bytes] = set()
         self._listeners: list[Callable[[frozenset[bytes]], None]] = []
 
@@ -93,7 +95,9 @@ class Database:
         """BEGIN IMMEDIATE to COMMIT, or a savepoint inside one. Raises `Refused` (unavailable.store)."""
         outermost = self._depth == 0
         if outermost:
+            self._owner = _task()
             self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        self._check_owner()
         name = f"part{self._depth}"
         begin, end, undo = (
             ("BEGIN IMMEDIATE", "COMMIT", "ROLLBACK")
@@ -130,7 +134,13 @@ class Database:
         """Change rows; how many were changed. Raises `Refused` (unavailable.store)."""
         if not self._depth:
             raise RuntimeError("a write outside of a transaction would not be durable with what it belongs to")
+        self._check_owner()
         return self._execute(statement, *values).rowcount
+
+    def _check_owner(self) -> None:
+        # Another task's rows would become durable, or be undone, with a transaction that it knows nothing of.
+        if self._owner is not _task():
+            raise RuntimeError("a transaction was held over an await")
 
     def rows(self, statement: str, *values: object) -> list[Row]:
         return self._execute(statement, *values).fetchall()
@@ -156,3 +166,10 @@ class Database:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
+
+
+def _task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop: a command, not a node
+        return None

@@ -85,6 +85,15 @@ class Outgoing:
         )
         return _sent(self._database.row(query, exchange))
 
+    def released(self, exchange: bytes) -> bytes | None:
+        """What the broker released of the message, under whichever of its presentations it accepted; None if none."""
+        query = (
+            "SELECT released FROM outgoing WHERE first = (SELECT first FROM outgoing WHERE exchange = ?)"
+            " AND released IS NOT NULL ORDER BY seq DESC LIMIT 1"
+        )
+        found = self._database.row(query, exchange)
+        return found[0] if found else None
+
     def mandate(self, exchange: bytes) -> Mandate:
         """What the presentation was made from. Raises `NotAuthentic` (leaf.open)."""
         (wrapped,) = self._database.row("SELECT mandate FROM outgoing WHERE exchange = ?", exchange) or (b"",)
@@ -101,7 +110,9 @@ class Outgoing:
 
     def overdue(self, now: int, limit: int) -> list[Sent]:
         """Presentations without a result whose time is over at ``now`` (Unix s), oldest first."""
-        return self._open("not_after <= ?", now, limit)
+        # What was answered arrived, though its result is not here: it is sent no more.
+        unanswered = "NOT EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange)"
+        return self._open(f"not_after <= ? AND {unanswered}", now, limit)
 
     def _open(self, condition: str, now: int, limit: int) -> list[Sent]:
         query = (
@@ -121,8 +132,10 @@ class Outgoing:
     def accepted(self, exchange: bytes, released: bytes) -> None:
         """Durable with its receipt. A state that is further along stays."""
         self._database.write(
-            "UPDATE outgoing SET released = ?, capsule = NULL,"
-            " state = CASE WHEN state IN ('waiting', 'sent') THEN 'accepted' ELSE state END WHERE exchange = ?",
+            "UPDATE outgoing SET released = ?, capsule = NULL, state = CASE"
+            " WHEN state NOT IN ('waiting', 'sent') THEN state"
+            " WHEN EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange) THEN 'answered'"
+            " ELSE 'accepted' END WHERE exchange = ?",
             released, exchange,
         )  # fmt: skip
 

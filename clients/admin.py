@@ -1,0 +1,114 @@
+"""``zhifu node``: enrol, pin, attest, serve. What every participant's operator does, whatever its role."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clients import command, config, desk, enrol, log_to_stderr, node, serve
+from clients.command import Folder, Json, Output, clear, print_json
+from clients.config import Pin
+from clients.hospital.cli import public_key
+from clients.keystore import FileKeystore, participant_of
+from zhifu.envelope import POLICY
+from zhifu.envelope import from_bytes as envelope_from_bytes
+from zhifu.errors import Malformed
+from zhifu.keys import check_signing_key
+from zhifu.statement import Attestation
+
+app = command.app("A participant's node: join, say whom to believe, serve.")
+ATTESTED_S = 365 * 86_400
+
+
+@app.command(name="enrol")
+@clear
+def enrol_(
+    folder: Folder,
+    invitation: Annotated[Path, typer.Option(help="The one-time invitation from the broker's operator.")],
+    as_json: Json = False,
+) -> None:
+    """Draw keys, have the TLS key certified, write node.toml."""
+    settings = asyncio.run(enrol.enrol(enrol.read_invitation(invitation), folder))
+    _print_card(settings, as_json)
+
+
+@app.command()
+@clear
+def card(folder: Folder, output: Annotated[Path | None, typer.Option("-o", "--output")] = None) -> None:
+    """Show who this participant is: what others pin, to be compared by other means than the broker."""
+    settings = config.load(folder)
+    if output is None:
+        _print_card(settings, True)
+    else:
+        config.write_file(output, command.to_json(_card(settings)).encode())
+
+
+def _card(settings: config.NodeConfig) -> dict[str, str]:
+    participant = participant_of(FileKeystore.load(settings.keys))
+    return {"id": participant.hex(), "role": settings.role, "name": settings.name}
+
+
+def _print_card(settings: config.NodeConfig, as_json: bool) -> None:
+    found = _card(settings)
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{found['id']}  {found['role']}  {found['name']}")
+
+
+@app.command()
+@clear
+def pin(
+    folder: Folder,
+    cards: Annotated[list[Path], typer.Argument(help="Cards of the participants to believe.")],
+    registrar: Annotated[str | None, typer.Option(help="The registrar's identity key, hex.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="The registrar's statement about the policy bundle.")] = None,
+) -> None:
+    """Pin other participants' identities, and who says which policy is in force."""
+    settings = config.load(folder)
+    pins = dict(settings.pins)
+    for path in cards:
+        found = desk.read_card(path)
+        pins[public_key(found["id"])] = Pin(found["role"], found["name"])
+    key = public_key(registrar) if registrar is not None else settings.registrar
+    config.write(replace(settings, pins=pins, registrar=key))
+    if policy is not None:
+        signed = config.read_file(policy, 4096)
+        envelope_from_bytes(POLICY, signed)
+        config.write_file(settings.policy_statement, signed)
+
+
+@app.command()
+@clear
+def attest(
+    folder: Folder,
+    subject_key: Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key the wallet shows, hex.")],
+    output: Output,
+) -> None:
+    """Attest that a subject key belongs to a person this organisation knows."""
+    settings = config.load(folder)
+    keystore = FileKeystore.load(settings.keys)
+    key = public_key(subject_key)
+    check_signing_key(key)
+    me, until = participant_of(keystore), int(time.time()) + ATTESTED_S
+    desk.write_attestation(output, Attestation(key, me, settings.role, until).sign(keystore.signing))
+
+
+@app.command(name="serve")
+@clear
+def serve_(
+    folder: Folder,
+    product: Annotated[str, typer.Option(help="Insurer: the product that decides.")] = serve.DEFAULT_PRODUCT,
+    table: Annotated[str, typer.Option(help="Public payer: the city's table.")] = serve.DEFAULT_TABLE,
+    api_port: Annotated[int, typer.Option(help="Hospital: the local API's port, 0 for a free one.")] = 0,
+) -> None:
+    """Serve until SIGTERM: attach to the broker, open what comes, answer by the role's rules."""
+    if not folder.is_dir():
+        raise Malformed("usage.file", f"no folder {folder}")
+    log_to_stderr()
+    node.run_process(serve.run(folder, serve.Options(product, table, api_port)))

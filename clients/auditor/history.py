@@ -1,0 +1,132 @@
+"""What the entries say, checked one after the other: could an honest broker have written this entry here?
+
+Each event has one check, which raises with the reason for which the broker should have refused. State is what earlier
+entries established, and nothing of it is taken from the broker's own tables.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from clients.auditor.checkpoints import Claims
+from clients.auditor.entries import EntryLine, Published
+from clients.auditor.exchanges import Exchanges
+from clients.auditor.grants import Grants
+from clients.auditor.participants import Participants, check_only
+from clients.auditor.pins import Pins
+from clients.auditor.policy import Policies
+from clients.auditor.tree import Leaves
+from zhifu import acknowledgement, envelope
+from zhifu.envelope import MAX_FRAME
+from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
+from zhifu.statement import SKEW_S
+
+STATED: Final = "key.stated"
+_WITHDRAWN: Final = "exchange.withdrawn"
+_Check = Callable[[Entry, Meta, Detail], None]
+
+
+class History:
+    """What the log established up to the last entry that was checked. ``leaves`` are those of the entries so far."""
+
+    def __init__(self, pins: Pins, policies: Policies, leaves: Leaves) -> None:
+        self._origin = pins.origin
+        self._leaves = leaves
+        self.participants = Participants(pins)
+        self._grants = Grants(pins.origin, self.participants)
+        self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies)
+        self.claims = Claims()
+        self.counts: Counter[str] = Counter()
+        self._latest_ms = 0
+        self._to_withdraw: set[bytes] = set()
+        self._checks: Mapping[str, _Check] = self._by_event()
+
+    def check(self, one: EntryLine) -> None:
+        """The next entry. Raises `Malformed`, `NotAuthentic` or `Refused`, and must not be asked again after that."""
+        self._check_time(one.time_ms)
+        if isinstance(one, Published):
+            self._check_order(STATED, b"")
+            self.participants.state_keys(one.document, one.time_ms // 1000)
+            self.counts[STATED] += 1
+            return
+        meta, detail = parse_meta(one.meta), parse_detail(one.detail)
+        self._check_order(meta.event, detail.exchange)
+        check = self._checks.get(meta.event)
+        if check is None:
+            raise Malformed("malformed.field", f"no broker of this version writes an entry {meta.event}")
+        check(one, meta, detail)
+        self.counts[meta.event] += 1
+
+    def finish(self) -> None:
+        """The log ends here. Raises `Refused` (exchange.state) where a revocation left something queued."""
+        if self._to_withdraw:
+            raise Refused("exchange.state", "the log ends before what was queued under a revoked grant is withdrawn")
+
+    def _by_event(self) -> dict[str, _Check]:
+        people, grants, exchanges = self.participants, self._grants, self._exchanges
+        return {
+            "participant.enrolled": lambda one, meta, detail: people.enrol(meta, detail),
+            "epoch.offered": lambda one, meta, detail: people.offer_epoch(meta, detail),
+            "subject.enrolled": lambda one, meta, detail: grants.enrol_subject(meta, detail, _seconds(one)),
+            "grant.registered": lambda one, meta, detail: grants.register(meta, detail, _seconds(one)),
+            "grant.revoked": self._revoked,
+            "exchange.accepted": lambda one, meta, detail: exchanges.accept(one.index, meta, detail, _seconds(one)),
+            "exchange.denied": lambda one, meta, detail: exchanges.deny(meta, detail, _seconds(one)),
+            "exchange.acknowledged": self._acknowledged,
+            "exchange.expired": lambda one, meta, detail: exchanges.expire(meta, detail, _seconds(one)),
+            _WITHDRAWN: lambda one, meta, detail: exchanges.withdraw(meta, detail),
+        }
+
+    def _check_time(self, time_ms: int) -> None:
+        if time_ms < self._latest_ms - 1000 * SKEW_S:
+            raise NotAuthentic(
+                "log.corrupt", f"the entry is dated {self._latest_ms - time_ms} ms before an earlier one"
+            )
+        self._latest_ms = max(self._latest_ms, time_ms)
+
+    def _check_order(self, event: str, exchange: bytes) -> None:
+        """What is queued under a grant is withdrawn with its revocation, before anything else (DESIGN 4.3)."""
+        if not self._to_withdraw:
+            return
+        if event != _WITHDRAWN or exchange not in self._to_withdraw:
+            raise Refused("exchange.state", "what was queued under a revoked grant was not withdrawn with it")
+        self._to_withdraw.discard(exchange)
+
+    def _revoked(self, one: Entry, meta: Meta, detail: Detail) -> None:
+        self._to_withdraw = self._grants.revoke(meta, detail)
+
+    def _acknowledged(self, one: Entry, meta: Meta, detail: Detail) -> None:
+        """What one recipient signed about deliveries, each about an exchange that it was to get, in this very log."""
+        check_only(meta, Meta(meta.event, sender=meta.sender))
+        if not 1 <= len(detail.documents) <= MAX_FRAME or detail != Detail(documents=detail.documents):
+            raise Malformed("malformed.field", "not the entry of 1 to 64 acknowledgements")
+        key = self._recipient_key(meta.sender, _seconds(one))
+        for document in detail.documents:
+            self._acknowledge(document, meta.sender, key, one.index)
+
+    def _recipient_key(self, recipient: bytes, now: int) -> bytes:
+        if self.participants.is_enrolled(recipient):
+            return self.participants.signing_key(recipient, now)
+        key = self._grants.subject_key(recipient)
+        if key is None:
+            raise Refused("participant.unknown", "an acknowledgement by nobody who is enrolled")
+        return key
+
+    def _acknowledge(self, document: bytes, recipient: bytes, key: bytes, said_at: int) -> None:
+        signed = envelope.from_bytes(envelope.ACKNOWLEDGEMENT, document)
+        said = acknowledgement.parse(envelope.verify(signed, key))
+        exchange = self._exchanges.waiting(said.presentation_hash)
+        if said.recipient != recipient or exchange.recipient != recipient:
+            raise NotAuthentic("presentation.recipient", "an acknowledgement of what another was to get")
+        here = (self._origin, exchange.index, self._leaves.hash_at(exchange.index))
+        if (said.aud, said.index, said.leaf_hash) != here:
+            raise NotAuthentic("log.fork", f"the recipient was shown another entry than entry {exchange.index}")
+        self.claims.add(said.size, said.root, exchange.index, said_at)
+        self._exchanges.end(said.presentation_hash)
+
+
+def _seconds(one: Entry) -> int:
+    return one.time_ms // 1000

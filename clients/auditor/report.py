@@ -1,0 +1,82 @@
+"""What a verification found, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from clients.auditor.faults import Fault
+
+_EVENTS: Mapping[str, str] = {
+    "participant.enrolled": "机构入网",
+    "key.stated": "密钥声明",
+    "epoch.offered": "提供时段密钥",
+    "subject.enrolled": "患者密钥登记",
+    "grant.registered": "授权登记",
+    "grant.revoked": "授权撤回",
+    "exchange.accepted": "交换受理",
+    "exchange.denied": "交换拒绝",
+    "exchange.acknowledged": "接收确认",
+    "exchange.expired": "交换过期",
+    "exchange.withdrawn": "交换撤下",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FirstBad:
+    """The first entry that is wrong (None: it cannot be said which), a reason of the catalogue, and what it is."""
+
+    index: int | None
+    reason: str
+    detail: str
+
+    @staticmethod
+    def of(fault: Fault) -> FirstBad:
+        return FirstBad(fault.index, fault.error.reason, fault.error.detail or fault.error.entry.meaning)
+
+    @property
+    def line(self) -> str:
+        """``reason: entry N: what``, one line."""
+        where = "the log" if self.index is None else f"entry {self.index}"
+        return f"{self.reason}: {where}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``size`` and ``root`` (hex) are the stored head's; ``entries`` counts by event what held before a fault."""
+
+    origin: str
+    size: int
+    root: str
+    verified: bool
+    entries: Mapping[str, int]
+    participants: int
+    checkpoints: int
+    first_bad: FirstBad | None
+
+    def to_json(self) -> str:
+        """One object on one line."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    def table(self) -> Table:
+        """The report as a table, in Chinese and English."""
+        table = Table("项目 / Item", "结果 / Result", title="审计日志核验 / Audit log verification")
+        table.add_row("日志 / Log", self.origin)
+        table.add_row("记录数 / Entries", str(self.size))
+        table.add_row("根哈希 / Root", self.root)
+        table.add_row("签名检查点 / Signed checkpoints", str(self.checkpoints))
+        table.add_row("机构 / Participants", str(self.participants))
+        for event, count in sorted(self.entries.items()):
+            table.add_row(f"  {_EVENTS.get(event, '')} / {event}", str(count))
+        verdict = "[green]通过 / verified" if self.verified else "[red]未通过 / NOT verified"
+        table.add_row("结论 / Verdict", verdict, style="bold")
+        if self.first_bad is not None:
+            table.add_row("首个问题 / First bad", self.first_bad.line, style="red")
+        return table
+
+    def show(self, console: Console) -> None:
+        console.print(self.table())

@@ -1,0 +1,69 @@
+"""``zhifu``: dispatches to the commands of each part; broker commands run ``python -m broker``.
+
+A part is imported only when it is used, so a command that needs no gRPC does not wait for it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from zhifu.errors import Exit
+
+_PARTS: Final = {
+    "demo": ("clients.demo.cli", "One discharge settled by real processes on this computer, told as a story."),
+    "node": ("clients.admin", "A participant's node: join, say whom to believe, serve."),
+    "hospital": ("clients.hospital.cli", "The hospital's desk: know the patient, ask for consent, settle a bill."),
+    "wallet": ("clients.patient.cli", "The patient's wallet: enrol, review, grant, see every access."),
+    "audit": ("clients.auditor.cli", "The auditor: verify the log, offline, with pinned keys."),
+    "record": ("clients.explain", "Records: what would be shared, at which precision."),
+    "registrar": ("clients.registrar", "The registrar: sign the policy bundle that is in force."),
+    "broker": ("", "The broker: init, serve, invite, contact, export (runs python -m broker)."),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The console script. Ends with the exit code of what it ran (`zhifu.errors.Exit`)."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if not given or given[0] in ("--help", "-h", "help"):
+        _overview()
+    elif given[0] == "--version":
+        print(f"zhifu {_version()}")
+    elif given[0] == "broker":
+        sys.exit(subprocess.run([sys.executable, "-m", "broker", *given[1:]], check=False).returncode)
+    elif given[0] in _PARTS:
+        module, _ = _PARTS[given[0]]
+        import_module(module).app(args=given[1:], prog_name=f"zhifu {given[0]}")
+    else:
+        print(f"zhifu: no command {given[0]!r}; there is: {', '.join(_PARTS)}", file=sys.stderr)
+        sys.exit(int(Exit.USAGE))
+
+
+def _overview() -> None:
+    out = Console()
+    out.print("[bold]zhifu[/] COMMAND …    直付: claims settled at discharge, under the patient's consent,")
+    out.print("through a broker that cannot read them.\n")
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    for name, (_, text) in _PARTS.items():
+        table.add_row(f"[bold]{name}[/]", text)
+    out.print(table)
+    out.print("\nzhifu COMMAND --help says more. Exit codes: 0 ok, 1 failure, 2 usage or bad input, 3 denied by policy,")
+    out.print("4 consent missing or invalid, 5 integrity, 6 unavailable.")
+
+
+def _version() -> str:
+    try:
+        return version("zhifu")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""``zhifu hospital``: what the desk does, and the way into the running node's local API."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clients import command, config, desk, plain
+from clients.command import Folder, Json, Output, clear, print_json
+from clients.directory import Directory
+from clients.hospital import encounter, request
+from clients.keystore import FileKeystore, participant_of
+from clients.store import Store
+from policies import load
+from zhifu import bill as bills
+from zhifu.bill import Bill
+from zhifu.errors import CATALOGUE, Malformed, Refused
+
+app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
+
+BillFile = Annotated[Path, typer.Option("--bill", help="The bill, JSON in the national interface's field names.")]
+SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
+
+
+def read_bill(path: Path) -> tuple[bytes, Bill]:
+    """A bill file, parsed and checked. Raises `Malformed` (bill.missing, bill.syntax, bill.identity)."""
+    try:
+        if path.stat().st_size > bills.MAX_BYTES:
+            raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
+    return content, bills.parse(content)
+
+
+@app.command()
+@clear
+def attest(folder: Folder, subject_key: SubjectKey, bill: BillFile, output: Output) -> None:
+    """Attest that a subject key belongs to the patient of a bill, whom the desk has seen."""
+    settings, keystore = config.load(folder), FileKeystore.load(config.load(folder).keys)
+    _, found = read_bill(bill)
+    store = Store(settings.database, keystore)
+    try:
+        signed = encounter.attest(
+            store,
+            participant_of(keystore),
+            settings.role,
+            keystore.signing,
+            public_key(subject_key),
+            found.setlinfo.certno,
+            int(time.time()),
+        )
+    finally:
+        store.close()
+    desk.write_attestation(output, signed)
+
+
+def public_key(text: str) -> bytes:
+    """A key in hex. Raises `Malformed` (usage.argument)."""
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise Malformed("usage.argument", "a subject key has 64 hex digits")
+    return found
+
+
+@app.command(name="request-consent")
+@clear
+def request_consent(
+    folder: Folder,
+    subject_key: SubjectKey,
+    bill: BillFile,
+    recipient: Annotated[str, typer.Option(help="The insurer's participant id, hex.")],
+    output: Output,
+    cap: Annotated[int | None, typer.Option(help="The most that may be claimed, in fen.")] = None,
+    lang: command.Language = "zh",
+) -> None:
+    """Write the request that the patient's wallet reviews."""
+    settings = config.load(folder)
+    keystore = FileKeystore.load(settings.keys)
+    insurer, now = public_key(recipient), int(time.time())
+    if insurer not in settings.pins:
+        raise Refused("key.not_pinned", "the insurer is not pinned in node.toml")
+    _, found = read_bill(bill)
+    store = Store(settings.database, keystore)
+    try:
+        asked = request.ask(
+            store,
+            load.load(settings.policies),
+            keystore.signing,
+            origin=settings.origin,
+            sender=participant_of(keystore),
+            recipient=insurer,
+            subject_key=public_key(subject_key),
+            bill=found,
+            cap=cap,
+            language=lang,
+            now=now,
+        )
+        statement = Directory(settings.pins, keystore, store).own(now)
+    finally:
+        store.close()
+    desk.write_request(output, desk.Request(asked.signed, statement, asked.preview))
+
+
+@app.command()
+@clear
+def settle(
+    folder: Folder,
+    bill: BillFile,
+    consent: Annotated[Path | None, typer.Option(help="The consent that the wallet wrote.")] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="Without the public payer.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Settle a bill through the running node, and wait for the outcome."""
+    content, _ = read_bill(bill)
+    given = desk.consent_document(desk.read_consent(consent)) if consent is not None else None
+    body = {"bill": content.decode(), "consent": given, "route": "direct" if direct else "public"}
+    with _client(folder) as client:
+        found = _ask(client, "POST", "/settlements", json=body)
+        found = _wait(client, found, timeout)
+    _print(found, as_json)
+
+
+@app.command()
+@clear
+def show(
+    folder: Folder, settlement: Annotated[str, typer.Argument(help="Its id, hex.")], as_json: Json = False
+) -> None:
+    """Show a settlement."""
+    with _client(folder) as client:
+        _print(_ask(client, "GET", f"/settlements/{settlement}"), as_json)
+
+
+def _client(folder: Path) -> httpx.Client:
+    settings = config.load(folder)
+    try:
+        port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
+    except OSError as error:
+        raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
+    headers = {"Authorization": f"Bearer {token}"}
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=75.0, trust_env=False)
+
+
+def _ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any]:
+    try:
+        answer = client.request(method, path, **more)
+        found = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise Refused("unavailable.broker", "the node's local API does not answer") from error
+    if answer.is_error:
+        raise Refused(found["reason"] if found.get("reason") in CATALOGUE else "internal", found.get("detail", ""))
+    return dict(found)
+
+
+def _wait(client: httpx.Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
+    until = time.monotonic() + timeout
+    while found["state"] not in ("confirmed", "failed"):
+        left = until - time.monotonic()
+        if left <= 0:
+            raise Refused("unavailable.deadline", f"settlement {found['settlement']} goes on: zhifu hospital show")
+        found = _ask(client, "GET", f"/settlements/{found['settlement']}", params={"wait": min(left, 30.0)})
+    return found
+
+
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        table = Table("", "", title=f"{found['settlement'][:16]}  {found['state']}", show_header=False)
+        for name in ("total", "public", "commercial", "patient"):
+            amount = found[f"{name}_fen"]
+            table.add_row(name, plain.yuan(amount) if amount is not None else "-")
+        Console().print(table)
+    if found["state"] == "failed":
+        raise Refused(found["reason"], found["detail"])

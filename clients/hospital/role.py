@@ -1,0 +1,31 @@
+"""The hospital at its node: it gets decisions only; what it does with them is the settlement's
+(`clients.hospital.settlement`).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from clients.decision import DECISION, read_decision
+from clients.role import Draft, Noticed, Transaction
+from zhifu.errors import Refused
+from zhifu.receive import Opened
+
+_log = logging.getLogger("zhifu.hospital")
+
+
+class Hospital:
+    """Takes what passed the eight checks, if it is a decision that can be read."""
+
+    def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
+        name = opened.manifest.schema.name
+        if name != DECISION:
+            raise Refused("policy.denied", f"a hospital has no use for a {name}")
+        read_decision(opened.values)
+        return None
+
+    def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.info("exchange.ended", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})
+
+    def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
+        _log.error("exchange.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})

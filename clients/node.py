@@ -1,0 +1,304 @@
+"""A node: dials out, stays attached, and survives the broker's and its own restarts (DESIGN sections 6 and 9).
+
+Role code asks it to seal and submit, and awaits results and answers; whatever was queued is in the store, so that
+awaiting can be taken up again by another process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from clients import channel, config
+from clients.config import NodeConfig
+from clients.directory import Directory
+from clients.keystore import FileKeystore, Keystore
+from clients.outbox import Outbox
+from clients.role import Draft, Parts, Role, Transaction
+from clients.session import Session
+from clients.store import Mandate, Sent, Store
+from policies import load
+from zhifu import envelope, statement
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
+from zhifu.receive import Opened
+
+T = TypeVar("T")
+FIRST_PAUSE_S: Final = 0.1
+LONGEST_PAUSE_S: Final = 5.0
+TIMEOUT_S: Final = 30.0
+HOUSEKEEPING_S: Final = 600.0
+_MAX_STATEMENT: Final = 4096
+_log = logging.getLogger("zhifu.node")
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The broker's result: ``released`` is one byte a unit, 0xff absent; ``exchange`` the name that was awaited."""
+
+    exchange: bytes
+    released: bytes
+
+
+class Node:
+    """One participant's connection to the broker. Used on one event loop; its methods do not block but for the disk."""
+
+    def __init__(
+        self,
+        settings: NodeConfig,
+        keystore: Keystore,
+        store: Store,
+        role: Role,
+        policy_hashes: frozenset[bytes],
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.config = settings
+        self.store = store
+        self.directory = Directory(settings.pins, keystore, store)
+        self.outbox = Outbox(store, keystore, self.directory, settings.origin, clock_ms)
+        self._keystore = keystore
+        self._parts = Parts(
+            settings.origin,
+            settings.log_key,
+            policy_hashes,
+            keystore,
+            store,
+            self.directory,
+            self.outbox,
+            role,
+            clock_ms,
+        )
+        self._session: Session | None = None
+        self._stopping = asyncio.Event()
+        self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self._failure: Error | None = None
+        store.on_commit(self._committed)
+
+    @staticmethod
+    def open(directory: Path, role: Role) -> Node:
+        """The node of a folder; its policy bundle must be in force by the word of the pinned registrar.
+
+        Raises `Malformed` (usage.file, policy.invalid), `NotAuthentic` (policy.invalid, key.*, signature.invalid),
+        `Refused` (usage.file, unavailable.store).
+        """
+        settings = config.load(directory)
+        keystore = FileKeystore.load(settings.keys)
+        hashes = frozenset([policy_in_force(settings, int(time.time()))])
+        return Node(settings, keystore, Store(settings.database, keystore), role, hashes)
+
+    @property
+    def participant(self) -> bytes:
+        return self.directory.participant
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether exchanges flow now."""
+        return self._session is not None and self._session.since is not None
+
+    # For roles
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Store and queue in one: durable when the block ends, sent after that. Never await inside."""
+        with self.store.transaction():
+            yield self._parts.transaction()
+
+    async def submit(self, record: bytes, mandate: Mandate, timeout_s: float = TIMEOUT_S) -> Accepted:
+        """Present a sealed record and await the broker's result. Raises as `Outbox.present` and `result_of` do."""
+        return await self.result_of(self.outbox.present(record, mandate), timeout_s)
+
+    async def send(self, draft: Draft, timeout_s: float = TIMEOUT_S) -> Accepted:
+        """Seal and present in one transaction, and await the broker's result."""
+        with self.transaction() as tx:
+            exchange = tx.queue(draft)
+        return await self.result_of(exchange, timeout_s)
+
+    async def result_of(self, exchange: bytes, timeout_s: float = TIMEOUT_S) -> Accepted:
+        """Await the result of an exchange, also one that another process presented.
+
+        Raises `Refused` with the broker's reason; unavailable.deadline where there is none yet (it stays queued);
+        exchange.unknown. After an alarm, `NotAuthentic` or `Malformed` with the alarm's reason.
+        """
+        return await self._until(exchange, lambda: self._result(exchange), timeout_s)
+
+    async def answer_to(self, exchange: bytes, timeout_s: float = TIMEOUT_S) -> Opened:
+        """Await the first answer to an exchange. Raises as `result_of`, and `Refused` with the recipient's reason."""
+        return await self._until(exchange, lambda: self._answer(exchange), timeout_s)
+
+    def _result(self, exchange: bytes) -> Accepted | None:
+        released = self.store.outgoing.released(exchange)
+        if released is None:
+            _raise_if_ended(self._latest(exchange))
+        return None if released is None else Accepted(exchange, released)
+
+    def _answer(self, exchange: bytes) -> Opened | None:
+        latest = self._latest(exchange)
+        found = self.store.incoming.answers(exchange)
+        if not found:
+            _raise_if_ended(latest)
+        return found[0] if found else None
+
+    def _latest(self, exchange: bytes) -> Sent:
+        found = self.store.outgoing.latest(exchange)
+        if found is None:
+            raise Refused("exchange.unknown")
+        return found
+
+    async def _until(self, exchange: bytes, look: Callable[[], T | None], timeout_s: float) -> T:
+        """What ``look`` finds, asked again after every commit that touched the exchange."""
+        key, event = self._latest(exchange).first, asyncio.Event()
+        self._waiting.setdefault(key, set()).add(event)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while (found := look()) is None:
+                    if self._failure is not None:
+                        raise self._failure
+                    event.clear()
+                    await event.wait()
+                return found
+        except TimeoutError as error:
+            raise Refused("unavailable.deadline") from error
+        finally:
+            self._forget(key, event)
+
+    def _forget(self, key: bytes, event: asyncio.Event) -> None:
+        self._waiting[key].discard(event)
+        if not self._waiting[key]:
+            del self._waiting[key]
+
+    def _committed(self, touched: frozenset[bytes]) -> None:
+        for exchange in touched & self._waiting.keys():
+            for event in self._waiting[exchange]:
+                event.set()
+        if self._session is not None:
+            self._session.wake()
+
+    # Running
+
+    def stop(self) -> None:
+        """End `run` once what was opened is acknowledged; what waits is sent by the next process."""
+        self._stopping.set()
+        if self._session is not None:
+            self._session.stop()
+
+    async def run(self) -> None:
+        """Stay attached until `stop`: connect, serve the stream, connect again with jittered back-off.
+
+        Raises what no retry can mend: `NotAuthentic` or `Malformed` where the broker lied (the evidence is kept),
+        `Refused` (unavailable.clock, participant.*, usage.argument where another process runs this node).
+        """
+        with _alone(self.config.directory):
+            keeper = asyncio.create_task(self._keep_house())
+            try:
+                await self._stay_attached()
+            except Error as error:
+                self._fail(error)
+                raise
+            finally:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
+
+    async def _stay_attached(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            was_open = await self._attach()
+            pause = FIRST_PAUSE_S if was_open else min(2 * pause, LONGEST_PAUSE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
+                    await self._stopping.wait()
+
+    async def _attach(self) -> bool:
+        """One stream; whether exchanges flowed on it. Raises what no retry can mend."""
+        self._session = Session(self._parts)
+        try:
+            async with channel.node_channel(self.config, self._keystore) as opened:
+                await self._session.run(opened)
+        except Error as error:
+            if _is_final(error):
+                raise
+            _log.warning("stream.lost", extra={"about": {"reason": error.reason}})
+        finally:
+            was_open, self._session = self.is_attached, None
+        return was_open
+
+    def _fail(self, error: Error) -> None:
+        self._failure = error
+        _log.critical("node.stopped", extra={"about": {"reason": error.reason}})
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+    async def _keep_house(self) -> None:
+        while True:
+            with suppress(Refused):
+                erased = self.store.erase_overdue(self._parts.now())
+                _log.info("erased", extra={"about": {"count": erased}})
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+
+def policy_in_force(settings: NodeConfig, now: int) -> bytes:
+    """The hash of the node's own policy bundle, which the pinned registrar's statement names. ``now`` is Unix s.
+
+    Raises `Refused` (policy.invalid), `NotAuthentic` (policy.invalid, key.*, signature.*), `Malformed` (usage.file).
+    """
+    if settings.registrar is None:
+        raise Malformed("usage.file", f"{config.FILE} pins no registrar")
+    found = load.load(settings.policies).hash
+    signed = envelope.from_bytes(envelope.POLICY, config.read_file(settings.policy_statement, _MAX_STATEMENT))
+    return statement.verify_policy(signed, settings.registrar, found, now).policy_hash
+
+
+async def serve(node: Node) -> None:
+    """`Node.run` until SIGTERM or SIGINT. Raises as `Node.run` does."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, node.stop)
+    try:
+        await node.run()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def run_process(main: Coroutine[Any, Any, T]) -> T:
+    """Run a process's coroutine to its end, on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def _raise_if_ended(latest: Sent) -> None:
+    if latest.reason == "log.fork":
+        raise NotAuthentic(latest.reason)
+    if latest.is_final:
+        raise Refused(latest.reason)
+
+
+def _is_final(error: Error) -> bool:
+    """Whether connecting again cannot help. A mistake inside the broker (``internal``) may pass."""
+    return error.reason == "unavailable.clock" or not (error.retryable or error.reason == "internal")
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Two processes of one node would both answer. Raises `Refused` (usage.argument)."""
+    descriptor = os.open(directory / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Refused("usage.argument", f"another process runs the node in {directory.name}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)

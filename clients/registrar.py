@@ -1,0 +1,56 @@
+"""The registrar: signs which policy bundle is in force, and nothing else. Nodes pin its identity key (DESIGN 4.3, step 3)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from nacl.signing import SigningKey
+
+from clients import command, config
+from clients.command import Folder, Json, Output, clear, print_json
+from policies import load
+from zhifu.errors import Refused
+from zhifu.keys import participant_id
+from zhifu.statement import PolicyStatement
+
+app = command.app("The registrar: sign the policy bundle that is in force.")
+_KEY = "identity.key"
+
+
+@app.command()
+@clear
+def init(folder: Folder, as_json: Json = False) -> None:
+    """Draw the registrar's identity key."""
+    if (folder / _KEY).exists():
+        raise Refused("usage.file", f"{folder.name} has a key already")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.write_file(folder / _KEY, SigningKey.generate().encode().hex().encode())
+    public = bytes(_key(folder).verify_key).hex()
+    if as_json:
+        print_json({"identity_key": public})
+    else:
+        typer.echo(public)
+
+
+@app.command()
+@clear
+def sign(
+    folder: Folder,
+    output: Output,
+    policies: Annotated[Path | None, typer.Option(help="The bundle's folder; default: the packaged one.")] = None,
+    days: Annotated[int, typer.Option(min=1, max=400, help="How long it is in force.")] = 90,
+) -> None:
+    """Sign a policy bundle: nodes act on no other."""
+    key, now = _key(folder), int(time.time())
+    found = load.load(policies)
+    registrar = participant_id(bytes(key.verify_key))
+    signed = PolicyStatement(registrar, found.hash, now, now + days * 86_400).sign(key)
+    config.write_file(output, signed.to_bytes())
+    typer.echo(found.hash.hex())
+
+
+def _key(folder: Path) -> SigningKey:
+    return SigningKey(bytes.fromhex(config.read_file(folder / _KEY, 64).decode()))

@@ -1,0 +1,116 @@
+"""One node process: the role that ``node.toml`` names, on the node base; for a hospital its local API too."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+from clients import config
+from clients.config import NodeConfig
+from clients.hospital.api import Api
+from clients.hospital.role import Hospital
+from clients.hospital.settlement import Settlements
+from clients.insurer import product
+from clients.insurer.role import Insurer
+from clients.node import Node, serve
+from clients.public_payer import rules
+from clients.public_payer.role import PublicPayer
+from clients.role import Role
+from policies import load
+from zhifu.errors import Refused
+
+DEFAULT_PRODUCT: Final = "full"
+DEFAULT_TABLE: Final = "example-city"
+_log = logging.getLogger("zhifu.serve")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a role needs besides its folder."""
+
+    product: str = DEFAULT_PRODUCT
+    table: str = DEFAULT_TABLE
+    api_port: int = 0
+
+
+class _Server(uvicorn.Server):
+    """The node handles signals itself: a second handler would end the one and leave the other."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def role(settings: NodeConfig, options: Options) -> Role:
+    """The role's code. Raises `Refused` (usage.argument) for a role that has no node, `Malformed` (usage.argument)."""
+    if settings.role == "public-payer":
+        return PublicPayer(rules.load(options.table))
+    if settings.role == "insurer":
+        return Insurer(product.load(options.product))
+    if settings.role == "hospital":
+        return Hospital()
+    raise Refused("usage.argument", f"a {settings.role} has no node to serve")
+
+
+async def run(directory: Path, options: Options) -> None:
+    """Serve until SIGTERM or SIGINT. Raises as `clients.node.Node.open` and `Node.run` do."""
+    settings = config.load(directory)
+    node = Node.open(directory, role(settings, options))
+    try:
+        if settings.role == "hospital":
+            await _with_api(node, settings, options)
+        else:
+            await serve(node)
+    finally:
+        node.store.close()
+
+
+async def _with_api(node: Node, settings: NodeConfig, options: Options) -> None:
+    names = {participant: pin.name for participant, pin in settings.pins.items()}
+    settlements = Settlements(node, load.load(settings.policies), names, lambda: time.time_ns() // 1_000_000)
+    roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
+    api = Api(settlements, node.store, roles, _public_payer(roles), _token(settings))
+    bound = _bind(options.api_port)
+    server = _Server(uvicorn.Config(api.app(), log_config=None, access_log=False, lifespan="off", server_header=False))
+    config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
+    serving = asyncio.create_task(server.serve(sockets=[bound]))
+    api.resume()
+    try:
+        await serve(node)
+    finally:
+        server.should_exit = True
+        await asyncio.gather(serving, api.close(), return_exceptions=True)
+
+
+def _public_payer(roles: Mapping[bytes, str]) -> bytes:
+    return next((participant for participant, name in roles.items() if name == "public-payer"), b"")
+
+
+def _token(settings: NodeConfig) -> str:
+    """The local API's bearer token, in a file that only the node's owner can read."""
+    path = settings.directory / "api.token"
+    if not path.exists():
+        config.write_file(path, secrets.token_urlsafe(32).encode())
+    return config.read_file(path, 256).decode()
+
+
+def _bind(port: int) -> socket.socket:
+    """Loopback only. Raises `Refused` (unavailable.port)."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError as error:
+        bound.close()
+        raise Refused("unavailable.port", f"port {port}") from error
+    return bound
