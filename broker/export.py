@@ -25,10 +25,10 @@ def lines(reader: Reader) -> Iterator[str]:
             yield _line("unreadable", table=kind, detail=error.detail)
 
 
-def _line(kind: str, **values: object) -> str:
+def _line(line: str, /, **values: object) -> str:
     shown = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in values.items()
         if not name.startswith("_")
     }
-    return json.dumps({"line": kind, **shown}, default=str)
+    return json.dumps({"line": line, **shown}, default=str)

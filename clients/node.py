@@ -106,6 +106,10 @@ class Node:
         """Whether exchanges flow now."""
         return self._session is not None and self._session.since is not None
 
+    def close(self) -> None:
+        """Close the store, after `run` ended."""
+        self.store.close()
+
     # For roles
 
     @contextmanager

@@ -12,6 +12,7 @@ from nacl.signing import SigningKey
 from clients import command, config
 from clients.command import Folder, Json, Output, clear, print_json
 from policies import load
+from zhifu.envelope import Envelope
 from zhifu.errors import Refused
 from zhifu.keys import participant_id
 from zhifu.statement import PolicyStatement
@@ -24,11 +25,7 @@ _KEY = "identity.key"
 @clear
 def init(folder: Folder, as_json: Json = False) -> None:
     """Draw the registrar's identity key."""
-    if (folder / _KEY).exists():
-        raise Refused("usage.file", f"{folder.name} has a key already")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.write_file(folder / _KEY, SigningKey.generate().encode().hex().encode())
-    public = bytes(_key(folder).verify_key).hex()
+    public = draw(folder).hex()
     if as_json:
         print_json({"identity_key": public})
     else:
@@ -44,12 +41,25 @@ def sign(
     days: Annotated[int, typer.Option(min=1, max=400, help="How long it is in force.")] = 90,
 ) -> None:
     """Sign a policy bundle: nodes act on no other."""
-    key, now = _key(folder), int(time.time())
-    found = load.load(policies)
-    registrar = participant_id(bytes(key.verify_key))
-    signed = PolicyStatement(registrar, found.hash, now, now + days * 86_400).sign(key)
+    signed, digest = statement(folder, policies, days)
     config.write_file(output, signed.to_bytes())
-    typer.echo(found.hash.hex())
+    typer.echo(digest.hex())
+
+
+def draw(folder: Path) -> bytes:
+    """Draw the registrar's key into ``folder``; its public half, 32 bytes. Raises `Refused` (usage.file)."""
+    if (folder / _KEY).exists():
+        raise Refused("usage.file", f"{folder.name} has a key already")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.write_file(folder / _KEY, SigningKey.generate().encode().hex().encode())
+    return bytes(_key(folder).verify_key)
+
+
+def statement(folder: Path, policies: Path | None, days: int) -> tuple[Envelope, bytes]:
+    """The registrar's word that a bundle is in force for ``days`` from now, and the bundle's hash."""
+    key, now, found = _key(folder), int(time.time()), load.load(policies)
+    registrar = participant_id(bytes(key.verify_key))
+    return PolicyStatement(registrar, found.hash, now, now + days * 86_400).sign(key), found.hash
 
 
 def _key(folder: Path) -> SigningKey:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import json
+import os
 import secrets
 import socket
 import time
@@ -31,7 +32,7 @@ from zhifu.errors import Refused
 
 DEFAULT_PRODUCT: Final = "full"
 DEFAULT_TABLE: Final = "example-city"
-_log = logging.getLogger("zhifu.serve")
+_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,22 @@ async def run(directory: Path, options: Options) -> None:
     """Serve until SIGTERM or SIGINT. Raises as `clients.node.Node.open` and `Node.run` do."""
     settings = config.load(directory)
     node = Node.open(directory, role(settings, options))
+    announcing = asyncio.create_task(_announce(node, settings.role))
     try:
         if settings.role == "hospital":
             await _with_api(node, settings, options)
         else:
             await serve(node)
     finally:
+        announcing.cancel()
         node.store.close()
+
+
+async def _announce(node: Node, role_word: str) -> None:
+    """One line of JSON on stdout once exchanges flow: for whoever started this process."""
+    while not node.is_attached:
+        await asyncio.sleep(_LOOK_S)
+    print(json.dumps({"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}), flush=True)
 
 
 async def _with_api(node: Node, settings: NodeConfig, options: Options) -> None:

@@ -7,8 +7,9 @@ that sends nonsense fails here too.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,8 +27,22 @@ from clients import config
 from clients.channel import SERVER_NAME
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of, state_keys, tls_private
+from clients.node import Node
 from clients.role import Draft, Noticed, Transaction
-from zhifu import checkpoint, envelope, epoch, manifest, merkle, presentation, ranges, receipt, sealed, statement
+from clients.store import Mandate, Store
+from zhifu import (
+    checkpoint,
+    envelope,
+    epoch,
+    manifest,
+    merkle,
+    presentation,
+    ranges,
+    receipt,
+    schema,
+    sealed,
+    statement,
+)
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.envelope import Envelope
 from zhifu.keys import Alg, KemPrivate, participant_id
@@ -423,3 +438,36 @@ class Recorder:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         self.refused.append(noticed)
+
+
+def node_of(member: Member, role: Recorder, clock_ms: Callable[[], int] | None = None) -> Node:
+    """The member's node as a process would open it, with `POLICY` in force."""
+    settings = config.load(member.config.directory)
+    keys = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keys)
+    clock = clock_ms or (lambda: time.time_ns() // 1_000_000)
+    return Node(settings, keys, store, role, frozenset([POLICY]), clock)
+
+
+def claim(secret: bytes) -> dict[str, Any]:
+    """A plainly synthetic inpatient claim; ``secret`` is the encounter's."""
+    return {
+        "encounter": secret,
+        "name": "测试患者甲",
+        "birth-date": "1984-05-17",
+        "phone": "13800000000",
+        "diagnosis": [["I21.0", "测试诊断", 1]],
+    }
+
+
+def statutory(recipient: bytes, secret: bytes, **changes: Any) -> Mandate:
+    """A mandate to show a claim to ``recipient`` because `POLICY` says so."""
+    return Mandate.by_statute(
+        POLICY,
+        recipient,
+        schema.load("inpatient-claim").finest,
+        purpose="public-settlement",
+        encounter=sealed.encounter_handle(secret, recipient),
+        workflow=os.urandom(16),
+        **changes,
+    )

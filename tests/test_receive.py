@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +15,6 @@ from tests.formats import (
     HOSPITAL,
     INSURER,
     NOW,
-    ORIGIN,
     PATIENT,
     PAYER,
     RIVAL,
@@ -30,7 +28,6 @@ from tests.formats import (
     grant_for,
     known,
     lying,
-    normal,
     recipient,
     refused,
     seed,
@@ -44,8 +41,8 @@ from zhifu import capsule, leaf, presentation, receipt, schema, sealed
 from zhifu.capsule import Terms
 from zhifu.envelope import seal_frame
 from zhifu.errors import Malformed, NotAuthentic, Refused
-from zhifu.keys import Alg, KemPrivate, participant_id
-from zhifu.receipt import Detail, Entry, Meta
+from zhifu.keys import participant_id
+from zhifu.receipt import Detail, Entry
 from zhifu.receive import Opened, Received, Recipient, receive
 from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE
 
@@ -329,7 +326,6 @@ def of_another_exchange() -> Received:
     log = Log()
     one = claim().send().deliver(log)
     two = claimed(nonce=bytes(16)).send().deliver(log)
-    assert isinstance(one.entry, Entry)
     return replace(one, entry=two.entry, proven=log.proven(0, 2))
 
 
@@ -559,8 +555,6 @@ def test_fields_of_a_presentation(changed: dict[str, Any]) -> None:
 
 def test_a_presentation_round_trips() -> None:
     assert presentation.parse(SHOWN.to_bytes()) == SHOWN
-    assert normal(SHOWN.to_bytes()) == SHOWN.to_bytes()
-    assert SHOWN.aud == ORIGIN
 
 
 def test_nonces_are_ordered_by_time_and_unlike() -> None:
@@ -570,8 +564,6 @@ def test_nonces_are_ordered_by_time_and_unlike() -> None:
     assert {len(one) for one in nonces} == {16}
 
 
-def test_meta_and_keys_of_an_honest_entry() -> None:
+def test_an_honest_entry_round_trips() -> None:
     assert receipt.parse_meta(ASKED.meta().to_bytes()) == ASKED.meta()
     assert receipt.parse_detail(ASKED.detail().to_bytes()) == ASKED.detail()
-    assert isinstance(ASKED.meta(), Meta)
-    assert KemPrivate.generate(Alg.X25519).public.alg is Alg.X25519

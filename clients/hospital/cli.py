@@ -122,13 +122,21 @@ def settle(
     as_json: Json = False,
 ) -> None:
     """Settle a bill through the running node, and wait for the outcome."""
-    content, _ = read_bill(bill)
+    _print(submit(folder, read_bill(bill)[0], consent, direct=direct, timeout=timeout), as_json)
+
+
+def submit(folder: Path, content: bytes, consent: Path | None, *, direct: bool, timeout: float) -> dict[str, Any]:
+    """Hand a bill to the running node and wait for the end. Raises `Refused` (unavailable.*), and the node's reason."""
     given = desk.consent_document(desk.read_consent(consent)) if consent is not None else None
     body = {"bill": content.decode(), "consent": given, "route": "direct" if direct else "public"}
     with _client(folder) as client:
-        found = _ask(client, "POST", "/settlements", json=body)
-        found = _wait(client, found, timeout)
-    _print(found, as_json)
+        return _wait(client, _ask(client, "POST", "/settlements", json=body), timeout)
+
+
+def look(folder: Path, settlement: str) -> dict[str, Any]:
+    """A settlement as the running node shows it. Raises `Refused`."""
+    with _client(folder) as client:
+        return _ask(client, "GET", f"/settlements/{settlement}")
 
 
 @app.command()
@@ -137,8 +145,7 @@ def show(
     folder: Folder, settlement: Annotated[str, typer.Argument(help="Its id, hex.")], as_json: Json = False
 ) -> None:
     """Show a settlement."""
-    with _client(folder) as client:
-        _print(_ask(client, "GET", f"/settlements/{settlement}"), as_json)
+    _print(look(folder, settlement), as_json)
 
 
 def _client(folder: Path) -> httpx.Client:

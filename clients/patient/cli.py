@@ -239,6 +239,7 @@ def _statement_row(opened: Wallet, one: Any, lang: str) -> dict[str, Any]:
         "exchange": one.hash.hex(),
         "hospital": opened.name(one.presentation.sender),
         "payments": [list(row) for row in one.values.get("payments") or ()],
+        "clauses": [list(row) for row in one.values.get("clauses") or ()],
         "patient_fen": one.values.get("remainder"),
         "entry": one.entry.index,
         "shown": [list(row) for row in shown],

@@ -88,6 +88,7 @@ class Database:
         if version == 0:
             self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
         elif version != VERSION:
+            self._connection.close()
             raise Refused("unavailable.store", f"the store is of version {version}, not {VERSION}")
 
     @contextmanager

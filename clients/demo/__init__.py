@@ -1,0 +1,1 @@
+"""One discharge, from the bill to the verified log, by real processes on this computer."""

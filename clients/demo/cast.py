@@ -1,0 +1,154 @@
+"""Who takes part in the demo, and how they come to know each other: enrolment, pins, attestations, consent.
+
+What people do by other means than the broker (compare fingerprints, show an ID at the desk, scan a code) happens
+here, by files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from clients import config, desk, enrol, registrar
+from clients.auditor import pins as auditor
+from clients.command import to_json
+from clients.config import NodeConfig, Pin
+from clients.demo.stage import Stage, call
+from clients.directory import Directory
+from clients.hospital import encounter, request
+from clients.keystore import FileKeystore, participant_of
+from clients.store import Store
+from policies import load
+from zhifu.bill import Bill
+from zhifu.checkpoint import VerifierKey
+from zhifu.statement import Attestation
+
+ORIGIN: Final = "demo.zhifu.example/log"
+NAMES: Final = {
+    "hospital": "示例市第一人民医院",
+    "public-payer": "示例市医疗保障局",
+    "insurer": "示例健康保险有限公司",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The enrolled participants: settings, ids (hex) and cards by role word."""
+
+    settings: dict[str, NodeConfig]
+    ids: dict[str, bytes]
+    cards: dict[str, Path]
+
+
+def invite(stage: Stage) -> dict[str, Path]:
+    """One-time invitations by the broker's operator."""
+    found = {role: _desk(stage) / f"{role}.invitation" for role in NAMES}
+    broker = str(stage.path / "broker")
+    with ThreadPoolExecutor() as pool:
+        commands = [("invite", broker, "--role", role, "--name", NAMES[role], "-o", str(found[role])) for role in NAMES]
+        list(pool.map(lambda command: call("broker", *command), commands))
+    return found
+
+
+def _desk(stage: Stage) -> Path:
+    """What passes from hand to hand."""
+    path = stage.path / "desk"
+    path.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def join(stage: Stage, invitations: dict[str, Path]) -> Cast:
+    """Every node draws its keys and enrols; then each pins the others' identities, and the registrar's."""
+
+    async def all_at_once() -> list[NodeConfig]:
+        joining = (enrol.enrol(enrol.read_invitation(path), stage.path / role) for role, path in invitations.items())
+        return list(await asyncio.gather(*joining))
+
+    enrolled = {one.role: one for one in asyncio.run(all_at_once())}
+    ids = {role: participant_of(FileKeystore.load(one.keys)) for role, one in enrolled.items()}
+    key = registrar.draw(stage.path / "registrar")
+    policy, digest = registrar.statement(stage.path / "registrar", None, 90)
+    pinned = {ids[role]: Pin(role, one.name) for role, one in enrolled.items()}
+    settings, cards = {}, {}
+    for role, one in enrolled.items():
+        others = {who: pin for who, pin in pinned.items() if who != ids[role]}
+        settings[role] = replace(one, pins=others, registrar=key)
+        config.write(settings[role])
+        config.write_file(one.policy_statement, policy.to_bytes())
+        cards[role] = _desk(stage) / f"{role}.card"
+        config.write_file(cards[role], to_json({"id": ids[role].hex(), "role": role, "name": one.name}).encode())
+    _pin_auditor(stage, enrolled["hospital"].log_key, pinned, key, digest)
+    return Cast(settings, ids, cards)
+
+
+def _pin_auditor(stage: Stage, log_key: VerifierKey, pinned: dict[bytes, Pin], key: bytes, policy: bytes) -> None:
+    folder = stage.path / "auditor"
+    auditor.write(folder, auditor.Pins(ORIGIN, log_key, pinned, key, frozenset([policy])))
+
+
+def enrol_patient(stage: Stage, cast: Cast, bill: Bill, now: int) -> str:
+    """The wallet draws a key; hospital desk and insurer attest it; the wallet enrols it. The key, hex."""
+    contact = _desk(stage) / "contact.json"
+    call("broker", "contact", str(stage.path / "broker"), "-o", str(contact))
+    command = (
+        "clients.cli", "wallet", "enrol", str(stage.path / "patient"), "--hospital", str(cast.cards["hospital"]),
+        "--recipient", str(cast.cards["insurer"]), "--json",
+    )  # fmt: skip
+    key = str(json.loads(call(*command, "--contact", str(contact))[1])["subject_key"])
+    by_hospital, by_insurer = _desk(stage) / "hospital.attestation", _desk(stage) / "insurer.attestation"
+    _attest_at_desk(cast.settings["hospital"], bytes.fromhex(key), bill, by_hospital, now)
+    insurer = FileKeystore.load(cast.settings["insurer"].keys)
+    attested = Attestation(bytes.fromhex(key), cast.ids["insurer"], "insurer", now + encounter.ATTESTED_S)
+    desk.write_attestation(by_insurer, attested.sign(insurer.signing))
+    call(*command, "--attestation", str(by_hospital), "--attestation", str(by_insurer))
+    return key
+
+
+def _attest_at_desk(settings: NodeConfig, key: bytes, bill: Bill, path: Path, now: int) -> None:
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    try:
+        me, person = participant_of(keystore), bill.setlinfo.certno
+        signed = encounter.attest(store, me, settings.role, keystore.signing, key, person, now)
+    finally:
+        store.close()
+    desk.write_attestation(path, signed)
+
+
+def ask(stage: Stage, cast: Cast, key: str, bill: Bill, now: int) -> Path:
+    """The hospital's consent request, as the patient's phone scans it."""
+    settings = cast.settings["hospital"]
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    try:
+        asked = request.ask(
+            store,
+            load.load(settings.policies),
+            keystore.signing,
+            origin=settings.origin,
+            sender=participant_of(keystore),
+            recipient=cast.ids["insurer"],
+            subject_key=bytes.fromhex(key),
+            bill=bill,
+            cap=None,
+            language="zh",
+            now=now,
+        )
+        statement = Directory(settings.pins, keystore, store).own(now)
+    finally:
+        store.close()
+    path = _desk(stage) / "request.json"
+    desk.write_request(path, desk.Request(asked.signed, statement, asked.preview))
+    return path
+
+
+def agree(stage: Stage, request_file: Path) -> tuple[int, Path, dict[str, Any]]:
+    """The patient agrees on her wallet: (pid, the consent for the desk, what she saw)."""
+    consent = _desk(stage) / "consent.json"
+    wallet = str(stage.path / "patient")
+    pid, out = call("clients.cli", "wallet", "grant", wallet, str(request_file), "-o", str(consent), "--json")
+    return pid, consent, json.loads(out)

@@ -1,0 +1,57 @@
+"""``zhifu demo``: the whole settlement on one computer."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from clients import command
+from clients.command import Json, clear, print_json
+from clients.demo import play, story
+from clients.demo.play import Options, Played
+from clients.demo.stage import Stage
+from clients.serve import DEFAULT_PRODUCT
+from zhifu.errors import NotAuthentic
+
+app = command.app("One discharge settled by real processes on this computer, told as a story in Chinese and English.")
+
+
+@app.command()
+@clear
+def demo(
+    as_json: Json = False,
+    bill: Annotated[Path | None, typer.Option(help="Another bill, JSON in the national interface's names.")] = None,
+    product: Annotated[
+        str, typer.Option(help="The insurer's product; zhifu demo --product ? lists them.")
+    ] = DEFAULT_PRODUCT,
+    keep: Annotated[Path | None, typer.Option(help="Keep every process's data and logs under this folder.")] = None,
+) -> None:
+    """Start broker, hospital, public payer, insurer and wallet, settle a bill, verify the log, stop.
+
+    Exit 0 only if the settlement confirmed and the log verified.
+    """
+    options = Options(bill, product, keep)
+    play.read(options)
+    out = None if as_json else Console()
+    with tempfile.TemporaryDirectory(prefix="zhifu-demo-") as temporary, play.folder(keep, Path(temporary)) as path:
+        stage = Stage(path)
+        try:
+            played = play.play(options, stage, story.teller(out))
+        finally:
+            stage.stop()
+    _show(played, out)
+
+
+def _show(played: Played, out: Console | None) -> None:
+    if out is None:
+        print_json(played.document())
+    else:
+        story.tell(played, out)
+    sys.stdout.flush()
+    if not played.audit["verified"]:
+        raise NotAuthentic("log.corrupt", "the audit log did not verify")
