@@ -82,6 +82,7 @@ class Node:
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self._open = asyncio.Event()
         self._failure: Error | None = None
         store.on_commit(self._committed)
 
@@ -101,10 +102,15 @@ class Node:
     def participant(self) -> bytes:
         return self.directory.participant
 
-    @property
-    def is_attached(self) -> bool:
-        """Whether exchanges flow now."""
-        return self._session is not None and self._session.since is not None
+    async def attached(self, timeout_s: float = TIMEOUT_S) -> None:
+        """Await a stream on which exchanges flow. Raises `Refused` (unavailable.broker), or what `run` ended with."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._open.wait()
+        except TimeoutError as error:
+            raise Refused("unavailable.broker") from error
+        if self._failure is not None:
+            raise self._failure
 
     def close(self) -> None:
         """Close the store, after `run` ended."""
@@ -224,7 +230,7 @@ class Node:
 
     async def _attach(self) -> bool:
         """One stream; whether exchanges flowed on it. Raises what no retry can mend."""
-        self._session = Session(self._parts)
+        self._session = Session(self._parts, self._open.set)
         try:
             async with channel.node_channel(self.config, self._keystore) as opened:
                 await self._session.run(opened)
@@ -233,11 +239,13 @@ class Node:
                 raise
             _log.warning("stream.lost", extra={"about": {"reason": error.reason}})
         finally:
-            was_open, self._session = self.is_attached, None
+            was_open, self._session = self._open.is_set(), None
+            self._open.clear()
         return was_open
 
     def _fail(self, error: Error) -> None:
         self._failure = error
+        self._open.set()
         _log.critical("node.stopped", extra={"about": {"reason": error.reason}})
         for events in self._waiting.values():
             for event in events:

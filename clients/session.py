@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
@@ -51,8 +51,9 @@ class Session:
     Where a frame shows that the broker lied, what shows it is kept as evidence first.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, on_open: Callable[[], None]) -> None:
         self._parts = parts
+        self._on_open = on_open
         self._inbox = Inbox(parts)
         self._outcomes = Outcomes(parts)
         self._wake = asyncio.Event()
@@ -64,7 +65,7 @@ class Session:
         self._gate: KemPublic | None = None
         self._stated = b""
         self._offered: set[bytes] = set()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._begun = self._ticked = 0.0
         self._keys_due = True
         self.since: float | None = None
@@ -76,7 +77,7 @@ class Session:
 
     def stop(self) -> None:
         """End the stream once what was opened is acknowledged."""
-        self._stopping = True
+        self._stopping.set()
         self._wake.set()
 
     async def run(self, opened: grpc.aio.Channel) -> None:
@@ -84,8 +85,9 @@ class Session:
         self._begun = _time()
         call = exchange_pb2_grpc.ExchangeServiceStub(opened).Connect()
         try:
-            await self._greet(call)
-            await _first_of(self._read(call), self._write(call))
+            await _first_of(self._greet(call), self._stopped())
+            if self._gate is not None:
+                await _first_of(self._read(call), self._write(call))
         except grpc.aio.AioRpcError as error:
             raise channel.refusal(error) from error
         except asyncio.InvalidStateError as error:
@@ -93,6 +95,9 @@ class Session:
             raise channel.refusal(await _status(call)) from error
         finally:
             call.cancel()
+
+    async def _stopped(self) -> None:
+        await self._stopping.wait()
 
     # Handshake
 
@@ -183,6 +188,7 @@ class Session:
         if self.since is None:
             self.since = _time()
             _log.info("stream.open", extra={"about": {"participants": len(frame.directory.entries)}})
+            self._on_open()
 
     def _keep_evidence(self, frame: Response, error: Error) -> None:
         store = self._parts.store
@@ -214,7 +220,7 @@ class Session:
                 async with _deadline(WRITE_S):
                     await call.write(frame)
             self._room.set()
-            if self._stopping:
+            if self._stopping.is_set():
                 await call.done_writing()
                 await asyncio.sleep(DRAIN_S)
                 return
@@ -232,7 +238,7 @@ class Session:
         if self._notices_read is not None:
             through, self._notices_read = self._notices_read, None
             yield Request(notices_read=exchange_pb2.NoticesRead(through=through))
-        if self.since is None or self._stopping:
+        if self.since is None or self._stopping.is_set():
             return
         if self._keys_due:
             self._keys_due = False

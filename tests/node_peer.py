@@ -10,12 +10,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -45,6 +46,7 @@ from zhifu import (
 )
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.envelope import Envelope
+from zhifu.errors import Error
 from zhifu.keys import Alg, KemPrivate, participant_id
 from zhifu.manifest import Manifest
 from zhifu.presentation import Presentation
@@ -297,7 +299,12 @@ class Peer(exchange_pb2_grpc.ExchangeServiceServicer):
     def enrol(self, folder: Path, *roles: str) -> list[Member]:
         address = f"127.0.0.1:{self.port or 1}"
         self.members = enrolled(folder, self.authority, address, self.log.vkey, *roles)
-        self.statements = {one.id: state_keys(one.keys, 1, now()) for one in self.members}
+        for one in self.members:
+            self.statements[one.id] = signed = state_keys(one.keys, 1, now())
+            store = Store(one.config.database, one.keys)
+            with store.transaction():
+                store.trust.put_statement(one.id, 1, signed.to_bytes())
+            store.close()
         return self.members
 
     async def Connect(  # type: ignore[override]
@@ -328,7 +335,7 @@ class Peer(exchange_pb2_grpc.ExchangeServiceServicer):
 
     # What a broker says
 
-    def welcome(self, node: bytes, **changes: Any) -> pb.Welcome:
+    def welcome(self, node: bytes, /, **changes: Any) -> pb.Welcome:
         fields: dict[str, Any] = {
             "version": 1,
             "origin": ORIGIN,
@@ -417,6 +424,36 @@ class Peer(exchange_pb2_grpc.ExchangeServiceServicer):
         return pb.DeliveryFrame(proof=proof, deliveries=[one.delivery() for one in taken])
 
 
+class Sender:
+    """A participant whose records come over the peer without a stream of its own."""
+
+    def __init__(self, peer: Peer, member: Member) -> None:
+        self._peer = peer
+        self.member = member
+        self.node = node_of(member, Recorder())
+        self.node.directory.update(peer.directory().entries, now())
+
+    def present(self, recipient: Member, **changes: Any) -> list[Taken]:
+        """A claim for ``recipient``, accepted by the peer."""
+        secret = os.urandom(32)
+        record = self.node.outbox.seal("inpatient-claim", claim(secret))
+        self.node.outbox.present(record, replace(statutory(recipient.id, secret), **changes))
+        return self.sent()
+
+    def sent(self) -> list[Taken]:
+        """What waits in the outbox, accepted by the peer."""
+        found = self.node.outbox.frame((), 64)
+        if found is None:
+            return []
+        frame, exchanges = found
+        self._peer.epochs |= {one.epoch_id: one.secret for one in self.node.store.trust.epochs(now())}
+        taken = self._peer.accept(frame, self.member)
+        with self.node.store.transaction():
+            for exchange, one in zip(exchanges, taken, strict=True):
+                self.node.store.outgoing.accepted(exchange, one.shown.ceilings)
+        return taken
+
+
 class Recorder:
     """A role that writes down what it was told, and answers with what it is given."""
 
@@ -471,3 +508,36 @@ def statutory(recipient: bytes, secret: bytes, **changes: Any) -> Mandate:
         workflow=os.urandom(16),
         **changes,
     )
+
+
+class Running:
+    """A node that runs beside a test, with its role and its peer."""
+
+    def __init__(self, peer: Peer, member: Member, clock_ms: Callable[[], int] | None = None) -> None:
+        self.peer = peer
+        self.member = member
+        self.role = Recorder()
+        self.node: Node = node_of(member, self.role, clock_ms)
+        self.task = asyncio.create_task(self.node.run())
+
+    async def attach(self) -> Stream:
+        return await self.peer.attach(self.member)
+
+    async def ends(self) -> Error:
+        """The error that the node stopped with."""
+        with pytest.raises(Error) as ended:
+            await asyncio.wait_for(self.task, 20)
+        return ended.value
+
+    async def close(self) -> None:
+        self.node.stop()
+        await asyncio.wait([self.task], timeout=20)
+        self.node.close()
+
+
+def presented(node: Node, recipient: Member, **changes: Any) -> bytes:
+    secret = os.urandom(32)
+    with node.transaction() as tx:
+        return tx.outbox.present(
+            tx.outbox.seal("inpatient-claim", claim(secret)), statutory(recipient.id, secret, **changes)
+        )

@@ -548,7 +548,7 @@ def test_a_hospital_cannot_change_a_patients_pseudonym() -> None:
 
 
 def test_a_spot_audit_finds_a_false_level() -> None:
-    """A decade that is none of the birth date passes its grammar; with K the whole record is made again and compared."""
+    """A decade that is not the birth date's passes its grammar; with K the record is made again and compared."""
     cheating = lying(bill(), "birth-date", 2, 1990)
     assert to_insurer(replace(claim(), record=cheating).send().deliver()).values["birth-date"] == 1990
     for record, honest in ((bill(), True), (cheating, False)):

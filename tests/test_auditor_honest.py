@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -248,14 +249,15 @@ class World:
 
     # Reading
 
-    def lines(self) -> Iterator[bytes]:
+    def lines(self) -> Generator[bytes, None, None]:
         return exported(self.opened.database)
 
     def verify(self, seen: Frontier | None = None, pinned: Pins | None = None) -> Report:
-        return Verification(pinned or self.pins, seen or Frontier(), [BUNDLE]).run(self.lines())
+        with closing(self.lines()) as read:
+            return Verification(pinned or self.pins, seen or Frontier(), [BUNDLE]).run(read)
 
 
-def exported(database: Path) -> Iterator[bytes]:
+def exported(database: Path) -> Generator[bytes, None, None]:
     """What ``python -m broker export`` prints, made in this process."""
     reader = open_read_only(database)
     try:

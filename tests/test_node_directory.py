@@ -1,4 +1,4 @@
-"""Whose key is it: a broker hands out keys, and a node believes only those that a pinned identity signed (DESIGN 4.4)."""
+"""Whose key is it: the broker hands out keys; a node believes only what a pinned identity signed (DESIGN 4.4)."""
 
 from __future__ import annotations
 

@@ -1,0 +1,306 @@
+"""What a sender learns of its recipients: signed notices, forks between the two, and what is presented anew (DESIGN 6, 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.node_peer import Member, Peer, Recorder, Running, Stream, Taken, opening, presented
+from zhifu import acknowledgement, envelope, presentation
+from zhifu.acknowledgement import Acknowledgement
+from zhifu.envelope import Envelope
+from zhifu.errors import Exit, NotAuthentic, Refused
+from zhifu.receipt import Detail, Meta, Proven
+from zhifu.v1 import exchange_pb2 as pb
+from zhifu.v1.signed_pb2 import OUTCOME_REFUSED
+
+HOUR = 3600
+
+
+class Clock:
+    """Unix ms; a test moves it."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0
+
+    def __call__(self) -> int:
+        return time.time_ns() // 1_000_000 + self.ahead_s * 1000
+
+
+@pytest_asyncio.fixture
+async def peer() -> AsyncIterator[Peer]:
+    found = Peer()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+@pytest_asyncio.fixture
+async def members(peer: Peer, tmp_path: Path) -> list[Member]:
+    return peer.enrol(tmp_path, "hospital", "public-payer")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest_asyncio.fixture
+async def hospital(peer: Peer, members: list[Member], clock: Clock) -> AsyncIterator[Running]:
+    running = Running(peer, members[0], clock)
+    yield running
+    await running.close()
+
+
+async def accepted(running: Running, stream: Stream, recipient: Member) -> Taken:
+    """An exchange of the node's that the peer accepted, with its result sent."""
+    presented(running.node, recipient)
+    (taken,) = running.peer.accept(await running.peer.submissions(stream, running.member), running.member)
+    stream.send(results=running.peer.results(stream, [taken]))
+    return taken
+
+
+def said_by(recipient: Member, taken: Taken, peer: Peer, reason: str = "") -> Acknowledgement:
+    """What an honest recipient says about a delivery."""
+    proof = peer.log.proof(taken.entry.index, taken.entry.index + 1, taken.size, peer.log.head(0))
+    from clients import wire
+
+    proven: Proven = wire.prove(proof, peer.log.head(0), peer.log.vkey)
+    return acknowledgement.acknowledge(
+        taken.shown.aud, recipient.id, taken.hash, taken.entry, proven, reason, int(time.time())
+    )
+
+
+def signed(said: Acknowledgement, by: Member) -> Envelope:
+    return envelope.seal_one(envelope.ACKNOWLEDGEMENT, said.to_bytes(), by.keys.signing)
+
+
+def notice(number: int, taken: Taken, state: str, word: Envelope) -> pb.Notice:
+    return pb.Notice(id=number, presentation_hash=taken.hash, state=state, acknowledgement=word.to_proto())
+
+
+def state_of(running: Running, taken: Taken) -> str:
+    found = running.node.store.outgoing.get(taken.hash)
+    assert found is not None
+    return found.state
+
+
+async def test_a_delivery_is_believed_by_the_recipients_own_signature(hospital: Running, members: list[Member]) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    word = signed(said_by(members[1], taken, hospital.peer), members[1])
+    stream.send(notices=pb.NoticeFrame(notices=[notice(7, taken, "delivered", word)]))
+    assert (await stream.expect("notices_read")).through == 7
+    assert state_of(hospital, taken) == "delivered"
+    (told,) = hospital.role.noticed
+    assert (told.exchange, told.state) == (taken.hash, "delivered")
+    receipt = hospital.node.store.receipts.get(taken.hash)
+    assert receipt is not None
+    assert receipt.acknowledgement == word.to_bytes(), "so that the recipient cannot deny it"
+
+
+async def test_a_recipients_refusal_is_raised_with_its_reason(hospital: Running, members: list[Member]) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    waiting = asyncio.create_task(hospital.node.answer_to(taken.hash))
+    word = signed(said_by(members[1], taken, hospital.peer, "pseudonym.changed"), members[1])
+    stream.send(notices=pb.NoticeFrame(notices=[notice(1, taken, "refused", word)]))
+    with pytest.raises(Refused, match=r"pseudonym\.changed"):
+        await waiting
+    (told,) = hospital.role.refused
+    assert (told.reason, told.by_recipient) == ("pseudonym.changed", True)
+    assert (await hospital.node.result_of(taken.hash)).released == taken.shown.ceilings, "the broker had accepted"
+
+
+async def test_notices_are_read_once_and_reported_again(hospital: Running, members: list[Member]) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    word = signed(said_by(members[1], taken, hospital.peer), members[1])
+    for _ in range(2):
+        stream.send(notices=pb.NoticeFrame(notices=[notice(3, taken, "delivered", word)]))
+        assert (await stream.expect("notices_read")).through == 3
+    assert len(hospital.role.noticed) == 1
+    stream.close()
+    again = await asyncio.wait_for(hospital.peer.streams.get(), 20)
+    assert (await again.expect("hello")).notices_through == 3
+    again.close()
+
+
+async def test_a_notice_that_overtakes_its_result_waits_for_it(hospital: Running, members: list[Member]) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    presented(hospital.node, members[1])
+    (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
+    word = signed(said_by(members[1], taken, hospital.peer), members[1])
+    stream.send(notices=pb.NoticeFrame(notices=[notice(1, taken, "delivered", word)]))
+    assert (await stream.expect("notices_read")).through == 1
+    assert (hospital.role.noticed, state_of(hospital, taken)) == ([], "sent")
+    stream.send(results=hospital.peer.results(stream, [taken]))
+    await hospital.node.result_of(taken.hash)
+    assert state_of(hospital, taken) == "delivered"
+    assert len(hospital.role.noticed) == 1
+
+
+@pytest.mark.parametrize("field", ["root", "leaf_hash", "size", "index"])
+async def test_two_parties_who_were_shown_different_logs_find_out(
+    hospital: Running, members: list[Member], field: str
+) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    waiting = asyncio.create_task(hospital.node.answer_to(taken.hash))
+    honest = said_by(members[1], taken, hospital.peer)
+    value = getattr(honest, field)
+    forked = replace(honest, **{field: bytes(32) if isinstance(value, bytes) else value + 1})
+    stream.send(notices=pb.NoticeFrame(notices=[notice(1, taken, "delivered", signed(forked, members[1]))]))
+    with pytest.raises(NotAuthentic, match=r"log\.fork") as found:
+        await waiting
+    assert found.value.exit == Exit.INTEGRITY
+    (kept,) = hospital.node.store.receipts.evidence()
+    assert kept.reason == "log.fork"
+    assert hospital.role.noticed == []
+    assert hospital.role.refused[0].reason == "log.fork"
+    # Whoever lies, the recipient or the broker, other exchanges go on.
+    other = await accepted(hospital, stream, members[1])
+    assert (await hospital.node.result_of(other.hash)).exchange == other.hash
+
+
+@pytest.mark.parametrize("kind", ["forged", "stranger", "other exchange", "other outcome", "none"])
+async def test_a_word_that_is_not_the_recipients_settles_nothing(
+    hospital: Running, members: list[Member], kind: str
+) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    honest = said_by(members[1], taken, hospital.peer)
+    word = signed(honest, members[1])
+    if kind == "forged":
+        word = replace(word, signature=bytes(64))
+    elif kind == "stranger":
+        word = signed(honest, members[0])
+    elif kind == "other exchange":
+        word = signed(replace(honest, presentation_hash=bytes(32)), members[1])
+    elif kind == "other outcome":
+        word = signed(replace(honest, outcome=OUTCOME_REFUSED, reason="leaf.open"), members[1])
+    told = notice(1, taken, "delivered", word)
+    if kind == "none":
+        told.ClearField("acknowledgement")
+    stream.send(notices=pb.NoticeFrame(notices=[told]))
+    assert (await stream.expect("notices_read")).through == 1
+    assert state_of(hospital, taken) == "accepted"
+    assert (hospital.role.noticed, hospital.role.refused) == ([], [])
+    assert len(hospital.node.store.receipts.evidence()) == 1
+
+
+def ended(peer: Peer, stream: Stream, taken: Taken, state: str, number: int = 1) -> pb.NoticeFrame:
+    entry = peer.log.append(Meta(f"exchange.{state}"), Detail(taken.hash))
+    told = pb.Notice(id=number, presentation_hash=taken.hash, state=state, entry=opening(entry))
+    return pb.NoticeFrame(proof=peer.prove(stream, [entry], len(peer.log.leaves)), notices=[told])
+
+
+async def test_a_withdrawn_exchange_ends_as_revoked(hospital: Running, members: list[Member]) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    await hospital.node.result_of(taken.hash)
+    stream.send(notices=ended(hospital.peer, stream, taken, "withdrawn"))
+    with pytest.raises(Refused, match=r"consent\.revoked"):
+        await hospital.node.answer_to(taken.hash)
+    (told,) = hospital.role.noticed
+    assert told.state == "withdrawn"
+
+
+@pytest.mark.parametrize("kind", ["unproven", "other exchange", "other event"])
+async def test_an_end_that_is_not_in_the_log_stops_the_node(
+    hospital: Running, members: list[Member], kind: str
+) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    await hospital.node.result_of(taken.hash)
+    frame = ended(hospital.peer, stream, replace(taken, size=0), "withdrawn")
+    if kind == "unproven":
+        frame.ClearField("proof")
+    elif kind == "other event":
+        frame.notices[0].state = "expired"
+    else:
+        entry = hospital.peer.log.append(Meta("exchange.withdrawn"), Detail(bytes(32)))
+        frame.notices[0].entry.CopyFrom(opening(entry))
+        frame.proof.CopyFrom(
+            hospital.peer.log.proof(entry.index, entry.index + 1, entry.index + 1, hospital.peer.log.head(1))
+        )
+    stream.send(notices=frame)
+    error = await hospital.ends()
+    assert error.exit == Exit.INTEGRITY
+    assert state_of(hospital, taken) == "accepted"
+    assert len(hospital.node.store.receipts.evidence()) == 1
+
+
+async def test_what_expired_undelivered_is_presented_anew(
+    hospital: Running, members: list[Member], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.session.SETTLED_S", 0.0)
+    monkeypatch.setattr("clients.session.TICK_S", 0.01)
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    taken = await accepted(hospital, stream, members[1])
+    await hospital.node.result_of(taken.hash)
+    clock.ahead_s = 25 * HOUR
+    stream.send(notices=ended(hospital.peer, stream, taken, "expired"))
+    again = (await hospital.peer.submissions(stream, members[0])).submissions[0]
+    before, after = taken.shown, presentation.parse(again.presentation)
+    assert (after.manifest_hash, after.workflow) == (before.manifest_hash, before.workflow)
+    assert after.nonce != before.nonce
+    assert again.leaves == taken.parcel.leaves
+    assert hospital.role.noticed == [], "a role hears of the end only"
+    found = hospital.node.store.outgoing.latest(taken.hash)
+    assert found is not None
+    assert (found.first, found.attempt) == (taken.hash, 2)
+
+
+async def test_what_may_not_be_presented_any_more_ends_as_expired(
+    hospital: Running, members: list[Member], clock: Clock
+) -> None:
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    presented(hospital.node, members[1], lifetime_s=60, until=int(time.time()) + 60)
+    (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
+    stream.send(results=hospital.peer.results(stream, [taken]))
+    await hospital.node.result_of(taken.hash)
+    clock.ahead_s = 61
+    stream.send(notices=ended(hospital.peer, stream, taken, "expired"))
+    with pytest.raises(Refused, match=r"exchange\.expired"):
+        await hospital.node.answer_to(taken.hash)
+    assert [one.state for one in hospital.role.noticed] == ["expired"]
+
+
+async def test_what_expired_without_a_result_waits_for_its_notice_first(
+    hospital: Running, members: list[Member], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have arrived: presented anew at once, it would be there twice."""
+    monkeypatch.setattr("clients.session.SETTLED_S", 0.0)
+    monkeypatch.setattr("clients.session.TICK_S", 0.01)
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    exchange = presented(hospital.node, members[1])
+    await hospital.peer.submissions(stream, members[0])
+    said = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="presentation.expired"))
+    stream.send(results=pb.ResultFrame(results=[said]))
+    stream.send(notices=pb.NoticeFrame(notices=[pb.Notice(id=5, presentation_hash=bytes(32), state="delivered")]))
+    assert (await stream.expect("notices_read")).through == 5
+    latest = hospital.node.store.outgoing.latest(exchange)
+    assert latest is not None
+    assert (latest.exchange, latest.attempt) == (exchange, 1)
+    clock.ahead_s = 121
+    again = (await hospital.peer.submissions(stream, members[0])).submissions[0]
+    assert presentation.hash_of(again.presentation) != exchange
+    assert isinstance(hospital.role, Recorder)
