@@ -23,7 +23,7 @@ _PARTS: Final = {
     "hospital": ("clients.hospital.cli", "The hospital's desk: know the patient, ask for consent, settle a bill."),
     "wallet": ("clients.patient.cli", "The patient's wallet: enrol, review, grant, see every access."),
     "audit": ("clients.auditor.cli", "The auditor: verify the log, offline, with pinned keys."),
-    "record": ("clients.explain", "Records: what would be shared, at which precision."),
+    "record": ("clients.record.cli", "Records: what would be shared, at which precision."),
     "registrar": ("clients.registrar", "The registrar: sign the policy bundle that is in force."),
     "broker": ("", "The broker: init, serve, invite, contact, export (runs python -m broker)."),
 }

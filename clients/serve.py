@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,11 +29,10 @@ from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role
 from policies import load
-from zhifu.errors import Refused
+from zhifu.errors import Error, Refused
 
 DEFAULT_PRODUCT: Final = "full"
 DEFAULT_TABLE: Final = "example-city"
-_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,10 @@ async def run(directory: Path, options: Options) -> None:
 
 async def _announce(node: Node, role_word: str) -> None:
     """One line of JSON on stdout once exchanges flow: for whoever started this process."""
-    while not node.is_attached:
-        await asyncio.sleep(_LOOK_S)
-    print(json.dumps({"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}), flush=True)
+    # What the node may end with instead is raised by its run.
+    with suppress(Error):
+        await node.attached(math.inf)
+        print(json.dumps({"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}), flush=True)
 
 
 async def _with_api(node: Node, settings: NodeConfig, options: Options) -> None:

@@ -95,6 +95,7 @@ def play(options: Options, stage: Stage, tell: Tell) -> Played:
         "the patient's wallet draws a key; two organisations attest it",
     )
     now = int(time.time())
+    casting.hand_over(stage, "bill.json", content)
     key = casting.enrol_patient(stage, cast, bill, now)
     request = casting.ask(stage, cast, key, bill, now)
     tell("医院出示授权请求，患者查看后签署", "the hospital asks; the patient reads and signs")

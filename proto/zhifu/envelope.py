@@ -50,7 +50,7 @@ KEY_STATEMENT: Final = _kind("key statement", 65536)
 EPOCH_OFFER: Final = _kind("epoch offer", 4096)
 ATTESTATION: Final = _kind("attestation", 512)
 ACKNOWLEDGEMENT: Final = _kind("acknowledgement", 1024)
-POLICY: Final = _kind("policy", 512)
+POLICY: Final = _kind("policy statement", 512)
 WALLET: Final = _kind("wallet", 512)
 
 

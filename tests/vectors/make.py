@@ -363,7 +363,7 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         "acknowledgement": envelope("acknowledgement", acknowledgement, INSURER_SIGNING),
         "ticket": envelope("ticket", ticket, SUBJECT),
         "revocation": envelope("revocation", revocation, SUBJECT),
-        "policy": envelope("policy", policy, HOSPITAL),
+        "policy": envelope("policy statement", policy, HOSPITAL),
         "wallet": envelope("wallet", wallet, SUBJECT),
     }
 

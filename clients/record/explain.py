@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients import command, desk, plain
+from clients import desk, plain
 from clients.command import Json, Language, clear, print_json
 from clients.hospital import record
 from clients.hospital.cli import read_bill
@@ -24,14 +24,8 @@ from zhifu.errors import Malformed, Refused
 from zhifu.presentation import PURPOSES
 from zhifu.schema import ABSENT, Schema, coarser
 
-app = command.app("Records: what would be shared, at which precision, and why.")
 ROLES: Final = ("hospital", "public-payer", "insurer", "patient", "auditor")
 _BASES: Final = {"public-settlement": "statute", "commercial-settlement": "grant", "statement": "answer"}
-
-
-@app.callback()
-def _record() -> None:
-    """Records: what would be shared, at which precision, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +42,6 @@ class Row:
     value: Value
 
 
-@app.command()
 @clear
 def explain(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A bill, JSON in the national interface's names.")],
