@@ -175,3 +175,11 @@ class Sequence:
         stored = transaction.nodes([(0, first + i) for i in range(len(self._leaves))])
         if stored != self._leaves:
             raise NotAuthentic("log.corrupt", "the store returned other leaves than were written")
+
+
+def stored_entry(index: int, reader: Reader) -> Entry:
+    """Raises `NotAuthentic` (log.corrupt)."""
+    row = reader.get(tables.Entry, index)
+    if row is None:
+        raise NotAuthentic("log.corrupt", "an entry is missing")
+    return Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)

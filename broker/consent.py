@@ -43,19 +43,24 @@ class Consent:
         row = state.get(tables.Grant, one.presentation.basis)
         if row is None:
             raise Refused("consent.unknown")
-        self.check_status(row, state)
+        self.check_status(row, state, now)
         grant = self.grant(row)
         consent.check_use(grant, one.presentation, one.schema.hash, now)
         return Consented(one, grant, row.hash, row.subject, None)
 
     @staticmethod
-    def check_status(row: tables.Grant, state: Reader) -> None:
-        """The subject key and the grant are active. Raises `Refused` (consent.key_status, consent.revoked)."""
+    def check_status(row: tables.Grant, state: Reader, now: int) -> None:
+        """The subject key and the grant are active at ``now`` (Unix s).
+
+        Raises `Refused` (consent.key_status, consent.revoked, consent.expired).
+        """
         subject = state.get(tables.Subject, row.subject)
         if subject is None or subject.status != "active":
             raise Refused("consent.key_status")
         if row.status != "active":
             raise Refused("consent.revoked")
+        if now > row.expiry:
+            raise Refused("consent.expired")
 
     def grant(self, row: tables.Grant) -> Grant:
         """The grant of a stored row; its signature was verified when it was registered."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker import delivery
-from broker.audit import Sequence
+from broker.audit import Sequence, stored_entry
 from broker.directory import Directory
 from broker.enrolment import subject_of
 from broker.store import tables
@@ -54,14 +54,14 @@ def register(
         raise Refused("consent.wrong_sender")
     for party in (grant.sender, grant.recipient):
         known.check_active(party)
+    stored = state.get(tables.Grant, digest)
+    if stored is not None:
+        return Registered(digest, stored_entry(stored.entry, state))
     detail = Detail(grant=digest, subject=subject.id, documents=(signed.to_bytes(),))
     meta = Meta("grant.registered", sender=grant.sender, recipient=grant.recipient, purpose=grant.purpose)
     entry = sequence.record(meta, detail, now_ms)
-    if state.get(tables.Grant, digest) is None:
-        state.insert(
-            tables.Grant,
-            [(digest, signed.to_bytes(), subject.id, grant.cnf, grant.max_uses, 0, grant.expiry, "active")],
-        )
+    row = (digest, signed.to_bytes(), subject.id, grant.cnf, grant.max_uses, 0, grant.expiry, "active", entry.index)
+    state.insert(tables.Grant, [row])
     return Registered(digest, entry)
 
 

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence as Seq
 
 from broker import consent as consents
-from broker.audit import Sequence
+from broker.audit import Sequence, stored_entry
 from broker.consent import Consent
 from broker.directory import Directory
 from broker.gate import Gate
@@ -25,7 +25,7 @@ from zhifu import envelope, manifest, presentation
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.presentation import BASIS_NAMES, Presentation
-from zhifu.receipt import Detail, Entry, Meta
+from zhifu.receipt import Detail, Meta
 from zhifu.v1 import exchange_pb2
 
 
@@ -127,11 +127,7 @@ class Pipeline:
             return None
         if found[0].hash != one.hash:
             raise Refused("presentation.nonce_reused")
-        row = state.get(tables.Entry, found[0].entry)
-        if row is None:
-            raise NotAuthentic("log.corrupt", "the entry of an exchange is missing")
-        entry = Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
-        return Repeated(one.hash, entry, found[0].released)
+        return Repeated(one.hash, stored_entry(found[0].entry, state), found[0].released)
 
     def _permitted(self, one: Consented) -> bytes:
         """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""

@@ -264,7 +264,7 @@ class Session:
         # all through one queue, with no await between proof and queue.
         core = self._core
         rows = self._outgoing.take(asyncio.get_running_loop().time())
-        for frame in frames.deliveries(rows, core.log, self._known, core.gate, core.store.reader):
+        for frame in frames.deliveries(rows, core.log, self._known, core.gate, core.store.reader, core.now()):
             self._unsent.append(Response(deliveries=frame))
         told = self._outgoing.take_notices()
         for notice in frames.notices(told, core.log, self._known, core.store.reader):

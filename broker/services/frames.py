@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from broker.audit import Commit, Log
+from broker.audit import Commit, Log, stored_entry
 from broker.consent import Consent
 from broker.directory import Member
 from broker.gate import Gate
@@ -58,14 +58,6 @@ def opening(entry: Entry) -> exchange_pb2.EntryOpening:
     )
 
 
-def stored_entry(index: int, reader: Reader) -> Entry:
-    """Raises `NotAuthentic` (log.corrupt)."""
-    row = reader.get(tables.Entry, index)
-    if row is None:
-        raise NotAuthentic("log.corrupt", "an entry is missing")
-    return Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
-
-
 def results(outcomes: Sequence[Outcome], commit: Commit, log: Log, known: Known) -> Iterator[exchange_pb2.ResultFrame]:
     """One frame for what this commit recorded, and one for each older commit that a retry asked for again."""
     fresh = [one for one in outcomes if not isinstance(one, Repeated)]
@@ -101,32 +93,33 @@ def commit_of(entry: int, log: Log, reader: Reader) -> Commit:
 
 
 def deliveries(
-    rows: Sequence[tables.Delivery], log: Log, known: Known, gate: Gate, reader: Reader
+    rows: Sequence[tables.Delivery], log: Log, known: Known, gate: Gate, reader: Reader, now: int
 ) -> Iterator[exchange_pb2.DeliveryFrame]:
-    """Rows as frames, one for each accepting commit. Grants are checked again here, and only then are shares
-    derived.
+    """Rows as frames, one for each accepting commit; ``now`` is Unix s.
+
+    Grants are checked again here, and only then are shares derived.
     """
     left = list(rows)
     while left:
         commit = commit_of(left[0].entry, log, reader)
         group = [row for row in left if row.entry < commit.size]
         left = left[len(group) :]
-        parcels = [one for one in (_delivery(row, gate, reader) for row in group) if one is not None]
+        parcels = [one for one in (_delivery(row, gate, reader, now) for row in group) if one is not None]
         if parcels:
             proof = known.prove(log, commit, group[0].entry, group[-1].entry + 1)
             yield exchange_pb2.DeliveryFrame(proof=proof, deliveries=parcels)
 
 
-def _delivery(row: tables.Delivery, gate: Gate, reader: Reader) -> exchange_pb2.Delivery | None:
+def _delivery(row: tables.Delivery, gate: Gate, reader: Reader, now: int) -> exchange_pb2.Delivery | None:
     grant = None
     if row.grant_hash:
         stored = reader.get(tables.Grant, row.grant_hash)
         try:
             if stored is None:
                 raise Refused("consent.unknown")
-            Consent.check_status(stored, reader)
+            Consent.check_status(stored, reader, now)
         except Refused:
-            # Withheld: the revocation's own transaction ends the exchange and tells the sender.
+            # Withheld: the revocation's own transaction, or the sweep, ends the exchange and tells the sender.
             return None
         grant = signed_pb2.Envelope.FromString(stored.envelope)
     envelope = signed_pb2.Envelope.FromString(row.envelope)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import grpc
 
 from broker import enrolment, grants
+from broker.audit import stored_entry
 from broker.core import Core
 from broker.delivery import Outgoing
 from broker.services import frames
@@ -93,7 +94,9 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
                 )
             )
             entry, core = done.result.entry, self._core
-            proof = Known(Head()).prove(core.log, done.commit, entry.index, entry.index + 1)
+            # Registered before, perhaps: then the receipt is of that commit.
+            commit = frames.commit_of(entry.index, core.log, core.store.reader)
+            proof = Known(Head()).prove(core.log, commit, entry.index, entry.index + 1)
             return wallet_pb2.RegisterGrantResponse(
                 grant_hash=done.result.grant_hash, proof=proof, entry=frames.opening(entry)
             )
@@ -136,7 +139,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             known = Known(Head(request.head_size, request.head_root or Head().root))
             rows = Outgoing(subject.id, core.store.reader).take(0.0)
             return wallet_pb2.FetchMailboxResponse(
-                frames=frames.deliveries(rows, core.log, known, core.gate, core.store.reader),
+                frames=frames.deliveries(rows, core.log, known, core.gate, core.store.reader, core.now()),
                 directory=[frames.directory_entry(one) for one in core.directory.members],
             )
         raise AssertionError  # the context manager ended the call
@@ -156,7 +159,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         return subject
 
     def _access(self, row: tables.Exchange) -> wallet_pb2.Access:
-        entry = frames.stored_entry(row.entry, self._core.store.reader)
+        entry = stored_entry(row.entry, self._core.store.reader)
         return wallet_pb2.Access(
             presentation_hash=row.hash,
             sender=row.sender,

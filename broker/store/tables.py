@@ -75,6 +75,7 @@ class Grant(SQLModel, table=True):
     uses: int = 0
     expiry: int
     status: str = "active"
+    entry: int
 
 
 class GrantUse(SQLModel, table=True):
