@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clients import command
 from clients.record.explain import explain
+from clients.record.sealing import gate, open_, seal
 
 app = command.app("Records as files: what would be shared, at which precision, and why.")
 
@@ -14,3 +15,6 @@ def _record() -> None:
 
 
 app.command()(explain)
+app.command()(seal)
+app.command()(gate)
+app.command("open")(open_)

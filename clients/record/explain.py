@@ -58,9 +58,9 @@ def explain(
     """
     _, bill = read_bill(file)
     bundle, kind = load.load(policies), schema.load(record.SCHEMA)
-    permitted = _permitted(bundle, recipient, purpose, kind)
+    by = permitted(bundle, recipient, purpose, kind)
     values = record.claim(bill, bytes(32)) | {"encounter": None}
-    given = _granted(grant, purpose)
+    given = granted(grant, purpose)
     found = rows(kind, values, finest(bundle, purpose, recipient, kind), given)
     if as_json:
         units = [{name: getattr(row, name) for name in Row.__slots__} for row in found]
@@ -73,7 +73,7 @@ def explain(
                 "granted": given is not None if basis == "grant" else None,
                 "schema": kind.name,
                 "policy_hash": bundle.hash.hex(),
-                "policies": list(permitted),
+                "policies": list(by),
                 "units": units,
             }
         )
@@ -117,7 +117,7 @@ def _seen(kind: Schema, unit: int, rank: int, value: Value) -> Value:
     return value if rank == 0 else ladder.coarsen(levels[0].form, levels[rank].form, value)
 
 
-def _permitted(bundle: Bundle, recipient: str, purpose: str, kind: Schema) -> tuple[str, ...]:
+def permitted(bundle: Bundle, recipient: str, purpose: str, kind: Schema) -> tuple[str, ...]:
     """The policies that permit it. Raises `Malformed` (usage.argument), `Refused` (policy.*)."""
     if recipient not in ROLES or purpose not in PURPOSES:
         raise Malformed(
@@ -141,7 +141,7 @@ def _permitted(bundle: Bundle, recipient: str, purpose: str, kind: Schema) -> tu
     return answer.policy_ids
 
 
-def _granted(path: Path | None, purpose: str) -> Grant | None:
+def granted(path: Path | None, purpose: str) -> Grant | None:
     """The grant in a consent file, its signature checked. Raises `Malformed`, `NotAuthentic`, `Refused`."""
     if path is None:
         return None
