@@ -1,5 +1,6 @@
-"""The transport CA: TLS certificates for participants. It vouches for connections only, never for keys of records
-(DESIGN 4.4).
+"""The transport CA: TLS certificates for participants.
+
+It vouches for connections only, never for keys of records (DESIGN 4.4).
 """
 
 from __future__ import annotations

@@ -28,8 +28,9 @@ class Consent:
         self._grants: OrderedDict[bytes, Grant] = OrderedDict()
 
     def check(self, one: Submission, state: Transaction, now: int) -> Consented:
-        """What the exchange rests on. ``now`` is Unix s. Raises `Refused` (consent.*, policy.denied,
-        exchange.unknown).
+        """What the exchange rests on.
+
+        ``now`` is Unix s. Raises `Refused` (consent.*, policy.denied, exchange.unknown).
         """
         if one.presentation.basis_kind == BASIS_KIND_GRANT:
             return self._by_grant(one, state, now)
@@ -87,8 +88,9 @@ class Consent:
 
     @staticmethod
     def consume(one: Consented, state: Transaction) -> None:
-        """Count the use, in the transaction that records it: one use is one workflow. Raises `Refused`
-        (consent.used_up).
+        """Count the use, in the transaction that records it: one use is one workflow.
+
+        Raises `Refused` (consent.used_up).
         """
         if one.grant is None:
             return
@@ -103,8 +105,9 @@ class Consent:
 
 
 def told(error: Error, shown: Presentation | None, state: Reader) -> Error:
-    """What the sender is told: details of a grant only to its ``cnf`` holder, so that nobody probes with grant
-    hashes.
+    """What the sender is told.
+
+    Details of a grant only to its ``cnf`` holder, so that nobody probes with grant hashes.
     """
     if not error.reason.startswith("consent.") or shown is None:
         return error

@@ -31,16 +31,18 @@ class Gate:
         self._secrets: OrderedDict[tuple[bytes, bytes], tuple[bytes, int, int]] = OrderedDict()
 
     def check(self, one: Submission, state: Reader, now: int) -> None:
-        """The sender's epoch gives the gate root that it signed. Raises `Refused` (gate.epoch), `NotAuthentic`
-        (gate.*).
+        """The sender's epoch gives the gate root that it signed.
+
+        Raises `Refused` (gate.epoch), `NotAuthentic` (gate.*).
         """
         root = self._root(one.presentation, one.manifest.rid, state, now)
         sealed.check_gate_root(one.presentation.gate_commitment, one.manifest.rid, root)
 
     @staticmethod
     def release(one: Consented, released: bytes, policy_hash: bytes) -> Gated:
-        """Drop every leaf that is not released and check the digests of the rest. Raises `Malformed`,
-        `NotAuthentic`.
+        """Drop every leaf that is not released and check the digests of the rest.
+
+        Raises `Malformed`, `NotAuthentic`.
         """
         kept = sealed.gate(one.submission.manifest, one.submission.leaves, released)
         return Gated(one, released, kept, policy_hash)

@@ -18,8 +18,9 @@ from zhifu.schema import Schema
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """Authentic and well-formed: signed by the peer, in time, for this log, with the manifest and capsule that
-    were signed.
+    """Authentic and well-formed.
+
+    Signed by the peer, in time, for this log, with the manifest and capsule that were signed.
     """
 
     hash: bytes
@@ -76,8 +77,9 @@ class Gated:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A gated exchange whose audit entry has its place in the log. Made by `broker.audit` alone; only this is
-    delivered.
+    """A gated exchange whose audit entry has its place in the log.
+
+    Made by `broker.audit` alone; only this is delivered.
     """
 
     gated: Gated

@@ -1,5 +1,6 @@
-"""What every command has in common: data to stdout, chatter to stderr, one clear line and the right code for an
-error.
+"""What every command has in common.
+
+Data to stdout, chatter to stderr, one clear line and the right code for an error.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ chatter = Console(stderr=True)
 
 
 def clear(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors into one line on stderr and their exit code; nobody who types a command sees a traceback of
-    them.
+    """Turn our errors into one line on stderr and their exit code.
+
+    Nobody who types a command sees a traceback of them.
     """
 
     @functools.wraps(function)

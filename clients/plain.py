@@ -48,8 +48,9 @@ def shown(form: str, value: Value, language: str) -> str:
 
 
 def released(schema: Schema, levels: bytes, finest: dict[str, Value], language: str) -> list[tuple[str, str, str]]:
-    """(title, level, value as the recipient sees it) of every unit; made from the finest values, on the reader's
-    side.
+    """(title, level, value as the recipient sees it) of every unit.
+
+    Made from the finest values, on the reader's side.
     """
     rows = []
     for unit, rank in zip(schema.units, levels, strict=True):

@@ -83,8 +83,9 @@ def _result(one: Outcome) -> exchange_pb2.Result:
 
 
 def commit_of(entry: int, log: Log, reader: Reader) -> Commit:
-    """The commit that accepted an entry: the smallest checkpoint above its index. Raises `NotAuthentic`
-    (log.corrupt).
+    """The commit that accepted an entry: the smallest checkpoint above its index.
+
+    Raises `NotAuthentic` (log.corrupt).
     """
     found = reader.find(tables.Checkpoint, after=entry, limit=1)
     if not found:

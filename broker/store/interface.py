@@ -29,8 +29,9 @@ class Reader(Protocol):
         """Entries of at most 1,024 deliveries whose presentation ended before ``now`` (Unix s), oldest first."""
 
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Hashes of tree nodes ``(level, index)``, in the order asked. Raises `NotAuthentic` (log.corrupt) if one
-        is missing.
+        """Hashes of tree nodes ``(level, index)``, in the order asked.
+
+        Raises `NotAuthentic` (log.corrupt) if one is missing.
         """
 
 

@@ -1,5 +1,6 @@
-"""What the broker keeps. Column types are the contract for every store; comments say what a thief of the file
-learns.
+"""What the broker keeps.
+
+Column types are the contract for every store; comments say what a thief of the file learns.
 """
 
 from __future__ import annotations

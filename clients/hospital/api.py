@@ -1,5 +1,6 @@
-"""The hospital node's local HTTP API, for its own HIS on the same machine: bearer token, loopback only (DESIGN
-section 9).
+"""The hospital node's local HTTP API, for its own HIS on the same machine.
+
+Bearer token, loopback only (DESIGN section 9).
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The hospital at its node: it gets decisions only; what it does with them is the settlement's
-(`clients.hospital.settlement`).
+"""The hospital at its node: it gets decisions only.
+
+What it does with them is the settlement's (`clients.hospital.settlement`).
 """
 
 from __future__ import annotations

@@ -199,8 +199,9 @@ class Settlements:
         )
 
     def _allowed(self, purpose: str, role: str, schema_name: str) -> bytes:
-        """The hospital computes its ceilings from the same policy as the broker: a curious broker gains nothing
-        more.
+        """The hospital computes its ceilings from the same policy as the broker.
+
+        A curious broker gains nothing more.
         """
         return finest(self._bundle, purpose, role, schema.load(schema_name))
 

@@ -46,9 +46,7 @@ def decide(
     What the rules cannot decide, or what is above the cap, goes to a reviewer: nothing is held, nothing is refused.
     """
     used = ledger.used(account, now)
-    standing = Standing(
-        product.deductible - used.get("deductible_used", 0), product.sum_insured - used.get("pay", 0)
-    )
+    standing = Standing(product.deductible - used.get("deductible_used", 0), product.sum_insured - used.get("pay", 0))
     decided = adjudicate.decide(product, found, standing)
     if cap is not None and decided.outcome == "pay" and decided.pay > cap:
         left = decided.patient + decided.pay

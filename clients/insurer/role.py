@@ -80,8 +80,9 @@ def _stored(exchange: bytes, tx: Transaction) -> Opened:
 
 
 def _insured(bill: Opened) -> bytes:
-    """The pseudonym that only this insurer can link. Raises `Refused` (exchange.state): without it nobody is
-    insured.
+    """The pseudonym that only this insurer can link.
+
+    Raises `Refused` (exchange.state): without it nobody is insured.
     """
     if bill.capsule.pseudonym is None:
         raise Refused("exchange.state", "the claim carries no pseudonym")

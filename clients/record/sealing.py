@@ -1,4 +1,4 @@
-"""``zhifu record seal | gate | open``: the hands a record passes through, on files, without servers (DESIGN 4.2, 4.3)."""
+"""``zhifu record seal | gate | open``: the hands a record passes through, on files, without servers (DESIGN 4.2)."""
 
 from __future__ import annotations
 

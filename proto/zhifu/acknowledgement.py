@@ -19,8 +19,9 @@ from zhifu.v1.signed_pb2 import OUTCOME_OPENED, OUTCOME_REFUSED, OUTCOME_UNSPECI
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What ``recipient`` did with one delivery; ``index``, ``size`` and ``root`` are those of the accepting
-    checkpoint.
+    """What ``recipient`` did with one delivery.
+
+    ``index``, ``size`` and ``root`` are those of the accepting checkpoint.
     """
 
     aud: str
@@ -79,8 +80,9 @@ def parse(payload: bytes) -> Acknowledgement:
 
 
 def check_same_log(theirs: Acknowledgement, entry: Entry, proven: Proven) -> None:
-    """The recipient was shown the log that we were: same accepting checkpoint, same leaf. Raises `NotAuthentic`
-    (log.fork).
+    """The recipient was shown the log that we were: same accepting checkpoint, same leaf.
+
+    Raises `NotAuthentic` (log.fork).
     """
     same = (
         theirs.index == entry.index

@@ -209,8 +209,9 @@ def verify_request(signed: Envelope, signing_key: bytes) -> ConsentRequest:
 
 
 def narrow(requested: Scopes, wanted: Scopes) -> Scopes:
-    """``wanted`` if it only narrows ``requested``. Raises `Refused` (consent.exceeded): a patient is never made to
-    widen.
+    """``wanted`` if it only narrows ``requested``.
+
+    Raises `Refused` (consent.exceeded): a patient is never made to widen.
     """
     allowed = dict(requested)
     for schema_hash, levels in wanted:

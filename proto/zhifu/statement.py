@@ -1,5 +1,6 @@
-"""Key statements and the other things a participant says about keys: attestations and policy statements (DESIGN
-4.4).
+"""Key statements and the other things a participant says about keys.
+
+Attestations and policy statements (DESIGN 4.4).
 """
 
 from __future__ import annotations
