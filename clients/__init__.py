@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 import traceback
@@ -17,6 +18,9 @@ from typing import Final
 from zhifu.errors import Error
 
 _MAX_FRAMES: Final = 12
+
+# gRPC's own lines on stderr are not JSON. It reads this when it is first imported, which is after this package.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class JsonLines(logging.Formatter):

@@ -54,8 +54,8 @@ def _overview() -> None:
     for name, (_, text) in _PARTS.items():
         table.add_row(f"[bold]{name}[/]", text)
     out.print(table)
-    out.print("\nzhifu COMMAND --help says more. Exit codes: 0 ok, 1 failure, 2 usage or bad input, 3 denied by policy,")
-    out.print("4 consent missing or invalid, 5 integrity, 6 unavailable.")
+    out.print("\nzhifu COMMAND --help says more. Exit codes: 0 ok, 1 failure, 2 usage or bad input, 3 denied by")
+    out.print("policy, 4 consent missing or invalid, 5 integrity, 6 unavailable.")
 
 
 def _version() -> str:

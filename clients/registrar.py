@@ -1,4 +1,4 @@
-"""The registrar: signs which policy bundle is in force, and nothing else. Nodes pin its identity key (DESIGN 4.3, step 3)."""
+"""The registrar: signs which policy bundle is in force, and nothing else. Nodes pin its identity key (DESIGN 4.3)."""
 
 from __future__ import annotations
 

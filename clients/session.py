@@ -231,8 +231,9 @@ class Session:
                 self._tick()
 
     def _waiting(self) -> Iterator[Request]:
-        """Everything that is to be sent now, in the order that the broker needs: keys, epoch, then what rests on
-        them.
+        """Everything that is to be sent now, in the order that the broker needs.
+
+        Keys, epoch, then what rests on them.
         """
         yield from self._unsent_acknowledgements()
         if self._notices_read is not None:

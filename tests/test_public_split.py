@@ -139,9 +139,6 @@ def test_the_city_decides_on_class_04() -> None:
         (DAY, "390", "1101", "02"),
         (DAY, "310", "15", "02"),
         (DAY, "310", "1101", "11"),
-        (DAY, None, "1101", "02"),
-        (DAY, "310", None, "02"),
-        (DAY, "310", "1101", None),
     ],
 )
 def test_what_the_table_does_not_cover_is_undecided(case: tuple[date, str | None, str | None, str | None]) -> None:
@@ -226,3 +223,13 @@ def assert_explained(found: PublicSplit) -> None:
 def test_a_larger_bill_is_never_paid_less(amount: int, more: int) -> None:
     small, large = (settle(employee(), in_scope(money.yuan(fen))) for fen in (amount, amount + more))
     assert 0 <= large.funds - small.funds <= more
+
+
+def test_what_a_claim_leaves_open_the_payers_registers_say() -> None:
+    table = rules.load("example-city")
+    stated = table.rule(DAY, "310", "1101", "02")
+    for case in ((None, "1101", "02"), ("310", None, "02"), ("310", "1101", None), (None, None, None)):
+        assert table.rule(DAY, *case) is stated
+    # What it does say is never overruled by the registers.
+    with pytest.raises(Refused):
+        table.rule(DAY, "390", None, None)

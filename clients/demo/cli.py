@@ -15,6 +15,7 @@ from clients.command import Json, clear, print_json
 from clients.demo import play, story
 from clients.demo.play import Options, Played
 from clients.demo.stage import Stage
+from clients.insurer import product as products
 from clients.serve import DEFAULT_PRODUCT
 from zhifu.errors import NotAuthentic
 
@@ -27,7 +28,7 @@ def demo(
     as_json: Json = False,
     bill: Annotated[Path | None, typer.Option(help="Another bill, JSON in the national interface's names.")] = None,
     product: Annotated[
-        str, typer.Option(help="The insurer's product; zhifu demo --product ? lists them.")
+        str, typer.Option(help=f"The insurer's product: {', '.join(products.names())}.")
     ] = DEFAULT_PRODUCT,
     keep: Annotated[Path | None, typer.Option(help="Keep every process's data and logs under this folder.")] = None,
 ) -> None:

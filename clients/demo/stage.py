@@ -38,14 +38,17 @@ class Stage:
 
     def start(self, role: str, *command: str) -> Actor:
         """Start ``python -m command``; `ready` waits for its first line."""
+        return self.launch(role, [sys.executable, "-m", *command])
+
+    def launch(self, role: str, command: list[str]) -> Actor:
+        """Start any program as ``role``."""
         folder = self.path / role
         folder.mkdir(mode=0o700, exist_ok=True)
         log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
-            )  # fmt: skip
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         finally:
             os.close(log)
         actor = Actor(role, process)

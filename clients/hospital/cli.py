@@ -15,6 +15,7 @@ from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
 from clients.hospital import encounter, request
+from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Store
 from policies import load
@@ -37,6 +38,13 @@ def read_bill(path: Path) -> tuple[bytes, Bill]:
     except OSError as error:
         raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
     return content, bills.parse(content)
+
+
+@app.command(name="sample-bill")
+@clear
+def sample(seed: Annotated[int, typer.Option(help="Another seed, another person who cannot exist.")] = 1) -> None:
+    """Print a bill to try the program with: 20,000.00, in the national interface's field names."""
+    typer.echo(sample_bill(seed).decode(), nl=False)
 
 
 @app.command()

@@ -52,8 +52,10 @@ def check_subject(store: Store, subject: bytes, bill: Bill) -> None:
 
 def secret(store: Store, bill: Bill, now: int) -> bytes:
     """The 32-byte secret of the bill's encounter, drawn when first asked for."""
-    place = naming.name(store, "visit", bill.setlinfo.mdtrt_id)
-    return _drawn(store, _ENCOUNTER, place, now)
+    head = bill.setlinfo
+    # A file without a visit number is told apart by person, day of admission and total.
+    visit = (head.mdtrt_id,) if head.mdtrt_id else (head.certno, str(head.begndate), str(bill.split.total))
+    return _drawn(store, _ENCOUNTER, naming.name(store, "visit", *visit), now)
 
 
 def pseudonym(store: Store, recipient: bytes, subject: bytes, now: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import date
+from datetime import UTC, date, datetime
 
 from clients.decision import RESERVED_S, Decision
 from clients.ledger import Holding, Ledger
@@ -36,10 +36,11 @@ def decide(values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: 
     """
     insutype, psn_type, _ = values.get("insurance") or (None, None, None)
     _, _, grade = values.get("hospital") or (None, None, None)
-    person, discharge = values.get("citizen-id") or values.get("insured-number"), values.get("discharge")
-    if person is None or discharge is None:
-        raise Malformed("schema.value", "the claim names no insured person or no day of discharge")
-    day = date.fromisoformat(discharge)
+    person = values.get("citizen-id") or values.get("insured-number")
+    if person is None:
+        raise Malformed("schema.value", "the claim names no insured person")
+    discharge = values.get("discharge")
+    day = date.fromisoformat(discharge) if discharge else datetime.fromtimestamp(now, UTC).date()
     account = ledger.account("year", str(day.year), person)
     used = ledger.used(account, now)
     year = YearToDate(**{name: used.get(name, 0) for name in _USED})

@@ -36,4 +36,3 @@ class PublicPayer:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
-

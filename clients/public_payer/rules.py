@@ -70,17 +70,23 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A city's rules in one version. ``name`` is a token, ``city`` what people call it."""
+    """A city's rules in one version. ``name`` is a token, ``city`` what people call it.
+
+    ``unstated`` is what the payer's own registers say where a claim does not: insutype, psn_type and hosp_lv.
+    """
 
     name: str
     city: str
     version: str
+    unstated: Mapping[str, str]
     rules: tuple[Rule, ...]
 
     def rule(self, day: date, insutype: str | None, psn_type: str | None, hosp_lv: str | None) -> Rule:
         """The rule for a case; codes as in the national interface. Raises `Refused` (settlement.undecided)."""
+        insurance = insutype or self.unstated["insutype"]
+        person, grade = psn_type or self.unstated["psn_type"], hosp_lv or self.unstated["hosp_lv"]
         for rule in self.rules:
-            if rule.covers(day, insutype or "", psn_type or "", hosp_lv or ""):
+            if rule.covers(day, insurance, person, grade):
                 return rule
         what = "this day, insurance type, person category and hospital grade"
         raise Refused("settlement.undecided", f"the table of {self.city} has no rule for {what}")
@@ -94,7 +100,7 @@ def parse(source: str) -> Table:
         raise Malformed(_REASON, "not TOML") from error
     name, city, version = (top.need(_NAME, key) for key in ("name", "city", "version"))
     payable_c, account_inside = top.need(FLAG, "payable_c"), top.need(FLAG, "account_in_fund_total")
-    clauses = _clauses(top.inner("clauses"))
+    clauses, unstated = _clauses(top.inner("clauses")), _unstated(top.inner("unstated"))
     rules = tuple(
         _rule(row, f"{name}/{version}/{number}", clauses, payable_c, account_inside)
         for number, row in enumerate(top.rows("rule", _MOST), start=1)
@@ -103,7 +109,7 @@ def parse(source: str) -> Table:
     for one, other in combinations(rules, 2):
         if _overlap(one, other):
             raise Malformed(_REASON, f"rules {one.name} and {other.name} fit the same case")
-    return Table(name, city, version, rules)
+    return Table(name, city, version, unstated, rules)
 
 
 def names() -> list[str]:
@@ -127,6 +133,12 @@ def _all() -> tuple[Table, ...]:
 
 def _clauses(fields: Fields) -> Mapping[str, str]:
     found = {name: fields.need(CLAUSE, name) for name in _CLAUSES}
+    fields.finish()
+    return found
+
+
+def _unstated(fields: Fields) -> Mapping[str, str]:
+    found = {name: fields.need(_NAME, name) for name in ("insutype", "psn_type", "hosp_lv")}
     fields.finish()
     return found
 

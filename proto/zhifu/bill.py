@@ -35,14 +35,15 @@ _DEFAULT_PROP: Final = {CLASS_A: 0, CLASS_C: money.ONE}
 class Setlinfo:
     """Who, where and when; names are the interface's. No repr: it is patient data.
 
-    ``medfee_sumamt`` is fen; ``gend`` 0 to 9; a ``certno`` of type "01" has a valid GB 11643 check digit, X upper case.
+    ``medfee_sumamt`` is fen, None where the file leaves it to the lines;
+    ``gend`` 0 to 9; a ``certno`` of type "01" has a valid GB 11643 check digit, X upper case.
     """
 
     psn_name: str
     psn_cert_type: str
     certno: str
-    mdtrt_id: str
-    medfee_sumamt: int
+    mdtrt_id: str | None
+    medfee_sumamt: int | None
     gend: int | None
     brdy: date | None
     tel: str | None
@@ -143,8 +144,8 @@ def _setlinfo(head: Fields) -> Setlinfo:
         psn_name=head.need(forms.PERSON, "psn_name"),
         psn_cert_type=cert_type,
         certno=_certno(head, cert_type),
-        mdtrt_id=head.need(forms.TOKEN, "mdtrt_id"),
-        medfee_sumamt=head.need(AMOUNT, "medfee_sumamt"),
+        mdtrt_id=head.maybe(forms.TOKEN, "mdtrt_id"),
+        medfee_sumamt=head.maybe(AMOUNT, "medfee_sumamt"),
         gend=head.maybe(forms.SEX, "gend"),
         brdy=head.maybe(forms.DATE, "brdy"),
         tel=head.maybe(forms.PHONE, "tel"),

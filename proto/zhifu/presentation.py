@@ -17,6 +17,8 @@ from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT, BASIS_KIND_
 MAX_LIFETIME_S: Final = 24 * 3600
 SKEW_S: Final = 300
 PURPOSES: Final = ("public-settlement", "commercial-settlement", "statement")
+STATUTORY_PURPOSES: Final = ("public-settlement",)
+"""What may rest on statute (DESIGN section 5); for every other purpose the patient is asked."""
 ANSWER_SCHEMAS: Final = ("decision", "settlement-notice", "statement")
 BASIS_NAMES: Final = {BASIS_KIND_GRANT: "grant", BASIS_KIND_STATUTE: "statute", BASIS_KIND_ANSWER: "answer"}
 

@@ -20,7 +20,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import KemPrivate
 from zhifu.manifest import Manifest
-from zhifu.presentation import Presentation
+from zhifu.presentation import STATUTORY_PURPOSES, Presentation
 from zhifu.receipt import Entry, Proven, parse_detail, parse_meta
 from zhifu.schema import within
 from zhifu.statement import KeyStatement
@@ -136,8 +136,8 @@ def _3_has_a_basis(one: Received, shown: Presentation, record: Manifest, me: Rec
             raise Refused("exchange.unknown", "an answer to nothing that we know")
         presentation.check_answers(shown, asked.presentation, shown.in_reply_to, asked.subject)
         presentation.check_answer_schema(shown.purpose, record.schema.name)
-    elif shown.basis not in me.policy_hashes:
-        raise Refused("policy.denied", "the statute is not in our own policy bundle")
+    elif shown.purpose not in STATUTORY_PURPOSES or shown.basis not in me.policy_hashes:
+        raise Refused("policy.denied", "the statute is not in our own policy bundle, or not for this purpose")
     return None
 
 
