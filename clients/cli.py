@@ -24,6 +24,7 @@ _PARTS: Final = {
     "wallet": ("clients.patient.cli", "The patient's wallet: enrol, review, grant, see every access."),
     "audit": ("clients.auditor.cli", "The auditor: verify the log, offline, with pinned keys."),
     "record": ("clients.record.cli", "Records: what would be shared, at which precision."),
+    "policy": ("clients.policy.cli", "Policies: check them, explain them, compare two versions, run cases."),
     "registrar": ("clients.registrar", "The registrar: sign the policy bundle that is in force."),
     "broker": ("", "The broker: init, serve, invite, contact, export (runs python -m broker)."),
 }

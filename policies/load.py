@@ -24,9 +24,14 @@ def load(directory: Path | None = None) -> Bundle:
 
     Raises `Refused` (policy.invalid) with the file at fault; nothing of a policy that is not wholly valid is used.
     """
-    files = dict(sorted(_read(directory or resources.files("policies")), key=lambda item: item[0].encode()))
+    files = read(directory)
     halves = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
     return Bundle(policy_hash(files), cedar.parse(halves["access"]), tables.parse(halves["disclosure"]))
+
+
+def read(directory: Path | None = None) -> Files:
+    """A policy's files, ascending by path; they need not be valid. Raises `Refused` (policy.invalid)."""
+    return dict(sorted(_read(directory or resources.files("policies")), key=lambda item: item[0].encode()))
 
 
 def policy_hash(files: Files) -> bytes:

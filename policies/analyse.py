@@ -1,0 +1,180 @@
+"""Questions about a whole policy, asked before it goes live: what does it permit, what is dead, who would see more?
+
+Every exchange that the words of the policy can express is put to it; there are some ten thousand, so this is for
+people at a desk, never for the hot path.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from policies.bundle import BASES, ROLES, Bundle, Permit, Request
+from policies.decide import decide, finest, release
+from policies.load import read
+from zhifu import schema
+from zhifu.errors import Refused
+from zhifu.presentation import PURPOSES
+from zhifu.schema import ABSENT, Schema
+
+Place = tuple[str, str, str]
+"""(purpose, recipient role, schema name)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """``dead`` are rules that no request ever meets; ``unnamed`` units that no table speaks of, where it should.
+
+    ``silent`` are permitted exchanges that would release nothing, ``unreachable`` tables that no rule leads to.
+    """
+
+    permitted: tuple[Request, ...]
+    dead: tuple[str, ...]
+    unnamed: tuple[tuple[Place, str], ...]
+    silent: tuple[Place, ...]
+    unreachable: tuple[Place, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One unit of which a recipient would see more, or less, under the newer policy; levels by name."""
+
+    place: Place
+    unit: str
+    before: str
+    after: str
+    more: bool
+
+
+def requests() -> Iterator[Request]:
+    """Every request between active, distinct parties, and the same once suspended and once to oneself."""
+    names = schema.names()
+    matters = [(None, None), *itertools.product(PURPOSES, names)]
+    for sender, recipient, purpose, basis, name in itertools.product(ROLES, ROLES, PURPOSES, BASES, names):
+        for asked_purpose, asked_schema in matters if basis == "answer" else matters[:1]:
+            words = {"purpose": purpose, "basis": basis, "schema": name}
+            asked = {"asked_purpose": asked_purpose, "asked_schema": asked_schema}
+            yield _request(sender, recipient, **words, **asked)
+            if asked_purpose is None:
+                yield _request(sender, recipient, sender_status="suspended", **words, **asked)
+                yield _request(sender, recipient, same_participant=True, **words, **asked)
+
+
+def _request(sender: str, recipient: str, **more: Any) -> Request:
+    standing = {"sender_status": "active", "recipient_status": "active", "same_participant": False}
+    return Request(sender_role=sender, recipient_role=recipient, **{**standing, **more})
+
+
+def check(bundle: Bundle, directory: Path | None) -> Findings:
+    """Ask a loaded policy everything; ``directory`` is where it was read from, None for the packaged one."""
+    met: set[str] = set()
+    permitted: list[Request] = []
+    for request in requests():
+        answer = decide(bundle, request)
+        met.update(answer.policy_ids)
+        if isinstance(answer, Permit):
+            permitted.append(request)
+    reached = {(one.purpose, one.recipient_role, one.schema) for one in permitted}
+    tables = {(purpose, role, schema.by_hash(digest).name) for purpose, role, digest in bundle.tables}
+    silent = {place for place in reached if not _speaks(bundle, place)}
+    return Findings(
+        tuple(permitted),
+        tuple(rule for rule in bundle.access.rules if rule not in met),
+        tuple(sorted(_unnamed(directory, reached & tables))),
+        tuple(sorted(silent)),
+        tuple(sorted(tables - reached)),
+    )
+
+
+def _speaks(bundle: Bundle, place: Place) -> bool:
+    purpose, role, name = place
+    return any(level != ABSENT for level in finest(bundle, purpose, role, schema.load(name)))
+
+
+def _unnamed(directory: Path | None, places: set[Place]) -> Iterator[tuple[Place, str]]:
+    """Units that a table leaves to the default: absent all the same, but perhaps forgotten."""
+    files = {path: source for path, source in read(directory).items() if path.startswith("disclosure/")}
+    for source in files.values():
+        document = tomllib.loads(source.decode())
+        for purpose, role, name in places:
+            if document["purpose"] == purpose and name in document.get(role, {}):
+                named = document[role][name]
+                for unit in schema.load(name).units:
+                    if unit.name not in named:
+                        yield (purpose, role, name), unit.name
+
+
+def difference(before: Bundle, after: Bundle) -> list[Change]:
+    """Unit by unit what changed for recipients between two policies, what is now finer first."""
+    places = {(p, r, schema.by_hash(digest).name) for one in (before, after) for p, r, digest in one.tables}
+    found = [change for place in sorted(places) for change in _changes(before, after, place)]
+    return sorted(found, key=lambda change: not change.more)
+
+
+def _changes(before: Bundle, after: Bundle, place: Place) -> Iterator[Change]:
+    purpose, role, name = place
+    kind = schema.load(name)
+    levels = zip(kind.units, finest(before, purpose, role, kind), finest(after, purpose, role, kind), strict=True)
+    for unit, old, new in levels:
+        if old != new:
+            yield Change(
+                place, unit.name, level_name(kind, unit.index, old), level_name(kind, unit.index, new), new < old
+            )
+
+
+def opened(before: Bundle, after: Bundle) -> list[Request]:
+    """Exchanges that the newer policy permits and the older one did not."""
+    return [
+        one
+        for one in requests()
+        if isinstance(decide(after, one), Permit) and not isinstance(decide(before, one), Permit)
+    ]
+
+
+def level_name(kind: Schema, unit: int, rank: int) -> str:
+    """A level's name in policies; "absent" for `ABSENT`."""
+    return "absent" if rank == ABSENT else kind.units[unit].levels[rank].name
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One case of a test file: what was expected of it, and what the policy answers, in words."""
+
+    name: str
+    expected: str
+    found: str
+
+    @property
+    def passed(self) -> bool:
+        return self.expected == self.found
+
+
+def run_cases(bundle: Bundle, source: bytes) -> list[Outcome]:
+    """Put the cases of a TOML file to a policy (`[[case]]`, see tests/data/policy_cases.toml).
+
+    Raises `Refused` (policy.invalid) for a case that cannot be read.
+    """
+    try:
+        cases = tomllib.loads(source.decode())["case"]
+        return [outcome for case in cases for outcome in _run(bundle, case)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused("policy.invalid", f"a case cannot be read: {error}") from error
+
+
+def _run(bundle: Bundle, case: Mapping[str, Any]) -> Iterator[Outcome]:
+    words = ("purpose", "basis", "schema", "asked_purpose", "asked_schema", "sender_status", "recipient_status")
+    request = _request(case["sender"], case["recipient"], **{word: case[word] for word in words if word in case})
+    kind = schema.load(case["schema"])
+    answer = release(bundle, request, kind, kind.finest)
+    name = case["name"]
+    if not hasattr(answer, "levels"):
+        yield Outcome(name, case["expect"], f"deny {answer.reason}")
+        return
+    yield Outcome(name, case["expect"], "permit")
+    for unit, level in case.get("levels", {}).items():
+        at = kind.unit(unit).index
+        yield Outcome(f"{name}: {unit}", level, level_name(kind, at, answer.levels[at]))
