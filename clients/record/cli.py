@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clients import command
 from clients.record.explain import explain
+from clients.record.risk import risk
 from clients.record.sealing import gate, open_, seal
 
 app = command.app("Records as files: what would be shared, at which precision, and why.")
@@ -18,3 +19,4 @@ app.command()(explain)
 app.command()(seal)
 app.command()(gate)
 app.command("open")(open_)
+app.command()(risk)

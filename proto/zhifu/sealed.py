@@ -78,7 +78,7 @@ def seal_with(
 ) -> SealedRecord:
     """`seal` with a given rid (16) and K (32): for known-answer vectors. Never reuse either."""
     contents = list(ladders(schema, values))
-    size_class = _smallest_class(schema, contents)
+    size_class = smallest_class(schema, contents)
     sealed: list[bytes] = []
     for (u, rank), value in zip(schema.leaves, contents, strict=True):
         size = schema.units[u].levels[rank].sizes[size_class]
@@ -91,8 +91,11 @@ def seal_with(
     return SealedRecord(manifest, b"".join(sealed), key)
 
 
-def _smallest_class(schema: Schema, contents: list[Value]) -> int:
-    """One class for the whole record, so that no leaf's length says which unit was long."""
+def smallest_class(schema: Schema, contents: list[Value]) -> int:
+    """The class of a whole record, an index into `SIZE_CLASSES`: no leaf's length says which unit was long.
+
+    ``contents`` is the value of every leaf in schema order. Raises `Malformed` (schema.overflow).
+    """
     for size_class in range(len(SIZE_CLASSES)):
         sizes = (schema.units[u].levels[rank].sizes[size_class] for u, rank in schema.leaves)
         try:
