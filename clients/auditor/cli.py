@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final, NoReturn
 
@@ -12,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clients.auditor import pins, source
+from clients.auditor import pins, source, spot
 from clients.auditor.report import Report
 from clients.auditor.verify import Tell, Verification
 from policies import load
@@ -49,6 +51,36 @@ def verify(
         report.show(Console())
     if report.first_bad is not None:
         _fail(report.first_bad.line, Exit.INTEGRITY)
+
+
+@app.command(name="spot")
+def spot_(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with broker/ and auditor/ in it.")],
+    opened: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What the hospital opened (zhifu hospital spot-audit).")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
+) -> None:
+    """Recompute every coarser level of an opened record from its finest. 抽查：由最细一级重算各级
+
+    The log is verified first. Exit 5 if the hospital told one recipient another story than the record's finest level.
+    """
+    try:
+        report = audit(directory)
+        if report.first_bad is not None:
+            _fail(report.first_bad.line, Exit.INTEGRITY)
+        with closing(source.lines(directory / BROKER)) as lines:
+            found = spot.check(opened, lines)
+    except Error as error:
+        _fail(str(error), error.exit)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+    else:
+        typer.echo(f"entry {found.entry}: {found.schema}, {found.levels} levels, {len(found.violations)} wrong")
+    for one in found.violations:
+        typer.echo(f"zhifu: {one.reason}: unit {one.unit}, level {one.level}", err=True)
+    if found.violations:
+        raise typer.Exit(int(Exit.INTEGRITY))
 
 
 def audit(directory: Path, *, show_progress: bool = False) -> Report:

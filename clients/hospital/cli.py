@@ -17,6 +17,7 @@ from clients.directory import Directory
 from clients.hospital import encounter, request
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
+from clients.record import files
 from clients.store import Store
 from policies import load
 from zhifu import bill as bills
@@ -198,3 +199,24 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         Console().print(table)
     if found["state"] == "failed":
         raise Refused(found["reason"], found["detail"])
+
+
+@app.command(name="spot-audit")
+@clear
+def spot_audit(
+    folder: Folder, exchange: Annotated[str, typer.Argument(help="An exchange of this hospital, hex.")], output: Output
+) -> None:
+    """Open every level of one exchange's record to the auditor. The file holds the record's key: hand it over in
+    person.
+    """
+    settings = config.load(folder)
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    try:
+        sent = store.outgoing.latest(public_key(exchange))
+        record = store.records.get(sent.record) if sent else None
+    finally:
+        store.close()
+    if sent is None or record is None:
+        raise Refused("exchange.unknown", "not an exchange of this hospital, or its record is not kept any more")
+    files.SpotFile(sent.exchange, record.encoded_manifest, record.leaves, record.key).write(output)

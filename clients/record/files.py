@@ -16,6 +16,7 @@ from zhifu.errors import Malformed, Refused
 
 _SEALED: Final = "zhifu/v1 sealed file"
 _GATED: Final = "zhifu/v1 gated file"
+_SPOT: Final = "zhifu/v1 spot audit file"
 _SECRET: Final = "zhifu/v1 secret file"
 MAX_BYTES: Final = 16 << 20
 
@@ -48,6 +49,24 @@ class GatedFile:
 
     def write(self, path: Path) -> None:
         _write(path, [_GATED, *(getattr(self, name) for name in self.__slots__)])
+
+
+@dataclass(frozen=True, slots=True)
+class SpotFile:
+    """What a hospital opens to an auditor: the exchange it is about, manifest, every leaf, and the record key K."""
+
+    exchange: bytes
+    manifest: bytes
+    leaves: bytes
+    key: bytes
+
+    def write(self, path: Path) -> None:
+        _write(path, [_SPOT, *(getattr(self, name) for name in self.__slots__)])
+
+
+def read_spot(path: Path) -> SpotFile:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    return SpotFile(*_read(path, _SPOT, len(SpotFile.__slots__)))
 
 
 def read_sealed(path: Path) -> SealedFile:

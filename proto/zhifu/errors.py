@@ -82,6 +82,7 @@ _ROWS: Final = [
         bill__syntax="the bill file is not in the expected shape",
         bill__identity="the bill's amounts do not add up",
         bill__missing="the bill file cannot be read",
+        pseudonym__identifier="a person's number is not one of its kind",
         schema__unknown="unknown record schema",
         schema__value="a value does not fit its unit's grammar",
         schema__overflow="a value does not fit the largest size class",
@@ -94,6 +95,7 @@ _ROWS: Final = [
         policy__denied="the access policy does not permit this exchange",
         policy__nothing_released="policy and consent leave no unit to release",
         policy__invalid="a policy file is not valid",
+        pseudonym__quota="the quota of pseudonyms does not cover it",
     ),
     *_rows(
         Exit.CONSENT,
@@ -142,6 +144,7 @@ _ROWS: Final = [
         leaf__commitment="a leaf's key commitment does not match",
         leaf__open="a leaf cannot be opened with this key",
         leaf__padding="a leaf's padding is not canonical",
+        leaf__ladder="a coarser level does not follow from the finest: the sealer lied",
         leaf__grammar="an opened value does not fit the grammar of its level",
         gate__root="the gate share is not the one that was signed",
         gate__unwrap="the epoch secret cannot be unwrapped",
@@ -151,6 +154,8 @@ _ROWS: Final = [
         capsule__units="the capsule's units are not the presented ceilings",
         capsule__terms="the terms in the capsule are not those of the grant",
         pseudonym__changed="the pseudonym of this subject changed",
+        pseudonym__key="another pseudonym key was announced for the same recipient and epoch",
+        pseudonym__proof="the proof does not hold under the pinned pseudonym key",
         receipt__missing="no receipt came with the delivery",
         receipt__invalid="the receipt does not prove this exchange",
         log__inconsistent="the log is not an extension of the one seen before",
@@ -187,6 +192,7 @@ _ROWS: Final = [
         unavailable__port="the port is in use",
         unavailable__clock="this clock is too far from the broker's",
         unavailable__recipient="the recipient's keys are not known yet",
+        pseudonym__epoch="no pseudonym key of this recipient and epoch is announced here",
     ),
 ]
 
