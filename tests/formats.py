@@ -168,7 +168,9 @@ def recipient(
         policy_hashes=frozenset(),
         seen=lambda digest: digest in seen,
         asked=(asked or {}).get,
-        pseudonym=lambda sender, subject: (pseudonyms or {}).get((sender, subject)),
+        pseudonyms=lambda sender, subject: (
+            {0: (pseudonyms or {})[sender, subject]} if (sender, subject) in (pseudonyms or {}) else {}
+        ),
     )
     return replace(state, **changed)
 

@@ -535,9 +535,10 @@ class Running:
         self.node.close()
 
 
-def presented(node: Node, recipient: Member, **changes: Any) -> bytes:
+def presented(node: Node, recipient: bytes, **changes: Any) -> bytes:
+    """A claim for ``recipient``, sealed and queued; the exchange's hash."""
     secret = os.urandom(32)
     with node.transaction() as tx:
         return tx.outbox.present(
-            tx.outbox.seal("inpatient-claim", claim(secret)), statutory(recipient.id, secret, **changes)
+            tx.outbox.seal("inpatient-claim", claim(secret)), statutory(recipient, secret, **changes)
         )

@@ -643,6 +643,9 @@ def test_without_the_commitment_a_leaf_could_open_two_ways(monkeypatch: pytest.M
 def test_statute_is_no_way_around_consent() -> None:
     """A recipient that no statute names keeps no statute's hash: the hospital cannot call a claim statutory."""
     one = replace(claim(), grant=None, subject=None, basis_kind=BASIS_KIND_STATUTE, basis=seed("policy"))
+    held = frozenset({seed("policy")})
     refused("policy.denied", to_insurer, one.send().deliver())
-    accepted = to_insurer(one.send().deliver(), policy_hashes=frozenset({seed("policy")}))
-    assert accepted.grant is None, "what the set of accepted hashes is for"
+    refused("policy.denied", to_insurer, one.send().deliver(), policy_hashes=held)
+    renamed = replace(one, purpose="public-settlement").send().deliver()
+    refused("policy.denied", to_insurer, renamed)
+    assert to_insurer(renamed, policy_hashes=held).grant is None, "which is why an insurer holds no such hash"

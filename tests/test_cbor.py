@@ -83,9 +83,17 @@ TAGS = [0, 1, 2, 3, 4, 5, 24, 25, 28, 29, 30, 32, 35, 36, 37, 52, 54, 100, 256, 
 @pytest.mark.parametrize("tag", TAGS)
 @pytest.mark.parametrize("content", ["00", "80", "6161", "4101", "820102"])
 def test_no_tag_is_acted_on(tag: int, content: str) -> None:
+    """Refused by the decoder itself, before the library makes anything of it."""
     head = second.cbor_head(6, tag)
-    refused(head + bytes.fromhex(content))
-    refused(b"\x82\x00" + head + bytes.fromhex(content))
+    for data in (head + bytes.fromhex(content), b"\x82\x00" + head + bytes.fromhex(content)):
+        with pytest.raises(Malformed) as caught:
+            cbor.decode(data, 100)
+        assert "tag" in causes(caught.value)
+
+
+def causes(error: BaseException | None) -> list[str]:
+    """Texts of the errors that led to this one."""
+    return [str(error), *causes(error.__cause__ or error.__context__)] if error else []
 
 
 def test_every_tag_that_the_library_acts_on_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from nacl.signing import SigningKey
 
 from tests.formats import HOSPITAL, INSURER, refused, seed
 from tests.vectors import second
-from zhifu import envelope
+from zhifu import envelope, schema
 from zhifu.envelope import (
     ACKNOWLEDGEMENT,
     ATTESTATION,
@@ -24,6 +25,7 @@ from zhifu.envelope import (
     MAX_FRAME,
     POLICY,
     PRESENTATION,
+    QUOTA,
     REQUEST,
     REVOCATION,
     TICKET,
@@ -31,14 +33,14 @@ from zhifu.envelope import (
     Envelope,
     Kind,
 )
-from zhifu.errors import Malformed, NotAuthentic
+from zhifu.errors import CATALOGUE, Malformed, NotAuthentic
 from zhifu.v1 import signed_pb2
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "formats.json").read_text("utf-8"))
 KINDS = {
     "presentation": PRESENTATION, "grant": GRANT, "consent_request": REQUEST, "ticket": TICKET, "policy": POLICY,
     "revocation": REVOCATION, "key_statement": KEY_STATEMENT, "epoch_offer": EPOCH_OFFER, "attestation": ATTESTATION,
-    "acknowledgement": ACKNOWLEDGEMENT, "wallet": WALLET,
+    "acknowledgement": ACKNOWLEDGEMENT, "wallet": WALLET, "pseudonym_quota": QUOTA,
 }  # fmt: skip
 KEY = HOSPITAL.signing
 PUBLIC = bytes(KEY.verify_key)
@@ -83,6 +85,48 @@ def test_known_frame() -> None:
     assert envelope.verify_frame(PRESENTATION, payloads, signature, bytes.fromhex(vector["public"])) == made
     for member in made:
         assert envelope.verify(member, bytes.fromhex(vector["public"])) == member.payload
+
+
+# --- the specification ------------------------------------------------------------------------------------------------
+
+
+def written_labels(folder: Path) -> list[bytes]:
+    """Labels as they stand in the modules, each as often as it is written down, and those of the kinds."""
+    labels = [kind.label for kind in KINDS.values()]
+    for module in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_bytes())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, bytes) and node.value.startswith(b"zhifu/v1 "):
+                labels.append(node.value)
+    return labels
+
+
+def specified(repo_root: Path, heading: str) -> list[list[str]]:
+    """The rows of the table below a heading of the specification."""
+    text = (repo_root / "proto" / "README.md").read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| `")]
+    return [[cell.strip() for cell in row] for row in rows]
+
+
+def test_every_label_is_specified_and_has_one_use(repo_root: Path) -> None:
+    written = written_labels(repo_root / "proto" / "zhifu")
+    assert len(set(written)) == len(written)
+    listed = [row[0].strip("`").replace("\\0", "\0").encode() for row in specified(repo_root, "Labels")]
+    assert sorted(listed) == sorted(written)
+
+
+def test_every_reason_is_specified(repo_root: Path) -> None:
+    listed = [(row[0].strip("`"), row[1], int(row[2]), row[3] == "yes") for row in specified(repo_root, "Reasons")]
+    assert listed == [(one.name, one.meaning, int(one.exit), one.retryable) for one in CATALOGUE.values()]
+
+
+def test_every_schema_is_specified(repo_root: Path) -> None:
+    """The table of sizes: units, leaves, and the record's bytes in each class."""
+    listed = {row[0].strip("`"): row[1:] for row in specified(repo_root, "Schemas, levels, sizes")}
+    made = {name: schema.load(name) for name in schema.names()}
+    assert listed == {
+        name: [str(len(one.units)), str(len(one.leaves)), *(f"{sum(sizes):,}" for sizes in one.sizes)]
+        for name, one in made.items()
+    }
 
 
 # --- frames -----------------------------------------------------------------------------------------------------------

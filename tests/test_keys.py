@@ -19,8 +19,9 @@ from zhifu import envelope, keys, statement
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed
 from zhifu.keys import Alg, KemPrivate, KemPublic
-from zhifu.statement import Attestation, KeyStatement, PolicyStatement
+from zhifu.statement import Attestation, KeyStatement, PolicyStatement, PseudonymKey
 from zhifu.v1 import signed_pb2
+from zhifu.voprf import KeyPair
 
 FOLDER = Path(__file__).parent / "vectors"
 
@@ -266,12 +267,30 @@ def test_clock_skew_and_the_last_second_are_allowed() -> None:
     assert verified(signed_statement(), HOSPITAL.statement().not_after)
 
 
-def test_pseudonym_keys_are_not_in_use() -> None:
-    message = signed_pb2.KeyStatement()
-    message.ParseFromString(signed_statement().payload)
-    message.pseudonym_keys.add(recipient=INSURER.id, epoch=1, public_key=b"x" * 32)
-    payload = message.SerializeToString(deterministic=True)
-    refused("malformed.field", verified, envelope.seal_one(envelope.KEY_STATEMENT, payload, HOSPITAL.identity))
+def test_pseudonym_keys_are_read_as_they_were_signed() -> None:
+    one, two = (PseudonymKey(INSURER.id, epoch, KeyPair.derive(seed("pid"), bytes([epoch])).public) for epoch in (1, 2))
+    assert verified(signed_statement(pseudonym_keys=(one, two))).pseudonym_keys == (one, two)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "public"),
+    [
+        ((1,), b"x" * 32),
+        ((1,), bytes(32)),
+        ((1,), b"short"),
+        ((0,), None),
+        ((2, 1), None),
+        ((1, 1), None),
+        ((1, 2, 3), None),
+    ],
+)
+def test_pseudonym_keys_that_leave_a_choice_are_refused(epochs: tuple[int, ...], public: bytes | None) -> None:
+    """No element, the identity, no epoch, out of order, two for one epoch, three for one recipient."""
+    keys = [
+        PseudonymKey(INSURER.id, epoch, public or KeyPair.derive(seed("pid"), bytes([i])).public)
+        for i, epoch in enumerate(epochs)
+    ]
+    refused("malformed.field", verified, signed_statement(pseudonym_keys=tuple(keys)))
 
 
 @pytest.mark.parametrize("name", ["key_statement", "attestation", "policy"])

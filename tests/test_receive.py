@@ -557,6 +557,35 @@ def test_a_presentation_round_trips() -> None:
     assert presentation.parse(SHOWN.to_bytes()) == SHOWN
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"workflow": bytes(16)}, {"encounter": bytes(16)}, {"basis": bytes(32)}, {"in_reply_to": bytes(32)},
+        {"sender": RIVAL.id}, {"recipient": RIVAL.id}, {"purpose": "public-settlement"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_ties_an_answer_to_what_it_answers(changed: dict[str, Any]) -> None:
+    """The broker asks this too, which has no handle to recompute."""
+    decided = answer(ASKED, {}).send().shown
+    presentation.check_answers(decided, SHOWN, ASKED.hash, None)
+    other = replace(decided, **changed)
+    refused("answer.mismatch", presentation.check_answers, other, SHOWN, ASKED.hash, None)
+
+
+def test_what_ties_a_statement_to_its_patient() -> None:
+    shown = statement_to_patient(ASKED).send().shown
+    subject = wallet().id
+    presentation.check_answers(shown, SHOWN, ASKED.hash, subject)
+    presentation.check_answers(replace(shown, sender=INSURER.id), SHOWN, ASKED.hash, subject)
+    check = presentation.check_answers
+    refused("answer.mismatch", check, shown, SHOWN, ASKED.hash, None)
+    refused("answer.mismatch", check, shown, SHOWN, ASKED.hash, RIVAL.id)
+    refused("answer.mismatch", check, replace(shown, recipient=RIVAL.id), SHOWN, ASKED.hash, subject)
+    refused("answer.mismatch", check, replace(shown, sender=RIVAL.id), SHOWN, ASKED.hash, subject)
+    refused("answer.mismatch", check, replace(shown, workflow=bytes(16)), SHOWN, ASKED.hash, subject)
+
+
 def test_nonces_are_ordered_by_time_and_unlike() -> None:
     nonces = [presentation.new_nonce(NOW * 1000 + i // 2) for i in range(100)]
     assert len(set(nonces)) == 100

@@ -43,6 +43,13 @@ def test_the_vectors_are_what_the_second_implementation_makes() -> None:
     assert make.text() == (FOLDER / "formats.json").read_text("utf-8")
 
 
+def test_the_example_of_the_specification_is_the_vector(repo_root: Path) -> None:
+    text = (repo_root / "proto" / "README.md").read_text("utf-8")
+    (one,) = (leaf for leaf in RECORD["leaves"] if (leaf["unit"], leaf["level"]) == ("birth-date", "year"))
+    for value in (one["secret"], one["key"], one["kc"], one["leaf"][64:], one["digest"], RECORD["rid"]):
+        assert value in text, value
+
+
 @pytest.mark.parametrize("vector", json.loads((FOLDER / "hkdf.json").read_text("utf-8"))["expand"])
 def test_hkdf_of_rfc_5869(vector: dict[str, Any]) -> None:
     key, info, length = bytes.fromhex(vector["prk"]), bytes.fromhex(vector["info"]), vector["length"]
@@ -168,6 +175,17 @@ def test_a_changed_leaf_is_found_where_it_is_kept(released: bytes, place: int, a
         refused("leaf.digest", sealed.gate, record.manifest, changed, released)
     else:
         assert sealed.gate(record.manifest, changed, released) == sealed.gate(record.manifest, record.leaves, released)
+
+
+def test_what_the_capsule_has_no_share_of_does_not_open() -> None:
+    record, levels = bill(), CLAIM.levels({"encounter": 0, "sex": 0})
+    root = seed("root")
+    shares = sealed.gate_shares(root, CLAIM)
+    delivered = b"".join(shares[i] for i in sealed.released_places(CLAIM, levels))
+    kept, own = sealed.gate(record.manifest, record.leaves, levels), capsule.own_shares(record, levels, root)
+    assert sealed.open_released(record.manifest, levels, kept, delivered, own)["sex"] == 2
+    del own[4, 0]
+    refused("capsule.units", sealed.open_released, record.manifest, levels, kept, delivered, own)
 
 
 def test_the_gate_wants_the_whole_record() -> None:

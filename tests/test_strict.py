@@ -24,7 +24,7 @@ MESSAGES: dict[str, type[Message]] = {
     "presentation": pb.Presentation, "grant": pb.Grant, "consent_request": pb.ConsentRequest, "ticket": pb.Ticket,
     "revocation": pb.Revocation, "key_statement": pb.KeyStatement, "epoch_offer": pb.EpochOffer,
     "attestation": pb.Attestation, "acknowledgement": pb.Acknowledgement, "policy": pb.PolicyStatement,
-    "wallet": pb.WalletProof,
+    "wallet": pb.WalletProof, "pseudonym_quota": pb.PseudonymQuota,
 }  # fmt: skip
 CAP = 1 << 16
 

@@ -12,15 +12,10 @@ from typing import Final
 
 from zhifu import ladder, money
 from zhifu.fields import Grammar, at_least
+from zhifu.identifiers.checks import citizen_check_digit as citizen_check_digit
 
 _DAY: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?")
 _CHARGE: Final = re.compile(r"(0[1-9]|1[0-4])[0-9]{0,4}")
-
-
-def citizen_check_digit(first17: str) -> str:
-    """The check digit ("0" to "9", "X") of a citizen ID's first 17 digits (GB 11643-1999, ISO 7064 MOD 11-2)."""
-    remainder = sum(int(digit) * pow(2, 17 - place, 11) for place, digit in enumerate(first17)) % 11
-    return "10X98765432"[remainder]
 
 
 def _form(name: str, most: int, expected: str) -> Grammar[str]:

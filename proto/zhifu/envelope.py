@@ -52,6 +52,7 @@ ATTESTATION: Final = _kind("attestation", 512)
 ACKNOWLEDGEMENT: Final = _kind("acknowledgement", 1024)
 POLICY: Final = _kind("policy statement", 512)
 WALLET: Final = _kind("wallet", 512)
+QUOTA: Final = _kind("pseudonym quota", 512)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ EVENTS: Final = (
     "participant.enrolled",
     "epoch.offered",
     "key.stated",
+    "pseudonym.evaluated",
+    "pseudonym.denied",
+    "pseudonym.quota",
 )
 
 

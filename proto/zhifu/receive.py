@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from zhifu import capsule as capsules
-from zhifu import consent, envelope, manifest, presentation, sealed, statement
+from zhifu import consent, envelope, manifest, presentation, pseudonym, sealed, statement
 from zhifu.capsule import Capsule
 from zhifu.cbor import Value
 from zhifu.consent import Grant
@@ -52,7 +52,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What the recipient pinned and remembers. ``statements`` are verified, by participant id."""
+    """What the recipient pinned and remembers. ``statements`` are verified, by participant id.
+
+    ``pseudonyms`` gives, for sender and subject, what was seen before by epoch; ``announced`` are the epochs of the
+    recipient's own pseudonym keys, None where it keeps no table.
+    """
 
     participant: bytes
     aud: str
@@ -61,8 +65,9 @@ class Recipient:
     policy_hashes: frozenset[bytes]
     seen: Callable[[bytes], bool]
     asked: Callable[[bytes], Asked | None]
-    pseudonym: Callable[[bytes, bytes], bytes | None]
+    pseudonyms: Callable[[bytes, bytes], Mapping[int, bytes]]
     parties: tuple[bytes, ...] = ()
+    announced: frozenset[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +233,6 @@ def _7_encounter_is_the_one_named(values: Mapping[str, Value], shown: Presentati
 
 
 def _8_pseudonym_is_as_before(shown: Presentation, grant: Grant | None, capsule: Capsule, me: Recipient) -> None:
-    if grant is None or capsule.pseudonym is None:
-        return
-    before = me.pseudonym(shown.sender, grant.subject)
-    if before is not None and not hmac.compare_digest(before, capsule.pseudonym):
-        raise NotAuthentic("pseudonym.changed")
+    found = pseudonym.by_epoch(capsule.pseudonym, capsule.tokens)
+    if grant is not None and found:
+        pseudonym.check_as_before(found, me.pseudonyms(shown.sender, grant.subject), me.announced)

@@ -6,13 +6,14 @@ Attestations and policy statements (DESIGN 4.4).
 from __future__ import annotations
 
 import hmac
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from nacl.signing import SigningKey
 
-from zhifu import envelope, strict
+from zhifu import envelope, ristretto, strict
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.keys import (
@@ -26,10 +27,20 @@ from zhifu.keys import (
     participant_id,
     strongest,
 )
+from zhifu.pseudonym import MAX_EPOCH, MAX_EPOCHS
 from zhifu.v1 import signed_pb2
 
 MAX_LIFETIME_S: Final = 8 * 86_400
 SKEW_S: Final = 300
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PseudonymKey:
+    """The public key of the pseudonym service for one recipient (participant id) and epoch (DESIGN 4.5)."""
+
+    recipient: bytes
+    epoch: int
+    public_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class KeyStatement:
     cosigning_key: bytes
     kem_keys: tuple[KemPublic, ...]
     tls_spki: tuple[bytes, ...]
+    pseudonym_keys: tuple[PseudonymKey, ...] = ()
 
     @property
     def signing_key_id(self) -> bytes:
@@ -76,6 +88,10 @@ class KeyStatement:
             cosigning_key=self.cosigning_key,
             kem_keys=[signed_pb2.KemKey(alg=k.alg, public_key=k.raw) for k in self.kem_keys],
             tls_spki=self.tls_spki,
+            pseudonym_keys=[
+                signed_pb2.PseudonymKey(recipient=k.recipient, epoch=k.epoch, public_key=k.public_key)
+                for k in self.pseudonym_keys
+            ],
         )
         return envelope.seal_one(envelope.KEY_STATEMENT, message.SerializeToString(deterministic=True), identity)
 
@@ -109,8 +125,6 @@ def claimed_participant(signed: Envelope) -> bytes:
 
 
 def _read(message: signed_pb2.KeyStatement) -> KeyStatement:
-    if message.pseudonym_keys:
-        raise Malformed("malformed.field", "pseudonym keys are not in use yet")
     kem_keys = tuple(check_kem_public(key.alg, key.public_key) for key in message.kem_keys)
     if not kem_keys or [k.alg for k in kem_keys] != sorted({k.alg for k in kem_keys}):
         raise Malformed("malformed.field", "KEM keys are missing, repeated or out of order")
@@ -131,7 +145,26 @@ def _read(message: signed_pb2.KeyStatement) -> KeyStatement:
         cosigning_key=message.cosigning_key,
         kem_keys=kem_keys,
         tls_spki=tuple(strict.exactly("tls_spki", spki, 32) for spki in message.tls_spki),
+        pseudonym_keys=_pseudonym_keys(message),
     )
+
+
+def _pseudonym_keys(message: signed_pb2.KeyStatement) -> tuple[PseudonymKey, ...]:
+    """One key for each recipient and epoch, at most two epochs a recipient, ascending: no choice of keys (no tagging)."""
+    found = tuple(
+        PseudonymKey(
+            strict.exactly("recipient", key.recipient, 32),
+            strict.positive("epoch", key.epoch, MAX_EPOCH),
+            ristretto.check_element(key.public_key),
+        )
+        for key in message.pseudonym_keys
+    )
+    places = [(key.recipient, key.epoch) for key in found]
+    if places != sorted(set(places)):
+        raise Malformed("malformed.field", "pseudonym keys are repeated or out of order")
+    if any(count > MAX_EPOCHS for count in Counter(key.recipient for key in found).values()):
+        raise Malformed("malformed.field", f"a recipient has at most {MAX_EPOCHS} pseudonym keys")
+    return found
 
 
 @dataclass(frozen=True, slots=True)

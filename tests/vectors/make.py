@@ -46,6 +46,7 @@ class Signer:
 HOSPITAL, HOSPITAL_SIGNING = Signer("hospital identity"), Signer("hospital signing")
 INSURER, INSURER_SIGNING = Signer("insurer identity"), Signer("insurer signing")
 COSIGNING, SUBJECT = Signer("hospital cosigning"), Signer("subject")
+OPERATOR = Signer("operator")
 INSURER_KEM = drawn("insurer kem")
 WALLET_KEM = drawn("wallet kem")
 
@@ -354,6 +355,7 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
     revocation = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, sha256(grant)), (5, ISSUED + 60))
     policy = protobuf((1, 1), (2, 1), (3, HOSPITAL.holder), (4, drawn("policy")), (5, ISSUED), (6, ISSUED + 86_400))
     wallet = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, drawn("challenge")), (5, "FetchMailbox"))
+    quota = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, INSURER.holder), (5, 1), (6, 200_000), (7, ISSUED))
     return {
         "consent_request": envelope("consent request", request, HOSPITAL_SIGNING),
         "grant": envelope("grant", grant, SUBJECT),
@@ -365,6 +367,7 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         "revocation": envelope("revocation", revocation, SUBJECT),
         "policy": envelope("policy statement", policy, HOSPITAL),
         "wallet": envelope("wallet", wallet, SUBJECT),
+        "pseudonym_quota": envelope("pseudonym quota", quota, OPERATOR),
     }
 
 

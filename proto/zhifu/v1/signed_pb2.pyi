@@ -359,3 +359,21 @@ class WalletProof(_message.Message):
     challenge: bytes
     method: str
     def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., challenge: _Optional[bytes] = ..., method: _Optional[str] = ...) -> None: ...
+
+class PseudonymQuota(_message.Message):
+    __slots__ = ("version", "suite", "aud", "recipient", "epoch", "allowed", "issued_at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    recipient: bytes
+    epoch: int
+    allowed: int
+    issued_at: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., recipient: _Optional[bytes] = ..., epoch: _Optional[int] = ..., allowed: _Optional[int] = ..., issued_at: _Optional[int] = ...) -> None: ...
