@@ -11,7 +11,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from broker import enrolment, export, home, log
+from broker import enrolment, export, home, log, pseudonym_commands, pseudonym_home
 from broker.audit import Log
 from broker.authority import SERVER_NAME
 from broker.commit import Committer
@@ -36,7 +37,7 @@ from broker.services.wallet import WalletService
 from broker.store.sqlite import SqliteStore, open_read_only
 from policies import load
 from zhifu.errors import Error, Exit, Refused
-from zhifu.v1 import enrolment_pb2_grpc, exchange_pb2_grpc, wallet_pb2_grpc
+from zhifu.v1 import enrolment_pb2_grpc, exchange_pb2_grpc, pseudonym_pb2_grpc, wallet_pb2_grpc
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
@@ -53,8 +54,11 @@ _OPTIONS: Final = [
 ]
 
 
-def build(opened: Home, policy: Path | None) -> Core:
-    """Put the parts together over the folder's database. Raises `Refused`, `NotAuthentic` (log.corrupt)."""
+def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms) -> Core:
+    """Put the parts together over the folder's database; ``clock`` gives Unix ms.
+
+    Raises `Refused` (unavailable.store, policy.invalid), `NotAuthentic` (log.corrupt).
+    """
     store = SqliteStore(opened.database)
     bundle = load.load(policy)
     audit = Log(opened.origin, opened.log_key, store.reader)
@@ -63,39 +67,63 @@ def build(opened: Home, policy: Path | None) -> Core:
     return Core(
         store=store,
         log=audit,
-        committer=Committer(store, audit, clock_ms),
+        committer=Committer(store, audit, clock),
         directory=directory,
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
-        gate_statement=lambda: opened.gate_statement(clock_ms() // 1000),
+        gate_statement=lambda: opened.gate_statement(clock() // 1000),
+        clock_ms=clock,
     )
 
 
-async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
-    """Serve until SIGTERM or SIGINT, then drain: not serving, reconnect frames, commit what was taken, stop."""
-    core = build(opened, policy)
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A broker with its sockets: nodes on one port (mTLS), wallets and newcomers on the other."""
+
+    core: Core
+    exchange: ExchangeService
+    servers: tuple[grpc.aio.Server, grpc.aio.Server]
+    ports: tuple[int, int]
+    checks: tuple[health.HealthServicer, ...]
+    sweeper: asyncio.Task[None]
+
+    async def stop(self) -> None:
+        """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
+        await _say(self.checks, serving=False)
+        self.sweeper.cancel()
+        self.exchange.drain("unavailable.draining")
+        await asyncio.gather(*(server.stop(DRAIN_S) for server in self.servers))
+        await self.core.committer.close()
+        self.core.store.close()
+
+
+async def start(core: Core, opened: Home, node_port: int, public_port: int) -> Served:
+    """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
     exchange = ExchangeService(core)
     nodes, wallets = grpc.aio.server(options=_OPTIONS), grpc.aio.server(options=_OPTIONS)
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
+    pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
         EnrolmentService(core, opened, exchange.broadcast), wallets
     )
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
-    checks = [_health(server) for server in (nodes, wallets)]
-    bound = (_bind(nodes, opened, node_port, mutual=True), _bind(wallets, opened, public_port, mutual=False))
+    checks = tuple(_health(server) for server in (nodes, wallets))
+    ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
     core.committer.start()
     sweeper = asyncio.create_task(core.sweep())
     await asyncio.gather(nodes.start(), wallets.start())
-    opened.write_ports(*bound)
+    opened.write_ports(*ports)
     await _say(checks, serving=True)
-    print(json.dumps({"node_port": bound[0], "public_port": bound[1], "pid": os.getpid()}), flush=True)
+    return Served(core, exchange, (nodes, wallets), ports, checks, sweeper)
+
+
+async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    served = await start(build(opened, policy), opened, node_port, public_port)
+    node, public = served.ports
+    print(json.dumps({"node_port": node, "public_port": public, "pid": os.getpid()}), flush=True)
     await _terminated()
-    await _say(checks, serving=False)
-    sweeper.cancel()
-    await exchange.drain("unavailable.draining")
-    await asyncio.gather(nodes.stop(DRAIN_S), wallets.stop(DRAIN_S))
-    await core.committer.close()
-    core.store.close()
+    await served.stop()
 
 
 def _health(server: grpc.aio.Server) -> health.HealthServicer:
@@ -104,18 +132,39 @@ def _health(server: grpc.aio.Server) -> health.HealthServicer:
     return found
 
 
-async def _say(checks: list[health.HealthServicer], *, serving: bool) -> None:
+async def _say(checks: Iterable[health.HealthServicer], *, serving: bool) -> None:
     states = health_pb2.HealthCheckResponse
     for check in checks:
         await check.set("", states.SERVING if serving else states.NOT_SERVING)
 
 
-def _bind(server: grpc.aio.Server, opened: Home, port: int, *, mutual: bool) -> int:
-    """Bind to loopback's ``port``, 0 for a free one. Raises `Refused` (unavailable.port)."""
+async def serve_pseudonyms(opened: Home, port: int) -> None:
+    """The pseudonym service by itself, until SIGTERM or SIGINT."""
+    parts, server = pseudonym_home.alone(opened), grpc.aio.server(options=_OPTIONS)
+    pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(parts.service, server)
+    check = _health(server)
+    bound = _bind(server, opened, port, pseudonym_home.AUTHORITIES)
+    parts.committer.start()
+    await server.start()
+    opened.write_ports(bound, 0)
+    await _say([check], serving=True)
+    print(json.dumps({"port": bound, "pid": os.getpid()}), flush=True)
+    await _terminated()
+    await _say([check], serving=False)
+    await server.stop(DRAIN_S)
+    await parts.committer.close()
+    parts.store.close()
+
+
+def _bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None) -> int:
+    """Bind to loopback's ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need certificates.
+
+    Raises `Refused` (unavailable.port).
+    """
     credentials = grpc.ssl_server_credentials(
         [(opened.read("tls.key"), opened.read("tls.crt"))],
-        root_certificates=opened.read("ca.crt") if mutual else None,
-        require_client_auth=mutual,
+        root_certificates=opened.read(authority) if authority else None,
+        require_client_auth=authority is not None,
     )
     try:
         return server.add_secure_port(f"127.0.0.1:{port}", credentials)
@@ -131,13 +180,19 @@ async def _terminated() -> None:
 
 
 def _init(arguments: argparse.Namespace) -> None:
-    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000)
+    operators = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.operator]
+    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators)
     print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     log.to_stderr()
     uvloop.run(serve(home.open_home(arguments.dir), arguments.policy, arguments.node_port, arguments.public_port))
+
+
+def _serve_pseudonyms(arguments: argparse.Namespace) -> None:
+    log.to_stderr()
+    uvloop.run(serve_pseudonyms(home.open_home(arguments.dir), arguments.port))
 
 
 def _invite(arguments: argparse.Namespace) -> None:
@@ -187,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
 
     init = add("init", _init, "Draw the keys of a new broker.")
     init.add_argument("--origin", required=True, help="the log's name, for ever: log.example/zhifu")
+    init.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
     serving = add("serve", _serve, "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
     serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
     serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
@@ -198,6 +254,14 @@ def _parser() -> argparse.ArgumentParser:
     contact = add("contact", _contact, "Write where the running broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)
     add("export", _export, "Print the whole log as lines of JSON.")
+    alone = add(
+        "pseudonym-serve", _serve_pseudonyms, "Serve pseudonyms alone, from a folder of its own (pseudonym-init)."
+    )
+    alone.add_argument("--port", type=int, default=0, help="0: a free port")
+    own = add("pseudonym-init", _init, "Draw the keys of a pseudonym service of its own.")
+    own.add_argument("--origin", required=True, help="its log's name, for ever")
+    own.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    pseudonym_commands.add_to(add)
     return parser
 
 

@@ -95,7 +95,8 @@ class Log:
 
     def proof(self, commit: Commit, begin: int, end: int, known: Head) -> LogProof:
         """Leaves [begin, end) under ``commit``'s checkpoint, and its consistency with the receiver's ``known`` head."""
-        old, new = sorted((min(known.size, self.size), commit.size))
+        # Another writer of ours may have committed more than this process has been told of yet.
+        old, new = sorted((min(known.size, max(self.size, commit.size)), commit.size))
         consistent = merkle.consistency_proof(old, new, self.fetch) if old else []
         leaves = ranges.build_range(begin, end, commit.size, self.fetch)
         return LogProof(commit.note, leaves, known.size, tuple(consistent))
@@ -136,6 +137,13 @@ class Sequence:
         self._rows.append((one.index, COMMITTED, now_ms, one.meta_key, one.meta, one.detail_key, one.detail))
         self._leaves.append(one.leaf_hash)
         return one
+
+    def entry(self, index: int, state: Reader) -> Entry:
+        """An entry of this transaction, or one of before. Raises `NotAuthentic` (log.corrupt)."""
+        if index < self._before.size:
+            return stored_entry(index, state)
+        _, _, time_ms, meta_key, meta, detail_key, detail = self._rows[index - self._before.size]
+        return Entry(index, time_ms, meta_key, meta, detail_key, detail)
 
     def publish(self, signed: Envelope, now_ms: int) -> int:
         """Append a plain entry for all to read: key statements (DESIGN 4.4). Returns its index."""

@@ -60,6 +60,7 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._in_doubt = False
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="committer")
@@ -107,12 +108,14 @@ class Committer:
         return batch
 
     async def _commit(self, batch: list[_Operation]) -> None:
-        sequence = self._log.begin()
         try:
+            self._look()
+            sequence = self._log.begin()
             applied, commit = self._apply(batch, sequence)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
         except Exception as error:
-            self._undo()
+            self._store.rollback()
+            self._in_doubt = True
             reason = error.reason if isinstance(error, Error) else "internal"
             _log.error("commit failed", exc_info=error, extra={"reason": reason})
             _fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
@@ -133,16 +136,30 @@ class Committer:
             try:
                 operation.result = operation.apply(state, sequence, now_ms)
                 applied.append(operation)
-            except (Error, Conflict) as error:
+            except Exception as error:
                 state.rewind()
                 sequence.rewind(entries)
-                _fail([operation], error if isinstance(error, Error) else Refused("unavailable.store"))
+                _fail([operation], _told(error))
         return applied, sequence.seal(state, now_ms)
 
-    def _undo(self) -> None:
-        """A commit that failed may have persisted all the same, so the head is read again, never assumed."""
-        self._store.rollback()
-        self._log.reload()
+    def _look(self) -> None:
+        """A commit that failed may have persisted all the same, so the head is read again, never assumed.
+
+        Raises `Refused` (unavailable.store), `NotAuthentic` (log.corrupt): then nothing is taken until it can be read.
+        """
+        if self._in_doubt:
+            self._log.reload()
+            self._in_doubt = False
+
+
+def _told(error: Exception) -> Error:
+    """One operation's mistake is its own: what was not foreseen fails it alone, and its text stays here."""
+    if isinstance(error, Error):
+        return error
+    if isinstance(error, Conflict):
+        return Refused("unavailable.store")
+    _log.error("operation failed", exc_info=error, extra={"reason": "internal"})
+    return Refused("internal")
 
 
 def _fail(operations: list[_Operation], error: Exception) -> None:

@@ -109,7 +109,7 @@ def told(error: Error, shown: Presentation | None, state: Reader) -> Error:
 
     Details of a grant only to its ``cnf`` holder, so that nobody probes with grant hashes.
     """
-    if not error.reason.startswith("consent.") or shown is None:
+    if not error.reason.startswith("consent.") or shown is None or shown.basis_kind != BASIS_KIND_GRANT:
         return error
     row = state.get(tables.Grant, shown.basis)
     return error if row is not None and row.cnf == shown.sender else Refused("consent.not_usable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,16 +17,27 @@ from broker.gate import Gate
 from broker.pipeline import Pipeline
 from broker.store.interface import Store
 from zhifu.envelope import MAX_FRAME, Envelope
-from zhifu.errors import Refused
+from zhifu.errors import Error
 from zhifu.keys import VERSION
 from zhifu.v1 import exchange_pb2
 
-SWEEP_S = 1.0
+_log = logging.getLogger("broker.core")
 
 
 def clock_ms() -> int:
     """Unix ms."""
     return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the broker waits for others, in seconds."""
+
+    hello_s: float = 10.0
+    lease_s: float = delivery.LEASE_S
+    idle_s: float = 15.0
+    flush_s: float = 5.0
+    sweep_s: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +51,19 @@ class Core:
     gate: Gate
     pipeline: Pipeline
     gate_statement: Callable[[], Envelope]
+    clock_ms: Callable[[], int] = clock_ms
+    timing: Timing = Timing()
     mailroom: Mailroom = field(default_factory=Mailroom)
 
     def now(self) -> int:
         """Unix s."""
-        return clock_ms() // 1000
+        return self.clock_ms() // 1000
 
     def welcome(self, node: bytes) -> exchange_pb2.Welcome:
         return exchange_pb2.Welcome(
             version=VERSION,
             origin=self.log.origin,
-            clock_ms=clock_ms(),
+            clock_ms=self.clock_ms(),
             node=node,
             gate_key_statement=self.gate_statement().to_proto(),
             max_frame=MAX_FRAME,
@@ -58,12 +72,10 @@ class Core:
     async def sweep(self) -> None:
         """Every second, end what outlived its presentation; senders are told."""
         while True:
-            await asyncio.sleep(SWEEP_S)
-            if not self.store.reader.overdue(self.now()):
-                continue
+            await asyncio.sleep(self.timing.sweep_s)
             try:
-                done = await self.committer.run(delivery.expire)
-            except Refused:
+                if self.store.reader.overdue(self.now()):
+                    self.mailroom.wake((await self.committer.run(delivery.expire)).result)
+            except Error as error:
                 # The store's trouble is logged where it happened; the next round tries again.
-                continue
-            self.mailroom.wake(done.result)
+                _log.warning("sweep failed", extra={"reason": error.reason})

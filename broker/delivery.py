@@ -7,6 +7,7 @@ the withdrawal of its grant; until then it is sent again when its lease ran out 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Final
@@ -24,31 +25,51 @@ LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
 
 
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """A delivery that is handed out for the ``attempt``-th time on this stream."""
+
+    row: tables.Delivery
+    attempt: int
+
+
 class Outgoing:
     """What one attached node has not acknowledged yet. Rows are read from the store when they are sent."""
 
-    def __init__(self, node: bytes, reader: Reader) -> None:
+    def __init__(self, node: bytes, reader: Reader, lease_s: float = LEASE_S) -> None:
         self._node = node
         self._reader = reader
-        self._leases: dict[int, float] = {}
+        self._lease_s = lease_s
+        # In the order in which they run out, since every lease is as long as the others.
+        self._leases: OrderedDict[int, tuple[float, int]] = OrderedDict()
+        self._through = -1
         self._notices_through = -1
         self.wake = asyncio.Event()
         self.wake.set()
 
-    def take(self, now: float) -> list[tables.Delivery]:
+    def take(self, now: float) -> list[Leased]:
         """At most `MAX_FRAME` deliveries whose lease is free, oldest first; they are leased from ``now`` (s)."""
-        self._leases = {entry: until for entry, until in self._leases.items() if until > now}
-        taken: list[tables.Delivery] = []
-        after: int | None = None
-        while len(taken) < MAX_FRAME:
-            rows = self._reader.find(tables.Delivery, limit=MAX_FRAME, after=after, recipient=self._node)
-            taken += [row for row in rows if row.entry not in self._leases]
-            if len(rows) < MAX_FRAME:
-                break
-            after = rows[-1].entry
-        taken = taken[:MAX_FRAME]
-        self._leases.update({row.entry: now + LEASE_S for row in taken})
+        taken = self._lapsed(now)
+        # Entries become visible in their order: what was handed out once need not be looked through again.
+        room = MAX_FRAME - len(taken)
+        rows = self._reader.find(tables.Delivery, limit=room, after=self._through, recipient=self._node) if room else []
+        self._through = rows[-1].entry if rows else self._through
+        taken += [Leased(row, 1) for row in rows]
+        for one in taken:
+            self._leases[one.row.entry] = (now + self._lease_s, one.attempt)
         return taken
+
+    def _lapsed(self, now: float) -> list[Leased]:
+        found: list[Leased] = []
+        while self._leases and len(found) < MAX_FRAME:
+            entry, (until, attempt) = next(iter(self._leases.items()))
+            if until > now:
+                break
+            del self._leases[entry]
+            row = self._reader.get(tables.Delivery, entry)
+            if row is not None:
+                found.append(Leased(row, attempt + 1))
+        return sorted(found, key=lambda one: one.row.entry)
 
     def settled(self, entries: Seq[int]) -> None:
         """Acknowledged: forget their leases."""
@@ -57,7 +78,9 @@ class Outgoing:
 
     def next_lease(self, now: float) -> float | None:
         """Seconds until the earliest lease runs out; None if nothing is leased."""
-        return max(0.0, min(self._leases.values()) - now) if self._leases else None
+        for until, _ in self._leases.values():
+            return max(0.0, until - now)
+        return None
 
     def read_through(self, notice: int) -> None:
         self._notices_through = max(self._notices_through, notice)
@@ -103,20 +126,20 @@ def acknowledge(
 
     One for a row that is gone already changes nothing. Raises `Malformed`, `NotAuthentic` (presentation.recipient).
     """
-    done: list[tuple[tables.Delivery, Acknowledgement, Envelope]] = []
+    done: list[tuple[tables.Delivery, Envelope]] = []
     for one in signed:
         said = acknowledgement.parse(one.payload)
         if said.recipient != recipient or said.aud != origin:
             raise NotAuthentic("presentation.recipient", "an acknowledgement in another's name")
         row = state.get(tables.Delivery, said.index)
         if row is not None and row.recipient == recipient and _is_about(row, said, state):
-            done.append((row, said, one))
-    for row, said, one in done:
-        _settle(row, said, one, state)
+            # At once, so that a second word on the same delivery finds it settled.
+            _settle(row, said, one, state)
+            done.append((row, one))
     if done:
-        documents = tuple(one.to_bytes() for _, _, one in done)
+        documents = tuple(one.to_bytes() for _, one in done)
         sequence.record(Meta("exchange.acknowledged", sender=recipient), Detail(documents=documents), now_ms)
-    return Settled(tuple(row.entry for row, _, _ in done), tuple({row.sender for row, _, _ in done}))
+    return Settled(tuple(row.entry for row, _ in done), tuple({row.sender for row, _ in done}))
 
 
 def _is_about(row: tables.Delivery, said: Acknowledgement, state: Transaction) -> bool:

@@ -41,8 +41,10 @@ class Directory:
 
     def reload(self) -> None:
         """Read every member again, after a commit that changed one."""
+        # In this order: whoever is found has a statement, also where a commit comes between the two scans.
+        participants = list(self._reader.scan(tables.Participant))
         statements = {row.participant: row.envelope for row in self._reader.scan(tables.Statement)}
-        for row in self._reader.scan(tables.Participant):
+        for row in participants:
             signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
             # Whether it is still in time is asked when it is used; here it was accepted before.
             found = verify_key_statement(signed, row.id, _issued(signed))

@@ -62,8 +62,10 @@ def enrol_subject(
     Raises `Refused` (consent.not_attested), `NotAuthentic` (consent.weak_key, key.*), `Malformed`.
     """
     check_signing_key(key)
-    keys = {one.id: one.statement.signing_key for one in known.members if one.status == "active"}
-    found = [statement.verify_attestation(one, keys, now_ms // 1000) for one in attestations]
+    now = now_ms // 1000
+    attesters = [one for one in known.members if one.status == "active" and now <= one.statement.not_after]
+    keys = {one.id: one.statement.signing_key for one in attesters}
+    found = [statement.verify_attestation(one, keys, now) for one in attestations]
     if any(one.subject_key != key for one in found) or len({one.attester for one in found}) < 2:
         raise Refused("consent.not_attested")
     if state.get(tables.Subject, participant_id(key)) is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker import delivery
-from broker.audit import Sequence, stored_entry
+from broker.audit import Sequence
 from broker.directory import Directory
 from broker.enrolment import subject_of
 from broker.store import tables
@@ -56,7 +56,7 @@ def register(
         known.check_active(party)
     stored = state.get(tables.Grant, digest)
     if stored is not None:
-        return Registered(digest, stored_entry(stored.entry, state))
+        return Registered(digest, sequence.entry(stored.entry, state))
     detail = Detail(grant=digest, subject=subject.id, documents=(signed.to_bytes(),))
     meta = Meta("grant.registered", sender=grant.sender, recipient=grant.recipient, purpose=grant.purpose)
     entry = sequence.record(meta, detail, now_ms)

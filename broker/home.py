@@ -1,8 +1,9 @@
 """The broker's folder: keys outside the database, each file for its owner only.
 
-broker.toml   origin          log.key       the log's Ed25519 seed
+broker.toml   origin, operators' public keys        log.key       the log's Ed25519 seed
 ca.key, ca.crt                transport CA: signs the TLS certificates of participants and of the broker
 tls.key, tls.crt              the broker's own        gate/*.key    gate keys, outside the database and its backups
+pseudonym/*.key               the pseudonym service's, one for each recipient and epoch
 broker.db     state, queue, log               ports.json    where it listens, while it runs
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,7 +24,7 @@ from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
 from zhifu.keys import Alg, KemPrivate, participant_id
-from zhifu.statement import MAX_LIFETIME_S, KeyStatement
+from zhifu.statement import MAX_LIFETIME_S, KeyStatement, PseudonymKey
 
 _STATEMENT_LIFETIME_S: Final = MAX_LIFETIME_S - 86_400
 
@@ -35,6 +37,7 @@ class Home:
     origin: str
     log_key: SigningKey
     gate_keys: dict[bytes, KemPrivate]
+    operators: tuple[bytes, ...] = ()
 
     @property
     def database(self) -> Path:
@@ -50,11 +53,15 @@ class Home:
 
     def gate_statement(self, now: int) -> Envelope:
         """The gate key, stated and signed by the log key that every node pins. ``now`` is Unix s."""
+        return self.key_statement(now, now, ())
+
+    def key_statement(self, now: int, serial: int, pseudonym_keys: tuple[PseudonymKey, ...]) -> Envelope:
+        """The same with the pseudonym service's public keys (DESIGN 4.5); ``serial`` only rises."""
         public = bytes(self.log_key.verify_key)
         newest = list(self.gate_keys.values())[-1].public
         return KeyStatement(
             participant=participant_id(public),
-            serial=now,
+            serial=serial,
             issued_at=now,
             not_after=now + _STATEMENT_LIFETIME_S,
             identity_key=public,
@@ -62,6 +69,7 @@ class Home:
             cosigning_key=public,
             kem_keys=(newest,),
             tls_spki=(),
+            pseudonym_keys=pseudonym_keys,
         ).sign(self.log_key)
 
     def write_ports(self, node: int, public: int) -> None:
@@ -76,8 +84,11 @@ class Home:
             raise Refused("unavailable.broker", "the broker is not running") from error
 
 
-def create(path: Path, origin: str, now: int) -> Home:
-    """Draw the broker's keys in an empty folder. Raises `Refused` (usage.file, usage.argument)."""
+def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = ()) -> Home:
+    """Draw the broker's keys in an empty folder; ``operators`` are the public keys of those who set quotas.
+
+    Raises `Refused` (usage.file, usage.argument).
+    """
     if not origin or len(origin) > 200 or any(c.isspace() or c == "+" for c in origin):
         raise Refused("usage.argument", "an origin is a name like log.example/zhifu, without spaces or +")
     if (path / "broker.toml").exists():
@@ -87,7 +98,8 @@ def create(path: Path, origin: str, now: int) -> Home:
     write_private(path / "gate" / f"{now:012d}.key", gate.raw.hex().encode())
     write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
     authority.create(path, write_private)
-    write_private(path / "broker.toml", f'origin = "{origin}"\n'.encode())
+    listed = ", ".join(f'"{key.hex()}"' for key in operators)
+    write_private(path / "broker.toml", f'origin = "{origin}"\noperators = [{listed}]\n'.encode())
     return open_home(path)
 
 
@@ -96,17 +108,20 @@ def open_home(path: Path) -> Home:
     if not path.is_dir():
         raise Refused("usage.file", f"no folder {path}")
     try:
-        origin = tomllib.loads(_read(path / "broker.toml").decode())["origin"]
+        settings = tomllib.loads(_read(path / "broker.toml").decode())
+        operators = tuple(bytes.fromhex(key) for key in settings.get("operators", ()))
         gates = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in sorted((path / "gate").glob("*.key"))]
-        return Home(path, origin, SigningKey(_hex(path / "log.key")), {one.public.id: one for one in gates})
+        log_key = SigningKey(_hex(path / "log.key"))
+        return Home(path, settings["origin"], log_key, {one.public.id: one for one in gates}, operators)
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
 
 
 def _hex(path: Path) -> bytes:
+    content = _read(path)
     if path.stat().st_mode & 0o077:
         raise Refused("usage.file", f"{path.name} can be read by others: chmod 600")
-    return bytes.fromhex(_read(path).decode())
+    return bytes.fromhex(content.decode())
 
 
 def _read(path: Path) -> bytes:

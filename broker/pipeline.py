@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Sequence as Seq
 
 from broker import consent as consents
-from broker.audit import Sequence, stored_entry
+from broker.audit import Sequence
 from broker.consent import Consent
 from broker.directory import Directory
 from broker.gate import Gate
@@ -21,9 +21,9 @@ from broker.store import tables
 from broker.store.interface import Transaction
 from policies.bundle import Bundle, Deny, Request
 from policies.decide import release
-from zhifu import envelope, manifest, presentation
+from zhifu import capsule, envelope, manifest, presentation
 from zhifu.envelope import Envelope
-from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.presentation import BASIS_NAMES, Presentation
 from zhifu.receipt import Detail, Meta
 from zhifu.v1 import exchange_pb2
@@ -60,6 +60,8 @@ def _verify_one(
         if record.sealer != sender:
             raise NotAuthentic("manifest.sealer")
         schema.check_levels(shown.ceilings)
+        if len(parcel.capsule) > capsule.MAX_BYTES:
+            raise Malformed("malformed.size", "the capsule is too large")
         if hashlib.sha256(parcel.capsule).digest() != shown.capsule_hash:
             raise NotAuthentic("capsule.hash")
     except Error as error:
@@ -103,7 +105,7 @@ class Pipeline:
         try:
             if isinstance(one, Rejected):
                 raise one.error
-            repeated = self._repeated(one, state, fresh)
+            repeated = self._repeated(one, state, sequence, fresh)
             if repeated is not None:
                 return repeated
             consented = self._consent.check(one, state, now_ms // 1000)
@@ -118,7 +120,9 @@ class Pipeline:
         return record(gated, sequence, now_ms)
 
     @staticmethod
-    def _repeated(one: Submission, state: Transaction, fresh: dict[bytes, bytes]) -> Repeated | None:
+    def _repeated(
+        one: Submission, state: Transaction, sequence: Sequence, fresh: dict[bytes, bytes]
+    ) -> Repeated | None:
         """The nonce is the idempotency key: same bytes, same result. Raises `Refused` (presentation.nonce_reused)."""
         if one.presentation.nonce in fresh:
             raise Refused("presentation.nonce_reused", "twice in one frame")
@@ -127,7 +131,7 @@ class Pipeline:
             return None
         if found[0].hash != one.hash:
             raise Refused("presentation.nonce_reused")
-        return Repeated(one.hash, stored_entry(found[0].entry, state), found[0].released)
+        return Repeated(one.hash, sequence.entry(found[0].entry, state), found[0].released)
 
     def _permitted(self, one: Consented) -> bytes:
         """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""

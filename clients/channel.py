@@ -50,8 +50,13 @@ _BY_CODE: Final = {
 def node_channel(config: NodeConfig, keystore: Keystore) -> grpc.aio.Channel:
     """To the node port, as this participant (mTLS). Raises `Malformed` (usage.file)."""
     authority, certificate = read_file(config.authority, _MAX_PEM), read_file(config.certificate, _MAX_PEM)
+    return mutual(config.node_address, authority, keystore, certificate)
+
+
+def mutual(address: str, authority: bytes, keystore: Keystore, certificate: bytes) -> grpc.aio.Channel:
+    """To ``address``, as the participant of ``certificate`` (mTLS); ``authority`` and ``certificate`` are PEM."""
     credentials = grpc.ssl_channel_credentials(authority, keystore.tls_key, certificate)
-    return grpc.aio.secure_channel(config.node_address, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
 
 
 def public_channel(address: str, authority: bytes) -> grpc.aio.Channel:

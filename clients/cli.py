@@ -21,11 +21,13 @@ _PARTS: Final = {
     "demo": ("clients.demo.cli", "One discharge settled by real processes on this computer, told as a story."),
     "node": ("clients.admin", "A participant's node: join, say whom to believe, serve."),
     "hospital": ("clients.hospital.cli", "The hospital's desk: know the patient, ask for consent, settle a bill."),
+    "insurer": ("clients.insurer.cli", "The insurer: its book of insured persons, found by pseudonym."),
     "wallet": ("clients.patient.cli", "The patient's wallet: enrol, review, grant, see every access."),
     "audit": ("clients.auditor.cli", "The auditor: verify the log, offline, with pinned keys."),
     "record": ("clients.record.cli", "Records: what would be shared, at which precision."),
     "policy": ("clients.policy.cli", "Policies: check them, explain them, compare two versions, run cases."),
     "registrar": ("clients.registrar", "The registrar: sign the policy bundle that is in force."),
+    "pseudonym": ("", "The pseudonym service by itself: keys, quotas, rotation, serve (runs python -m broker)."),
     "broker": ("", "The broker: init, serve, invite, contact, export (runs python -m broker)."),
 }
 
@@ -37,6 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         _overview()
     elif given[0] == "--version":
         print(f"zhifu {_version()}")
+    elif given[0] == "pseudonym":
+        # Its commands are the broker's, since it is the broker's code and log under another operator.
+        words = [f"pseudonym-{given[1]}", *given[2:]] if given[1:] and not given[1].startswith("-") else ["--help"]
+        sys.exit(subprocess.run([sys.executable, "-m", "broker", *words], check=False).returncode)
     elif given[0] == "broker":
         sys.exit(subprocess.run([sys.executable, "-m", "broker", *given[1:]], check=False).returncode)
     elif given[0] in _PARTS:

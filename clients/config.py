@@ -33,7 +33,8 @@ class NodeConfig:
     """A node's settings. ``pins`` maps participant ids (32 bytes) to who they are; addresses are ``host:port``.
 
     ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies``
-    the bundle's folder, None for the packaged one.
+    the bundle's folder, None for the packaged one. ``pseudonym_service`` is the contact file of a service of its own,
+    None for the broker's.
     """
 
     directory: Path
@@ -46,6 +47,7 @@ class NodeConfig:
     pins: Mapping[bytes, Pin]
     registrar: bytes | None = None
     policies: Path | None = None
+    pseudonym_service: Path | None = None
 
     @property
     def keys(self) -> Path:
@@ -78,6 +80,7 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
     fields = Fields(document, "", _REASON)
     pins = _pins(fields, document)
     policies = fields.maybe(text(4096), "policies")
+    service = fields.maybe(text(4096), "pseudonym_service")
     found = NodeConfig(
         directory=directory,
         role=fields.need(_ROLE, "role"),
@@ -89,6 +92,7 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
         pins=pins,
         registrar=fields.maybe(_HEX, "registrar"),
         policies=directory / policies if policies else None,
+        pseudonym_service=directory / service if service else None,
     )
     if found.log_key.name != found.origin:
         raise fields.refusal("log_key", "is not the key of this origin")
@@ -107,6 +111,7 @@ def write(config: NodeConfig) -> None:
         "log_key": config.log_key.encode(),
         "registrar": config.registrar.hex() if config.registrar else "",
         "policies": str(config.policies) if config.policies else "",
+        "pseudonym_service": str(config.pseudonym_service) if config.pseudonym_service else "",
     }
     lines = [f"{name} = {_quoted(value)}" for name, value in values.items() if value]
     lines += ["", "[pins]"]

@@ -14,7 +14,7 @@ from clients import wire
 from clients.outbox import KEEP_S
 from clients.role import Draft, Parts, Transaction
 from clients.store import Receipt
-from zhifu import acknowledgement, presentation, receive
+from zhifu import acknowledgement, presentation, pseudonym, receive
 from zhifu.errors import Error, NotAuthentic
 from zhifu.receipt import Entry, Proven
 from zhifu.receive import Opened, Recipient
@@ -59,7 +59,8 @@ class Inbox:
             policy_hashes=parts.policy_hashes,
             seen=lambda exchange: store.incoming.acknowledgement(exchange) is not None,
             asked=store.outgoing.asked,
-            pseudonym=store.trust.pseudonym_seen,
+            pseudonyms=store.pseudonyms.seen,
+            announced=store.pseudonyms.announced(parts.directory.participant),
         )
 
     def _one(
@@ -110,8 +111,9 @@ class Inbox:
         store, shown = self._store, opened.presentation
         subject = opened.grant.subject if opened.grant else b""
         store.outgoing.remember_asked(opened.hash, payload, subject)
-        if subject and opened.capsule.pseudonym is not None:
-            store.trust.see_pseudonym(shown.sender, subject, opened.capsule.pseudonym)
+        if subject:
+            found = pseudonym.by_epoch(opened.capsule.pseudonym, opened.capsule.tokens)
+            store.pseudonyms.see(shown.sender, subject, found)
         asked = store.outgoing.get(shown.in_reply_to) if shown.in_reply_to else None
         if asked is not None:
             if asked.released is not None:

@@ -33,6 +33,7 @@ from policies import load
 from zhifu import envelope, statement
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.receive import Opened
+from zhifu.v1 import signed_pb2
 
 T = TypeVar("T")
 FIRST_PAUSE_S: Final = 0.1
@@ -95,7 +96,9 @@ class Node:
         """
         settings = config.load(directory)
         keystore = FileKeystore.load(settings.keys)
-        hashes = frozenset([policy_in_force(settings, int(time.time()))])
+        in_force = policy_in_force(settings, int(time.time()))
+        # Statute is a basis towards the public payer only; anyone else asks for the patient's grant.
+        hashes = frozenset([in_force] if settings.role == "public-payer" else [])
         return Node(settings, keystore, Store(settings.database, keystore), role, hashes)
 
     @property
@@ -252,6 +255,8 @@ class Node:
                 event.set()
 
     async def _keep_house(self) -> None:
+        # A wrong clock erases what is to be kept, so the broker's is compared first.
+        await self._open.wait()
         while True:
             with suppress(Refused):
                 erased = self.store.erase_overdue(self._parts.now())
@@ -262,13 +267,21 @@ class Node:
 def policy_in_force(settings: NodeConfig, now: int) -> bytes:
     """The hash of the node's own policy bundle, which the pinned registrar's statement names. ``now`` is Unix s.
 
-    Raises `Refused` (policy.invalid), `NotAuthentic` (policy.invalid, key.*, signature.*), `Malformed` (usage.file).
+    Raises `Refused` (policy.invalid, unavailable.clock), `NotAuthentic` (policy.invalid, key.*, signature.*),
+    `Malformed` (usage.file).
     """
     if settings.registrar is None:
         raise Malformed("usage.file", f"{config.FILE} pins no registrar")
     found = load.load(settings.policies).hash
     signed = envelope.from_bytes(envelope.POLICY, config.read_file(settings.policy_statement, _MAX_STATEMENT))
-    return statement.verify_policy(signed, settings.registrar, found, now).policy_hash
+    try:
+        return statement.verify_policy(signed, settings.registrar, found, now).policy_hash
+    except NotAuthentic as error:
+        # Its signature holds. What was signed later than now has not expired: then this is not the time.
+        ahead = signed_pb2.PolicyStatement.FromString(signed.payload).issued_at - now
+        if error.reason == "key.expired" and ahead > 0:
+            raise Refused("unavailable.clock", f"this clock is at least {ahead} s behind the registrar's") from error
+        raise
 
 
 async def serve(node: Node) -> None:

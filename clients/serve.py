@@ -20,11 +20,14 @@ import uvicorn
 from clients import config
 from clients.config import NodeConfig
 from clients.hospital.api import Api
+from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
 from clients.insurer import product
 from clients.insurer.role import Insurer
+from clients.keystore import FileKeystore
 from clients.node import Node, serve
+from clients.pseudonym_service import PseudonymService
 from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role
@@ -32,6 +35,7 @@ from policies import load
 from zhifu.errors import Error, Refused
 
 DEFAULT_PRODUCT: Final = "full"
+_CALLING: Final = ("hospital", "insurer")
 DEFAULT_TABLE: Final = "example-city"
 
 
@@ -67,14 +71,22 @@ async def run(directory: Path, options: Options) -> None:
     """Serve until SIGTERM or SIGINT. Raises as `clients.node.Node.open` and `Node.run` do."""
     settings = config.load(directory)
     node = Node.open(directory, role(settings, options))
-    announcing = asyncio.create_task(_announce(node, settings.role))
+    service = PseudonymService(
+        settings, FileKeystore.load(settings.keys), node.store, lambda: node.directory.own(int(time.time()))
+    )
+    beside = [asyncio.create_task(_announce(node, settings.role))]
+    if settings.role in _CALLING:
+        beside.append(asyncio.create_task(_keep_keys(node, service)))
     try:
         if settings.role == "hospital":
-            await _with_api(node, settings, options)
+            await _with_api(node, settings, options, service)
         else:
             await serve(node)
     finally:
-        announcing.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+        await service.close()
         node.store.close()
 
 
@@ -86,9 +98,19 @@ async def _announce(node: Node, role_word: str) -> None:
         print(json.dumps({"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}), flush=True)
 
 
-async def _with_api(node: Node, settings: NodeConfig, options: Options) -> None:
+async def _keep_keys(node: Node, service: PseudonymService) -> None:
+    """Know the announced pseudonym keys before a claim needs them, once the broker was found to be ours."""
+    with suppress(Error):
+        await node.attached(math.inf)
+        await service.keep_fresh()
+
+
+async def _with_api(node: Node, settings: NodeConfig, options: Options, service: PseudonymService) -> None:
     names = {participant: pin.name for participant, pin in settings.pins.items()}
-    settlements = Settlements(node, load.load(settings.policies), names, lambda: time.time_ns() // 1_000_000)
+    pseudonyms = Pseudonyms(node.store, service)
+    settlements = Settlements(
+        node, load.load(settings.policies), names, pseudonyms, lambda: time.time_ns() // 1_000_000
+    )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
     api = Api(settlements, node.store, roles, _public_payer(roles), _token(settings))
     bound = _bind(options.api_port)

@@ -1,4 +1,4 @@
-"""What a sender learns of its recipients: signed notices, forks between the two, what is presented anew (DESIGN 6, 7)."""
+"""What a sender learns of its recipients: signed notices, forks between the two, renewals (DESIGN sections 6 and 7)."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def hospital(peer: Peer, members: list[Member], clock: Clock) -> AsyncIter
 
 async def accepted(running: Running, stream: Stream, recipient: Member) -> Taken:
     """An exchange of the node's that the peer accepted, with its result sent."""
-    presented(running.node, recipient)
+    presented(running.node, recipient.id)
     (taken,) = running.peer.accept(await running.peer.submissions(stream, running.member), running.member)
     stream.send(results=running.peer.results(stream, [taken]))
     return taken
@@ -138,7 +138,7 @@ async def test_notices_are_read_once_and_reported_again(hospital: Running, membe
 async def test_a_notice_that_overtakes_its_result_waits_for_it(hospital: Running, members: list[Member]) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    presented(hospital.node, members[1])
+    presented(hospital.node, members[1].id)
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
     word = signed(said_by(members[1], taken, hospital.peer), members[1])
     stream.send(notices=pb.NoticeFrame(notices=[notice(1, taken, "delivered", word)]))
@@ -273,7 +273,7 @@ async def test_what_may_not_be_presented_any_more_ends_as_expired(
 ) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    presented(hospital.node, members[1], lifetime_s=60, until=int(time.time()) + 60)
+    presented(hospital.node, members[1].id, lifetime_s=60, until=int(time.time()) + 60)
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
     stream.send(results=hospital.peer.results(stream, [taken]))
     await hospital.node.result_of(taken.hash)
@@ -292,7 +292,7 @@ async def test_what_expired_without_a_result_waits_for_its_notice_first(
     monkeypatch.setattr("clients.session.TICK_S", 0.01)
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     await hospital.peer.submissions(stream, members[0])
     said = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="presentation.expired"))
     stream.send(results=pb.ResultFrame(results=[said]))

@@ -98,7 +98,7 @@ async def test_a_node_introduces_itself_and_offers_its_epoch(hospital: Running, 
     stream.send(welcome=hospital.peer.welcome(members[0].id))
     stream.send(directory=hospital.peer.directory())
     await hospital.node.attached()
-    presented(hospital.node, members[1])
+    presented(hospital.node, members[1].id)
     offered = await stream.expect("epoch_offer")
     signed = envelope.from_proto(envelope.EPOCH_OFFER, offered)
     offer = epoch.verify_offer(signed, members[0].id, bytes(members[0].keys.signing.verify_key))
@@ -180,7 +180,7 @@ async def test_another_key_for_a_pinned_payer_is_refused_and_kept_as_evidence(
     stream = await hospital.attach()
     await hospital.node.attached()
     with pytest.raises(Refused, match=r"unavailable\.recipient"):
-        presented(hospital.node, members[1])
+        presented(hospital.node, members[1].id)
     (kept,) = hospital.node.store.receipts.evidence()
     assert kept.reason == "key.not_pinned"
     assert stream.is_quiet()
@@ -192,7 +192,7 @@ async def test_another_key_for_a_pinned_payer_is_refused_and_kept_as_evidence(
 async def test_a_result_brings_levels_receipt_and_head(hospital: Running, members: list[Member]) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
     assert taken.hash == exchange
     stream.send(results=hospital.peer.results(stream, [taken]))
@@ -217,7 +217,7 @@ async def test_a_refusal_is_raised_with_the_brokers_reason(
 ) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     await hospital.peer.submissions(stream, members[0])
     entry = denial(hospital.peer, exchange, "policy.denied")
     refusal = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason=said), entry=opening(entry))
@@ -235,7 +235,7 @@ async def test_what_the_broker_cannot_take_now_is_sent_again(
     monkeypatch.setattr("clients.session.HOLD_S", 0.0)
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     first = await hospital.peer.submissions(stream, members[0])
     full = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="unavailable.overload", retryable=True))
     stream.send(results=pb.ResultFrame(results=[full]))
@@ -248,7 +248,7 @@ async def test_what_the_broker_cannot_take_now_is_sent_again(
 async def test_an_epoch_that_the_broker_lost_is_replaced(hospital: Running, members: list[Member]) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     first = await hospital.peer.submissions(stream, members[0])
     lost = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="gate.epoch"))
     stream.send(results=pb.ResultFrame(results=[lost]))
@@ -286,7 +286,7 @@ async def test_a_broker_that_restarts_is_found_again(hospital: Running, members:
     await hospital.node.attached()
     port = hospital.peer.port
     await hospital.peer.stop()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     await hospital.peer.start(port)
     stream = await hospital.attach()
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
@@ -301,7 +301,7 @@ async def test_a_draining_broker_is_left_and_found_again(hospital: Running, memb
     await asyncio.wait_for(stream.ended.wait(), 20)
     again = await hospital.attach()
     await hospital.node.attached()
-    presented(hospital.node, members[1])
+    presented(hospital.node, members[1].id)
     assert await hospital.peer.submissions(again, members[0])
 
 
@@ -310,7 +310,7 @@ async def test_the_head_is_remembered_over_streams_and_processes(
 ) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     (taken,) = peer.accept(await peer.submissions(stream, members[0]), members[0])
     stream.send(results=peer.results(stream, [taken]))
     await hospital.node.result_of(exchange)
@@ -327,7 +327,7 @@ async def test_the_head_is_remembered_over_streams_and_processes(
 async def test_no_result_within_the_deadline(hospital: Running, members: list[Member]) -> None:
     await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     with pytest.raises(Refused, match=r"unavailable\.deadline"):
         await hospital.node.result_of(exchange, timeout_s=0.05)
     with pytest.raises(Refused, match=r"exchange\.unknown"):
@@ -410,7 +410,7 @@ async def test_an_acceptance_that_is_not_proven_is_not_believed(
 ) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
     result = taken.result()
     if kind == "other":
@@ -523,7 +523,7 @@ async def test_an_answer_is_awaited_also_by_another_process(
 ) -> None:
     stream = await hospital.attach()
     await hospital.node.attached()
-    exchange = presented(hospital.node, members[1])
+    exchange = presented(hospital.node, members[1].id)
     (taken,) = peer.accept(await peer.submissions(stream, members[0]), members[0])
     stream.send(results=peer.results(stream, [taken]))
     waiting = asyncio.create_task(hospital.node.answer_to(exchange))

@@ -179,23 +179,29 @@ def test_nothing_of_a_patient_or_a_key_is_on_the_disk_in_the_clear(
     with store.transaction():
         digest = store.records.put(record, NOW, NOW + 1)
         store.trust.put_epoch(epoch)
-        pseudonym = store.trust.own_pseudonym(b"r" * 32, b"s" * 32)
-        store.trust.see_pseudonym(b"r" * 32, b"s" * 32, b"seen pseudonym of thirty-two by")
+        store.pseudonyms.give(b"r" * 32, b"s" * 32, {1: b"given pseudonym of 32 bytes, one"})
+        store.pseudonyms.see(b"r" * 32, b"s" * 32, {1: b"seen pseudonym of 32 bytes, one."})
         store.jobs.put(job(payload="测试患者甲 12000".encode()))
     disk = on_disk(tmp_path)
     assert digest in disk
-    for secret in (record.key, epoch.secret, pseudonym, b"seen pseudonym", "测试患者甲".encode(), b"13800000000"):
+    for secret in (
+        record.key,
+        epoch.secret,
+        b"given pseudonym",
+        b"seen pseudonym",
+        "测试患者甲".encode(),
+        b"13800000000",
+    ):
         assert secret not in disk
     assert store.records.get(digest) == record
     assert store.trust.epochs(NOW) == [epoch]
     assert store.jobs.need("settlement", b"id").payload.decode() == "测试患者甲 12000"
     with store.transaction():
-        assert (
-            store.trust.own_pseudonym(b"r" * 32, b"s" * 32)
-            == pseudonym
-            != store.trust.own_pseudonym(b"r" * 32, b"t" * 32)
-        )
-    assert store.trust.pseudonym_seen(b"r" * 32, b"s" * 32) == b"seen pseudonym of thirty-two by"
+        store.pseudonyms.see(b"r" * 32, b"s" * 32, {1: b"another", 2: b"after a rotation"})
+    assert store.pseudonyms.given(b"r" * 32, b"s" * 32) == {1: b"given pseudonym of 32 bytes, one"}
+    assert store.pseudonyms.seen(b"r" * 32, b"s" * 32) == {
+        1: b"seen pseudonym of 32 bytes, one.", 2: b"after a rotation",
+    }  # fmt: skip
 
 
 def test_a_row_moved_to_another_place_does_not_open(tmp_path: Path, store: Store) -> None:

@@ -21,16 +21,14 @@ from broker.directory import Member
 from broker.services import frames, identity
 from broker.services.errors import refusing
 from broker.services.frames import Known
-from broker.stages import Outcome, Recorded, Refusal
+from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
 from broker.store import tables
 from zhifu import envelope, epoch, presentation
-from zhifu.errors import Error, Malformed, Refused
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.keys import VERSION
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc, signed_pb2
 
-HELLO_S: Final = 10.0
-_IDLE_S: Final = 15.0
 _FRAMES_IN_WORK: Final = 8
 _MAX_UNSENT: Final = 256
 _log = logging.getLogger("broker.exchange")
@@ -45,6 +43,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._draining = ""
         self.sessions: set[Session] = set()
 
     # grpc.aio lets a streaming method be a coroutine that reads and writes; the stubs know generators only.
@@ -53,7 +52,11 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> None:
         async with refusing(context):
             member = identity.caller(context, self._core.directory)
-            session = Session(self._core, member, await _hello(request_iterator), self.broadcast)
+            session = Session(
+                self._core, member, await _hello(request_iterator, self._core.timing.hello_s), self.broadcast
+            )
+            if self._draining:
+                raise Refused(self._draining)
             self.sessions.add(session)
             try:
                 await session.serve(request_iterator, context)
@@ -76,15 +79,17 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         for session in self.sessions:
             session.send_directory()
 
-    async def drain(self, reason: str) -> None:
-        """Ask every node to connect elsewhere or again, and end its stream."""
-        await asyncio.gather(*(session.reconnect(reason) for session in list(self.sessions)))
+    def drain(self, reason: str) -> None:
+        """Take no more, answer what was taken, ask every node to connect elsewhere or again, and end its stream."""
+        self._draining = reason
+        for session in self.sessions:
+            session.end(reason)
 
 
-async def _hello(requests: AsyncIterator[Request]) -> exchange_pb2.Hello:
+async def _hello(requests: AsyncIterator[Request], seconds: float) -> exchange_pb2.Hello:
     """A stream that does not introduce itself is ended: it costs memory and brings nothing."""
     try:
-        first = await asyncio.wait_for(anext(requests), HELLO_S)
+        first = await asyncio.wait_for(anext(requests), seconds)
     except (TimeoutError, StopAsyncIteration) as error:
         raise Refused("unavailable.deadline", "no hello") from error
     if first.WhichOneof("frame") != "hello" or first.hello.version != VERSION:
@@ -102,8 +107,7 @@ async def submit(
         raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
     hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
     try:
-        key = core.directory.signing_key(sender, core.now())
-        verified = pipeline.verify(frame, sender, key, core.log.origin, core.now())
+        verified = _verify(core, sender, frame)
         done = await core.committer.run(
             lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
             weight=len(verified),
@@ -113,6 +117,17 @@ async def submit(
         return list(frames.results(refused, core.log.no_commit, core.log, known))
     core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
     return list(frames.results(done.result, done.commit, core.log, known))
+
+
+def _verify(
+    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame
+) -> list[Submission | Rejected]:  # fmt: skip
+    try:
+        key = core.directory.signing_key(sender, core.now())
+    except NotAuthentic as error:
+        # Refused like any other, so that it is in the log.
+        return [Rejected(presentation.hash_of(one.presentation), error) for one in frame.submissions]
+    return pipeline.verify(frame, sender, key, core.log.origin, core.now())
 
 
 def _recipient(one: Recorded) -> bytes:
@@ -128,49 +143,63 @@ class Session:
         self._changed = changed
         self._known = Known(Head(hello.head_size, hello.head_root or Head().root))
         self._unsent: deque[Response] = deque()
-        self._outgoing = Outgoing(member.id, core.store.reader)
+        self._outgoing = Outgoing(member.id, core.store.reader, core.timing.lease_s)
         self._outgoing.read_through(hello.notices_through)
         self._working = asyncio.Semaphore(_FRAMES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = asyncio.Event()
+        self._directory_due = True
+        self._farewell = ""
+        self._ending = asyncio.Event()
+        self._closing = False
 
     async def serve(self, requests: AsyncIterator[Request], context: Context) -> None:
-        """Read until the node leaves or the broker drains; whatever was accepted is answered before the stream ends."""
+        """Read until the node leaves or `end`; whatever was taken is answered before the stream ends.
+
+        Raises `Refused` (unavailable.deadline) for a node that does not read, (participant.*).
+        """
         self._core.mailroom.attach(self._member.id, self._outgoing)
         self._unsent.append(Response(welcome=self._core.welcome(self._member.id)))
-        self.send_directory()
         writer = asyncio.create_task(self._write(context))
         reader = asyncio.create_task(self._read(requests))
+        ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            if self._tasks:
+            await asyncio.wait((reader, writer, ending), return_when=asyncio.FIRST_COMPLETED)
+            self._ending.set()
+            while self._tasks:
                 await asyncio.wait(self._tasks)
-            self._closing.set()
-            self._outgoing.wake.set()
-            for task in (reader, writer):
-                if task.done():
-                    task.result()
-            if not writer.done():
-                await writer
+            await self._flush(writer)
+            if reader.done():
+                reader.result()
         finally:
             self._core.mailroom.detach(self._member.id, self._outgoing)
-            reader.cancel()
-            writer.cancel()
+            for task in (reader, writer, ending):
+                task.cancel()
+
+    async def _flush(self, writer: asyncio.Task[None]) -> None:
+        """Let the writer finish with what there is, and say why the stream ends."""
+        if self._farewell:
+            self._unsent.append(Response(reconnect=exchange_pb2.Reconnect(reason=self._farewell)))
+        self._closing = True
+        self._outgoing.wake.set()
+        try:
+            await asyncio.wait_for(writer, self._core.timing.flush_s)
+        except TimeoutError as error:
+            raise Refused("unavailable.deadline", "the node does not read") from error
+
+    def end(self, reason: str) -> None:
+        """Take no more frames, answer those that were taken, and end the stream; the first reason is told."""
+        self._farewell = self._farewell or reason
+        self._ending.set()
 
     def send_directory(self) -> None:
-        entries = [frames.directory_entry(one) for one in self._core.directory.members]
-        self._send(Response(directory=exchange_pb2.Directory(entries=entries)))
-
-    async def reconnect(self, reason: str) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        self._send(Response(reconnect=exchange_pb2.Reconnect(reason=reason)))
-        self._closing.set()
+        # However often it changes, the newest is sent, once.
+        self._directory_due = True
+        self._outgoing.wake.set()
 
     def _send(self, frame: Response) -> None:
         # A node that sends and never reads is cut off before its answers fill our memory.
         if len(self._unsent) >= _MAX_UNSENT:
-            self._closing.set()
+            self.end("unavailable.overload")
         self._unsent.append(frame)
         self._outgoing.wake.set()
 
@@ -178,17 +207,21 @@ class Session:
         async for request in requests:
             self._core.directory.check_active(self._member.id)
             await self._working.acquire()
+            if self._ending.is_set():
+                return
             task = asyncio.create_task(self._take(request))
             self._tasks.add(task)
             task.add_done_callback(self._finished)
+            if request.WhichOneof("frame") == "key_statement":
+                # What follows may be signed with the keys that it states.
+                await asyncio.wait((task,))
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._working.release()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("frame failed", exc_info=error, extra={"node": self._member.id.hex()[:16]})
-            self._send(Response(reconnect=exchange_pb2.Reconnect(reason="internal")))
-            self._closing.set()
+            self.end("internal")
 
     async def _take(self, request: Request) -> None:
         kind = request.WhichOneof("frame")
@@ -208,8 +241,7 @@ class Session:
                 raise Malformed("malformed.field", "a frame of no known kind")
         except Error as error:
             # A frame without a result of its own: the stream ends with the reason, and the node comes again.
-            self._send(Response(reconnect=exchange_pb2.Reconnect(reason=error.reason)))
-            self._closing.set()
+            self.end(error.reason)
 
     async def _acknowledge(self, frame: exchange_pb2.AcknowledgementFrame) -> None:
         settled = await acknowledge(self._core, self._member.id, self._signing_key, frame)
@@ -253,7 +285,7 @@ class Session:
             self._outgoing.wake.clear()
             while self._unsent:
                 await context.write(self._unsent.popleft())
-            if self._closing.is_set():
+            if self._closing:
                 return
             self._take_waiting()
             if not self._unsent:
@@ -263,8 +295,12 @@ class Session:
         # Each proof starts where the one before it ended, so frames leave in the order in which they were proved:
         # all through one queue, with no await between proof and queue.
         core = self._core
-        rows = self._outgoing.take(asyncio.get_running_loop().time())
-        for frame in frames.deliveries(rows, core.log, self._known, core.gate, core.store.reader, core.now()):
+        if self._directory_due:
+            self._directory_due = False
+            entries = [frames.directory_entry(one) for one in core.directory.members]
+            self._unsent.append(Response(directory=exchange_pb2.Directory(entries=entries)))
+        leased = self._outgoing.take(asyncio.get_running_loop().time())
+        for frame in frames.deliveries(leased, core.log, self._known, core.gate, core.store.reader, core.now()):
             self._unsent.append(Response(deliveries=frame))
         told = self._outgoing.take_notices()
         for notice in frames.notices(told, core.log, self._known, core.store.reader):
@@ -273,7 +309,8 @@ class Session:
     async def _sleep(self) -> None:
         lease = self._outgoing.next_lease(asyncio.get_running_loop().time())
         try:
-            await asyncio.wait_for(self._outgoing.wake.wait(), _IDLE_S if lease is None else min(lease, _IDLE_S))
+            idle = self._core.timing.idle_s
+            await asyncio.wait_for(self._outgoing.wake.wait(), idle if lease is None else min(lease, idle))
         except TimeoutError:
             return
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from broker.audit import Commit, Log, stored_entry
 from broker.consent import Consent
+from broker.delivery import Leased
 from broker.directory import Member
 from broker.gate import Gate
 from broker.services.errors import refusal
@@ -13,9 +16,14 @@ from broker.stages import Outcome, Recorded, Refusal, Repeated
 from broker.store import tables
 from broker.store.interface import Reader
 from zhifu import manifest, presentation
-from zhifu.errors import NotAuthentic, Refused
+from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.receipt import Entry, Head, LogProof
 from zhifu.v1 import exchange_pb2, signed_pb2
+
+FRAME_BYTES: Final = 4 << 20
+"""Of one frame's deliveries: half of what a receiver takes, since 64 long bills would be more."""
+_REST_BYTES: Final = 8192
+_log = logging.getLogger("broker.frames")
 
 
 class Known:
@@ -59,17 +67,19 @@ def opening(entry: Entry) -> exchange_pb2.EntryOpening:
 
 
 def results(outcomes: Sequence[Outcome], commit: Commit, log: Log, known: Known) -> Iterator[exchange_pb2.ResultFrame]:
-    """One frame for what this commit recorded, and one for each older commit that a retry asked for again."""
+    """One frame for what this commit recorded, and one for each commit of before that retries ask for again."""
     fresh = [one for one in outcomes if not isinstance(one, Repeated)]
     if fresh:
         indices = [one.entry.index for one in fresh if one.entry is not None]
         proof = known.prove(log, commit, min(indices), max(indices) + 1) if indices else None
         yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one) for one in fresh])
-    for one in outcomes:
-        if isinstance(one, Repeated):
-            older = commit_of(one.entry.index, log, log.reader)
-            proof = known.prove(log, older, one.entry.index, one.entry.index + 1)
-            yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one)])
+    again = sorted((one for one in outcomes if isinstance(one, Repeated)), key=lambda one: one.entry.index)
+    while again:
+        older = commit_of(again[0].entry.index, log, log.reader)
+        group = [one for one in again if one.entry.index < older.size]
+        again = again[len(group) :]
+        proof = known.prove(log, older, group[0].entry.index, group[-1].entry.index + 1)
+        yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one) for one in group])
 
 
 def _result(one: Outcome) -> exchange_pb2.Result:
@@ -94,38 +104,48 @@ def commit_of(entry: int, log: Log, reader: Reader) -> Commit:
 
 
 def deliveries(
-    rows: Sequence[tables.Delivery], log: Log, known: Known, gate: Gate, reader: Reader, now: int
+    leased: Sequence[Leased], log: Log, known: Known, gate: Gate, reader: Reader, now: int
 ) -> Iterator[exchange_pb2.DeliveryFrame]:
-    """Rows as frames, one for each accepting commit; ``now`` is Unix s.
+    """Rows as frames, each of one accepting commit and of `FRAME_BYTES` or one row; ``now`` is Unix s.
 
     Grants are checked again here, and only then are shares derived.
     """
-    left = list(rows)
+    left = list(leased)
     while left:
-        commit = commit_of(left[0].entry, log, reader)
-        group = [row for row in left if row.entry < commit.size]
+        commit = commit_of(left[0].row.entry, log, reader)
+        group = _fitting([one for one in left if one.row.entry < commit.size])
         left = left[len(group) :]
-        parcels = [one for one in (_delivery(row, gate, reader, now) for row in group) if one is not None]
+        parcels = [parcel for parcel in (_delivery(one, gate, reader, now) for one in group) if parcel is not None]
         if parcels:
-            proof = known.prove(log, commit, group[0].entry, group[-1].entry + 1)
+            proof = known.prove(log, commit, group[0].row.entry, group[-1].row.entry + 1)
             yield exchange_pb2.DeliveryFrame(proof=proof, deliveries=parcels)
 
 
-def _delivery(row: tables.Delivery, gate: Gate, reader: Reader, now: int) -> exchange_pb2.Delivery | None:
-    grant = None
-    if row.grant_hash:
-        stored = reader.get(tables.Grant, row.grant_hash)
-        try:
-            if stored is None:
-                raise Refused("consent.unknown")
-            Consent.check_status(stored, reader, now)
-        except Refused:
-            # Withheld: the revocation's own transaction, or the sweep, ends the exchange and tells the sender.
-            return None
-        grant = signed_pb2.Envelope.FromString(stored.envelope)
-    envelope = signed_pb2.Envelope.FromString(row.envelope)
-    shown = presentation.parse(envelope.payload)
-    shares = gate.shares(shown, manifest.parse(row.manifest), row.released, reader)
+def _fitting(group: Sequence[Leased]) -> Sequence[Leased]:
+    """The first of ``group`` that a receiver's cap has room for, and the first one whatever its size."""
+    room = FRAME_BYTES
+    for count, one in enumerate(group):
+        room -= len(one.row.leaves) + len(one.row.capsule) + _REST_BYTES
+        if room < 0 and count:
+            return group[:count]
+    return group
+
+
+def _delivery(leased: Leased, gate: Gate, reader: Reader, now: int) -> exchange_pb2.Delivery | None:
+    """None: withheld. The revocation's own transaction, or the sweep, ends the exchange and tells the sender."""
+    row, grant = leased.row, None
+    try:
+        if row.grant_hash:
+            grant = _standing_grant(row.grant_hash, reader, now)
+        envelope = signed_pb2.Envelope.FromString(row.envelope)
+        shown = presentation.parse(envelope.payload)
+        shares = gate.shares(shown, manifest.parse(row.manifest), row.released, reader)
+    except Error as error:
+        if error.retryable or error.reason == "log.corrupt":
+            raise
+        # One that cannot go must not keep the others from going.
+        _log.warning("delivery withheld", extra={"reason": error.reason})
+        return None
     return exchange_pb2.Delivery(
         presentation=envelope,
         manifest=row.manifest,
@@ -135,7 +155,17 @@ def _delivery(row: tables.Delivery, gate: Gate, reader: Reader, now: int) -> exc
         capsule=row.capsule,
         grant=grant,
         entry=opening(stored_entry(row.entry, reader)),
+        attempt=leased.attempt,
     )
+
+
+def _standing_grant(grant_hash: bytes, reader: Reader, now: int) -> signed_pb2.Envelope:
+    """The grant, if it still bears a delivery. Raises `Refused` (consent.*)."""
+    stored = reader.get(tables.Grant, grant_hash)
+    if stored is None:
+        raise Refused("consent.unknown")
+    Consent.check_status(stored, reader, now)
+    return signed_pb2.Envelope.FromString(stored.envelope)
 
 
 def notices(

@@ -21,7 +21,12 @@ def spki_hash(certificate: x509.Certificate | x509.CertificateSigningRequest) ->
 
 def caller(context: grpc.aio.ServicerContext[Any, Any], directory: Directory) -> Member:
     """The participant at the other end. Raises `Refused` (participant.*), `NotAuthentic` (key.unknown)."""
+    return directory.peer(peer_spki(context))
+
+
+def peer_spki(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
+    """The hash of the TLS key at the other end, 32 bytes. Raises `Refused` (participant.unknown)."""
     pem = next(iter(context.auth_context().get("x509_pem_cert") or ()), b"")
     if not pem:
         raise Refused("participant.unknown", "no client certificate")
-    return directory.peer(spki_hash(x509.load_pem_x509_certificate(pem)))
+    return spki_hash(x509.load_pem_x509_certificate(pem))

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hmac
 import secrets
 from collections import OrderedDict
 from typing import Any, Final
@@ -22,6 +21,7 @@ from broker.services.frames import Known
 from broker.store import tables
 from zhifu import envelope, receipt, strict
 from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.keys import check_signing_key
 from zhifu.receipt import Head
 from zhifu.v1 import signed_pb2, wallet_pb2, wallet_pb2_grpc
 
@@ -51,7 +51,7 @@ class Challenges:
         until = self._open.pop(message.challenge, -1)
         if until < now:
             raise Refused("unavailable.deadline", "the challenge is over: ask for another")
-        if message.aud != aud or not hmac.compare_digest(message.method, method):
+        if (message.aud, message.method) != (aud, method):
             raise NotAuthentic("signature.invalid", "the proof is for another call")
 
 
@@ -72,6 +72,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             if len(request.attestations) > 8:
                 raise Malformed("malformed.size", "at most 8 attestations")
             core, key = self._core, request.subject_key
+            check_signing_key(key)
             self._challenges.prove(request.proof, key, "EnrolSubject", core.log.origin, core.now())
             signed = [envelope.from_proto(envelope.ATTESTATION, one) for one in request.attestations]
             done = await core.committer.run(

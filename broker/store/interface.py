@@ -11,7 +11,11 @@ T = TypeVar("T", bound=SQLModel)
 
 
 class Reader(Protocol):
-    """Reads of committed state (on a `Transaction`: of what it wrote as well)."""
+    """Reads of committed state (on a `Transaction`: of what it wrote as well).
+
+    Numbers are signed and have 64 bits; every method raises `Malformed` (malformed.field) for one that has more, and
+    `Refused` (unavailable.store) when the database cannot be read or written.
+    """
 
     def get(self, table: type[T], *key: object) -> T | None:
         """The row with this primary key."""

@@ -7,6 +7,7 @@ section 8).
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
@@ -19,7 +20,7 @@ from sqlmodel import SQLModel
 
 from broker.store.interface import Conflict
 from broker.store.tables import VERSION
-from zhifu.errors import NotAuthentic, Refused
+from zhifu.errors import Malformed, NotAuthentic, Refused
 
 T = TypeVar("T", bound=SQLModel)
 _PRAGMAS: Final = ("page_size=16384", "journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "cache_size=-65536")
@@ -46,8 +47,17 @@ def _where(names: Iterable[str]) -> str:
     return " AND ".join(f'"{name}" = ?' for name in names) or "1"
 
 
+def _ours(error: sqlite3.Error | OverflowError) -> Conflict | Malformed | Refused:
+    """What an error of the driver means, without its text: that may quote the statement."""
+    if isinstance(error, sqlite3.IntegrityError):
+        return Conflict(error.sqlite_errorname)
+    if isinstance(error, OverflowError):
+        return Malformed("malformed.field", "a number of more than 64 bits")
+    return Refused("unavailable.store")
+
+
 class Rows:
-    """Reads and writes on one connection; what they mean stands in `broker.store.interface`."""
+    """Reads on one connection; what they mean stands in `broker.store.interface`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -55,15 +65,20 @@ class Rows:
     def _run(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         try:
             return self._connection.execute(sql, values)
-        except sqlite3.IntegrityError as error:
-            raise Conflict(str(error)) from error
-        except sqlite3.Error as error:
-            raise Refused("unavailable.store", type(error).__name__) from error
+        except (sqlite3.Error, OverflowError) as error:
+            raise _ours(error) from error
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            # A row can be unreadable although the rows before it were not.
+            return self._connection.execute(sql, values).fetchall()
+        except (sqlite3.Error, OverflowError) as error:
+            raise _ours(error) from error
 
     def get(self, table: type[T], *key: object) -> T | None:
         sql = f'SELECT * FROM "{table.__tablename__}" WHERE {_where(_keys(table))}'
-        row = self._run(sql, key).fetchone()
-        return None if row is None else _model(table, row)
+        found = self._all(sql, key)
+        return _model(table, found[0]) if found else None
 
     def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
         keys = _keys(table)
@@ -73,26 +88,43 @@ class Rows:
             values.append(after)
         order = ", ".join(f'"{name}"' for name in keys)
         sql = f'SELECT * FROM "{table.__tablename__}" WHERE {" AND ".join(clauses)} ORDER BY {order} LIMIT ?'
-        return [_model(table, row) for row in self._run(sql, [*values, limit])]
+        return [_model(table, row) for row in self._all(sql, [*values, limit])]
 
     def scan(self, table: type[T]) -> Iterator[T]:
         order = ", ".join(f'"{name}"' for name in _keys(table))
-        for row in self._run(f'SELECT * FROM "{table.__tablename__}" ORDER BY {order}'):
-            yield _model(table, row)
+        rows = self._run(f'SELECT * FROM "{table.__tablename__}" ORDER BY {order}')
+        try:
+            for row in rows:
+                yield _model(table, row)
+        except sqlite3.Error as error:
+            raise _ours(error) from error
 
     def overdue(self, now: int) -> list[int]:
         sql = "SELECT entry FROM delivery WHERE not_after < ? ORDER BY entry LIMIT 1024"
-        return [row[0] for row in self._run(sql, (now,))]
+        return [row[0] for row in self._all(sql, (now,))]
 
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         sql = 'SELECT hash FROM tree_node WHERE level = ? AND "index" = ?'
-        found = [self._run(sql, node).fetchone() for node in wanted]
-        if None in found:
+        found = [self._all(sql, node) for node in wanted]
+        if [] in found:
             raise NotAuthentic("log.corrupt", "a node of the tree is missing")
-        return [row[0] for row in found]
+        return [rows[0][0] for rows in found]
+
+
+class Writing(Rows):
+    """One writing transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self._marked = False
+        self._run("BEGIN IMMEDIATE")
 
     def mark(self) -> None:
+        # Every open savepoint costs each page that is written after it.
+        if self._marked:
+            self._run("RELEASE operation")
         self._run("SAVEPOINT operation")
+        self._marked = True
 
     def rewind(self) -> None:
         self._run("ROLLBACK TO operation")
@@ -100,10 +132,8 @@ class Rows:
     def insert(self, table: type[SQLModel], rows: Sequence[Sequence[Any]]) -> None:
         try:
             self._connection.executemany(_insert(table), rows)
-        except sqlite3.IntegrityError as error:
-            raise Conflict(str(error)) from error
-        except sqlite3.Error as error:
-            raise Refused("unavailable.store", type(error).__name__) from error
+        except (sqlite3.Error, OverflowError) as error:
+            raise _ours(error) from error
 
     def update(self, table: type[SQLModel], changes: dict[str, object], **equal: object) -> int:
         sets = ", ".join(f'"{name}" = ?' for name in changes)
@@ -129,29 +159,34 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         try:
+            # For its owner only, whatever the umask; the log beside it takes over the file's mode. Before the first
+            # connection: closing any descriptor of the file drops the locks that this process has on it, and
+            # another process would then delete the write-ahead log under us.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._writer = _connect(path)
             _create(self._writer)
             self._reading = _connect(path)
             self._reading.execute("PRAGMA query_only=1")
-        except sqlite3.Error as error:
-            raise Refused("unavailable.store", f"{path.name}: {type(error).__name__}") from error
+        except (sqlite3.Error, OSError) as error:
+            raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self.reader = Rows(self._reading)
-        self._rows = Rows(self._writer)
 
-    def begin(self) -> Rows:
-        self._rows._run("BEGIN IMMEDIATE")
-        return self._rows
+    def begin(self) -> Writing:
+        return Writing(self._writer)
 
     def commit(self) -> None:
-        self._rows._run("COMMIT")
+        try:
+            self._writer.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise _ours(error) from error
 
     def rollback(self) -> None:
-        if self._writer.in_transaction:
-            try:
+        try:
+            if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
-            except sqlite3.Error:
-                # The connection forgets its transaction anyway; the caller reads the head again.
-                return
+        except sqlite3.Error:
+            # The connection forgets its transaction anyway; the caller reads the head again.
+            return
 
     def close(self) -> None:
         self._reading.close()

@@ -178,7 +178,38 @@ class Head(SQLModel, table=True):
     root: bytes
 
 
-VERSION = 1
+class PseudonymStatement(SQLModel, table=True):
+    """The service's latest key statement with pseudonym keys, and its place in the log."""
+
+    __tablename__ = "pseudonym_statement"
+    id: int = Field(primary_key=True)
+    serial: int
+    envelope: bytes
+    entry: int
+    time_ms: int
+
+
+class PseudonymQuota(SQLModel, table=True):
+    """How many evaluations a recipient may ask for itself under one epoch, and how many it asked."""
+
+    __tablename__ = "pseudonym_quota"
+    recipient: bytes = Field(primary_key=True)
+    epoch: int = Field(primary_key=True)
+    allowed: int
+    used: int = 0
+    issued_at: int
+
+
+class PseudonymDay(SQLModel, table=True):
+    """How many evaluations a hospital asked for in one day (Unix days): numbers only, never for whom."""
+
+    __tablename__ = "pseudonym_day"
+    caller: bytes = Field(primary_key=True)
+    day: int = Field(primary_key=True)
+    used: int
+
+
+VERSION = 2
 
 # Rows are made without the ORM's constructor (`broker.store.sqlite`); their attributes need the mapping all the same.
 configure_mappers()

@@ -6,12 +6,14 @@ policy, and the recipient's acknowledgement, which signs the entry's leaf, confi
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.auditor.grants import Grants, one_document
 from clients.auditor.participants import Participants, check_only
 from clients.auditor.policy import Policies
+from clients.auditor.signatures import Signatures
 from policies.bundle import Request
 from zhifu import envelope, presentation, schema
 from zhifu.errors import CATALOGUE, Malformed, NotAuthentic, Refused
@@ -55,13 +57,17 @@ class _Basis:
 class Exchanges:
     """The exchanges that were accepted up to one point of the log of ``origin``."""
 
-    def __init__(self, origin: str, participants: Participants, grants: Grants, policies: Policies) -> None:
+    def __init__(
+        self, origin: str, participants: Participants, grants: Grants, policies: Policies, signatures: Signatures
+    ) -> None:
         self._origin = origin
+        self._signatures = signatures
         self._participants = participants
         self._grants = grants
         self._policies = policies
         self._by_hash: dict[bytes, Exchange] = {}
         self._nonces: dict[bytes, set[bytes]] = {}
+        self._under: dict[bytes, set[bytes]] = {}
         self._same: dict[bytes, bytes] = {}
 
     def accept(self, index: int, meta: Meta, detail: Detail, now: int) -> None:
@@ -123,7 +129,13 @@ class Exchanges:
         found = self.waiting(digest)
         found.waiting = False
         if found.by_grant:
-            self._grants.standing(found.grant).waiting.discard(digest)
+            self._under[found.grant].discard(digest)
+            if not self._under[found.grant]:
+                del self._under[found.grant]
+
+    def waiting_under(self, grant: bytes) -> set[bytes]:
+        """The exchanges under a grant that did not end yet."""
+        return set(self._under.get(grant, ()))
 
     def expire(self, meta: Meta, detail: Detail, now: int) -> None:
         """An exchange outlived its presentation. Raises `NotAuthentic`, `Refused` (exchange.*)."""
@@ -149,7 +161,7 @@ class Exchanges:
     def _payload(self, meta: Meta, detail: Detail, now: int) -> bytes:
         """The presentation's bytes, which the sender signed with its key of that moment."""
         signed = one_document(envelope.PRESENTATION, detail)
-        payload = envelope.verify(signed, self._participants.signing_key(meta.sender, now))
+        payload = self._signatures.verify(signed, self._participants.signing_key(meta.sender, now))
         if detail.exchange != presentation.hash_of(payload):
             raise NotAuthentic("log.corrupt", "the entry is about another presentation than was signed")
         return payload
@@ -215,13 +227,15 @@ class Exchanges:
             self._same.setdefault(one, one) for one in (shown.sender, shown.recipient, basis.grant, basis.subject)
         )
         self._nonces.setdefault(sender, set()).add(shown.nonce)
+        matter = basis.asked or shown
         by_grant = basis.asked is None and bool(grant)
+        purpose = sys.intern(shown.purpose)
         self._by_hash[digest] = Exchange(
-            index, sender, recipient, shown.purpose, shown.workflow, shown.encounter, shown.not_after, found, grant,
+            index, sender, recipient, purpose, matter.workflow, matter.encounter, shown.not_after, found, grant,
             subject, by_grant,
         )  # fmt: skip
         if by_grant:
-            self._grants.standing(grant).waiting.add(digest)
+            self._under.setdefault(grant, set()).add(digest)
 
 
 def _meta(shown: Presentation, schema_hash: bytes, *, ceilings: bytes, released: bytes, policy: bytes) -> Meta:

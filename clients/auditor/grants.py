@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from clients.auditor.participants import Participants, check_only
 from zhifu import consent, envelope, statement
-from zhifu.consent import Grant
+from zhifu.consent import Grant, Scopes
 from zhifu.envelope import Envelope, Kind
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import Alg, key_id, participant_id
@@ -22,12 +22,11 @@ _MAX_ATTESTATIONS = 8
 class Registered:
     """A grant at one point of the log: the workflows that used it, and whether it was revoked.
 
-    ``waiting`` are the exchanges under it (their hashes) that were neither acknowledged nor ended.
+    Of ``grant`` only what `zhifu.consent.check_use` asks is kept, and the number of uses.
     """
 
     grant: Grant
-    workflows: set[bytes] = field(default_factory=set)
-    waiting: set[bytes] = field(default_factory=set)
+    workflows: tuple[bytes, ...] = ()
     revoked: bool = False
 
 
@@ -39,6 +38,8 @@ class Grants:
         self._participants = participants
         self._subjects: dict[bytes, bytes] = {}
         self._standing: dict[bytes, Registered] = {}
+        self._same_ids: dict[bytes, bytes] = {}
+        self._same_scopes: dict[Scopes, Scopes] = {}
 
     def subject_key(self, subject: bytes) -> bytes | None:
         """The enrolled key with this id."""
@@ -66,7 +67,7 @@ class Grants:
         self._subjects[subject] = key
 
     def register(self, meta: Meta, detail: Detail, now: int) -> None:
-        """A grant by an enrolled key; the same grant again changes nothing, and revives nothing.
+        """A grant by an enrolled key, once. ``now`` is the entry's time, Unix s.
 
         Raises `NotAuthentic` (consent.*), `Refused` (consent.*, participant.unknown), `Malformed`.
         """
@@ -84,10 +85,12 @@ class Grants:
             raise Refused("consent.wrong_sender", "the grant may be presented by another than its sender")
         for party in (grant.sender, grant.recipient):
             self._participants.standing(party)
-        self._standing.setdefault(digest, Registered(grant))
+        if digest in self._standing:
+            raise NotAuthentic("log.corrupt", "a grant was registered twice")
+        self._standing[digest] = Registered(self._kept(grant))
 
-    def revoke(self, meta: Meta, detail: Detail) -> set[bytes]:
-        """A grant ended, by its subject key; the exchanges under it that now must be withdrawn.
+    def revoke(self, meta: Meta, detail: Detail) -> bytes:
+        """A grant ended, by its subject key; its hash.
 
         Raises `NotAuthentic` (consent.*), `Refused` (consent.unknown, consent.wrong_audience), `Malformed`.
         """
@@ -100,7 +103,7 @@ class Grants:
         if detail != Detail(grant=said.grant_hash, subject=detail.subject, documents=detail.documents):
             raise NotAuthentic("log.corrupt", "the entry is about another grant than was revoked")
         standing.revoked = True
-        return set(standing.waiting)
+        return said.grant_hash
 
     def use(self, shown: Presentation, schema_hash: bytes, now: int) -> Registered:
         """The grant that a presentation rests on, which allows it here; the use is counted: one use is one workflow.
@@ -111,7 +114,8 @@ class Grants:
         if found.revoked:
             raise Refused("consent.revoked", "the grant was revoked before this exchange was accepted")
         consent.check_use(found.grant, shown, schema_hash, now)
-        found.workflows.add(shown.workflow)
+        if shown.workflow not in found.workflows:
+            found.workflows += (shown.workflow,)
         if len(found.workflows) > found.grant.max_uses:
             raise Refused("consent.used_up", "the grant was used for more workflows than it allows")
         return found
@@ -122,6 +126,14 @@ class Grants:
         if found is None:
             raise Refused("consent.unknown", "no such grant was registered before this entry")
         return found
+
+    def _kept(self, grant: Grant) -> Grant:
+        """Without what nobody asks again, ids and scopes that grants share kept once: there may be very many."""
+        sender, recipient = (self._same_ids.setdefault(one, one) for one in (grant.sender, grant.recipient))
+        scopes = self._same_scopes.setdefault(grant.scopes, grant.scopes)
+        shared = replace(grant, aud=self._origin, sender=sender, recipient=recipient, cnf=sender, scopes=scopes)
+        key = self._subjects[grant.subject]
+        return replace(shared, grant_id=b"", subject_key=key, terms=b"", request_hash=b"", wallet_key=b"")
 
     def _enrolled(self, subject: bytes, signed: Envelope) -> bytes:
         key = self._subjects.get(subject)

@@ -17,12 +17,15 @@ from clients.auditor.grants import Grants
 from clients.auditor.participants import Participants, check_only
 from clients.auditor.pins import Pins
 from clients.auditor.policy import Policies
+from clients.auditor.pseudonyms import Pseudonyms
+from clients.auditor.signatures import Signatures
 from clients.auditor.tree import Leaves
 from zhifu import acknowledgement, envelope
 from zhifu.envelope import MAX_FRAME
 from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.keys import participant_id
 from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
-from zhifu.statement import SKEW_S
+from zhifu.statement import SKEW_S, claimed_participant
 
 STATED: Final = "key.stated"
 _WITHDRAWN: Final = "exchange.withdrawn"
@@ -37,7 +40,10 @@ class History:
         self._leaves = leaves
         self.participants = Participants(pins)
         self._grants = Grants(pins.origin, self.participants)
-        self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies)
+        self._service = participant_id(pins.log_key.public_key)
+        self._pseudonyms = Pseudonyms(pins, self.participants)
+        self._signatures = Signatures()
+        self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies, self._signatures)
         self.claims = Claims()
         self.counts: Counter[str] = Counter()
         self._latest_ms = 0
@@ -49,7 +55,7 @@ class History:
         self._check_time(one.time_ms)
         if isinstance(one, Published):
             self._check_order(STATED, b"")
-            self.participants.state_keys(one.document, one.time_ms // 1000)
+            self._state_keys(one.document, one.time_ms // 1000)
             self.counts[STATED] += 1
             return
         meta, detail = parse_meta(one.meta), parse_detail(one.detail)
@@ -65,6 +71,15 @@ class History:
         if self._to_withdraw:
             raise Refused("exchange.state", "the log ends before what was queued under a revoked grant is withdrawn")
 
+    def _state_keys(self, document: bytes, now: int) -> None:
+        """By a participant's identity key, or by the log's own key for the services that it runs (DESIGN 4.5)."""
+        signed = envelope.from_bytes(envelope.KEY_STATEMENT, document)
+        claimed = claimed_participant(signed)
+        if claimed == self._service:
+            self._pseudonyms.state_keys(signed, claimed, now)
+        else:
+            self.participants.state_keys(signed, claimed, now)
+
     def _by_event(self) -> dict[str, _Check]:
         people, grants, exchanges = self.participants, self._grants, self._exchanges
         return {
@@ -78,6 +93,9 @@ class History:
             "exchange.acknowledged": self._acknowledged,
             "exchange.expired": lambda one, meta, detail: exchanges.expire(meta, detail, _seconds(one)),
             _WITHDRAWN: lambda one, meta, detail: exchanges.withdraw(meta, detail),
+            "pseudonym.evaluated": lambda one, meta, detail: self._pseudonyms.evaluate(meta, detail),
+            "pseudonym.denied": lambda one, meta, detail: self._pseudonyms.deny(meta, detail),
+            "pseudonym.quota": lambda one, meta, detail: self._pseudonyms.raise_quota(meta, detail, _seconds(one)),
         }
 
     def _check_time(self, time_ms: int) -> None:
@@ -96,7 +114,7 @@ class History:
         self._to_withdraw.discard(exchange)
 
     def _revoked(self, one: Entry, meta: Meta, detail: Detail) -> None:
-        self._to_withdraw = self._grants.revoke(meta, detail)
+        self._to_withdraw = self._exchanges.waiting_under(self._grants.revoke(meta, detail))
 
     def _acknowledged(self, one: Entry, meta: Meta, detail: Detail) -> None:
         """What one recipient signed about deliveries, each about an exchange that it was to get, in this very log."""
@@ -117,7 +135,7 @@ class History:
 
     def _acknowledge(self, document: bytes, recipient: bytes, key: bytes, said_at: int) -> None:
         signed = envelope.from_bytes(envelope.ACKNOWLEDGEMENT, document)
-        said = acknowledgement.parse(envelope.verify(signed, key))
+        said = acknowledgement.parse(self._signatures.verify(signed, key))
         exchange = self._exchanges.waiting(said.presentation_hash)
         if said.recipient != recipient or exchange.recipient != recipient:
             raise NotAuthentic("presentation.recipient", "an acknowledgement of what another was to get")

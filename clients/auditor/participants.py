@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from clients.auditor.pins import Pins
 from clients.config import Pin
-from zhifu import envelope
+from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.receipt import Detail, Meta
-from zhifu.statement import SKEW_S, KeyStatement, claimed_participant, verify_key_statement
+from zhifu.statement import SKEW_S, KeyStatement, verify_key_statement
 
 _EPOCH_BYTES = 16
 
@@ -50,13 +50,11 @@ class Participants:
             )
         self._standing[meta.sender] = Standing(pin)
 
-    def state_keys(self, document: bytes, now: int) -> None:
-        """A key statement, in force from here on. ``now`` is the entry's time, Unix s.
+    def state_keys(self, signed: Envelope, participant: bytes, now: int) -> None:
+        """The key statement that claims to be ``participant``'s, in force from here on. ``now`` is the entry's time.
 
         Raises `Malformed`, `NotAuthentic` (key.not_pinned, key.expired, key.rollback, key.unknown, signature.invalid).
         """
-        signed = envelope.from_bytes(envelope.KEY_STATEMENT, document)
-        participant = claimed_participant(signed)
         if participant not in self._pins:
             raise NotAuthentic("key.not_pinned", "a key statement by a participant that is not pinned")
         found, standing = verify_key_statement(signed, participant, now), self.standing(participant)

@@ -41,6 +41,7 @@ class Pins:
     participants: Mapping[bytes, Pin]
     registrar: bytes | None = None
     policies: frozenset[bytes] = field(default_factory=frozenset)
+    operators: frozenset[bytes] = field(default_factory=frozenset)
 
     @property
     def registrar_id(self) -> bytes | None:
@@ -63,8 +64,9 @@ def write(directory: Path, pins: Pins) -> None:
     lines = [f"origin = {_quoted(pins.origin)}", f"log_key = {_quoted(pins.log_key.encode())}"]
     if pins.registrar:
         lines.append(f"registrar = {_quoted(pins.registrar.hex())}")
-    if pins.policies:
-        lines.append(f"policies = [{', '.join(_quoted(one.hex()) for one in sorted(pins.policies))}]")
+    for name, values in (("policies", pins.policies), ("operators", pins.operators)):
+        if values:
+            lines.append(f"{name} = [{', '.join(_quoted(one.hex()) for one in sorted(values))}]")
     lines += ["", "[pins]"]
     for pin, who in sorted(pins.participants.items()):
         lines.append(f"{pin.hex()} = {{ role = {_quoted(who.role)}, name = {_quoted(who.name)} }}")
@@ -111,7 +113,8 @@ def _parse(document: Mapping[str, object]) -> Pins:
         log_key=fields.need(_LOG_KEY, "log_key"),
         participants=_participants(fields, document.get("pins")),
         registrar=fields.maybe(_HEX, "registrar"),
-        policies=_policies(fields) if "policies" in document else frozenset(),
+        policies=_hexes(fields, "policies") if "policies" in document else frozenset(),
+        operators=_hexes(fields, "operators") if "operators" in document else frozenset(),
     )
     if found.log_key.name != found.origin:
         raise fields.refusal("log_key", "is not the key of this origin")
@@ -133,10 +136,10 @@ def _pin(fields: Fields) -> Pin:
     return found
 
 
-def _policies(fields: Fields) -> frozenset[bytes]:
-    found = [_hex(one) for one in fields.texts("policies")]
+def _hexes(fields: Fields, name: str) -> frozenset[bytes]:
+    found = [_hex(one) for one in fields.texts(name)]
     if None in found:
-        raise fields.refusal("policies", "must be a list of policy hashes in hex, 64 digits each")
+        raise fields.refusal(name, "must be a list of hashes or keys in hex, 64 digits each")
     return frozenset(one for one in found if one is not None)
 
 

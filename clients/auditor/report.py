@@ -23,6 +23,9 @@ _EVENTS: Mapping[str, str] = {
     "exchange.acknowledged": "接收确认",
     "exchange.expired": "交换过期",
     "exchange.withdrawn": "交换撤下",
+    "pseudonym.evaluated": "假名计算",
+    "pseudonym.denied": "假名拒绝",
+    "pseudonym.quota": "假名额度",
 }
 
 
@@ -64,7 +67,8 @@ class Report:
 
     def table(self) -> Table:
         """The report as a table, in Chinese and English."""
-        table = Table("项目 / Item", "结果 / Result", title="审计日志核验 / Audit log verification")
+        table = Table("项目 / Item", title="审计日志核验 / Audit log verification")
+        table.add_column("结果 / Result", overflow="fold")
         table.add_row("日志 / Log", self.origin)
         table.add_row("记录数 / Entries", str(self.size))
         table.add_row("根哈希 / Root", self.root)

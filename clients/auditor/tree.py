@@ -47,6 +47,11 @@ class StoredNodes:
         self._level = 0
         self._next = 0
 
+    @property
+    def place(self) -> int:
+        """The first entry below the node that is due; 0 once all were there."""
+        return self._next << self._level if self._row else 0
+
     def take(self, level: int, index: int, stored: bytes) -> None:
         """The next node. Raises `Fault`."""
         self._open_level()

@@ -83,8 +83,12 @@ class Verification:
         self._take(found)
 
     def _place(self) -> int | None:
-        """The entry that is being read; None once the entries are over."""
-        return len(self._leaves) if self._part <= 1 and not self._torn else None
+        """The first entry that is not yet checked in the part that is being read; None behind a tear."""
+        if self._torn:
+            return None
+        if self._part <= 1:
+            return len(self._leaves)
+        return self._nodes.place if self._part == 2 else self._checkpoints.frontier.size
 
     def _take(self, line: Line) -> None:
         if isinstance(line, EntryLine):

@@ -7,11 +7,15 @@ here, by files.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
+
+from nacl.signing import SigningKey
 
 from clients import config, desk, enrol, registrar
 from clients.auditor import pins as auditor
@@ -20,14 +24,21 @@ from clients.config import NodeConfig, Pin
 from clients.demo.stage import Stage, call
 from clients.directory import Directory
 from clients.hospital import encounter, request
+from clients.hospital.sample import sample_bill
+from clients.insurer import book as books
+from clients.insurer import cli as insurer
+from clients.insurer.book import Built
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Store
 from policies import load
-from zhifu.bill import Bill
+from zhifu import bill as bills
+from zhifu.bill import Bill, Setlinfo
 from zhifu.checkpoint import VerifierKey
 from zhifu.statement import Attestation
 
 ORIGIN: Final = "demo.zhifu.example/log"
+STRANGERS: Final = 7
+QUOTA: Final = 1000
 NAMES: Final = {
     "hospital": "示例市第一人民医院",
     "public-payer": "示例市医疗保障局",
@@ -92,7 +103,51 @@ def join(stage: Stage, invitations: dict[str, Path]) -> Cast:
 
 def _pin_auditor(stage: Stage, log_key: VerifierKey, pinned: dict[bytes, Pin], key: bytes, policy: bytes) -> None:
     folder = stage.path / "auditor"
-    auditor.write(folder, auditor.Pins(ORIGIN, log_key, pinned, key, frozenset([policy])))
+    operators = frozenset(_operator_key(path) for path in operator_files(stage) if path.exists())
+    auditor.write(folder, auditor.Pins(ORIGIN, log_key, pinned, key, frozenset([policy]), operators))
+
+
+def operator_files(stage: Stage) -> tuple[Path, Path]:
+    """The key files of the two operators who set quotas together; each would keep one."""
+    return stage.path / "operator-a.key", stage.path / "operator-b.key"
+
+
+def _operator_key(path: Path) -> bytes:
+    return bytes(SigningKey(bytes.fromhex(path.read_text("ascii"))).verify_key)
+
+
+def quota_command(stage: Stage, cast: Cast, output: Path) -> tuple[str, ...]:
+    """What the two operators type, one after the other looking on."""
+    keys = [word for path in operator_files(stage) for word in ("--operator", str(path))]
+    whom = ("--recipient", cast.ids["insurer"].hex(), "--allowed", str(QUOTA))
+    return ("pseudonym-quota", str(stage.path / "broker"), *whom, *keys, "-o", str(output))
+
+
+def allow(stage: Stage, cast: Cast) -> Path:
+    """Two operators sign how many persons the insurer's book may have; the file."""
+    path = _desk(stage) / "quota.json"
+    call("broker", *quota_command(stage, cast, path))
+    return path
+
+
+def insure(stage: Stage, cast: Cast, bill: Bill, quota: Path | None) -> Built:
+    """The insurer's book: the patient of ``bill`` and some strangers, each linked by the pseudonym service.
+
+    ``quota`` is what two operators signed; None where one was handed in before. Persons are only added.
+    """
+    lines = [",".join(books.COLUMNS)]
+    for number, person in enumerate([bill.setlinfo, *_strangers()]):
+        policy = hashlib.sha256(person.certno.encode()).hexdigest()[:12]
+        lines.append(f"{person.psn_cert_type},{person.certno},P{number}-{policy},,,")
+    content = "\n".join([*lines, ""]).encode()
+    signed = insurer.read_quota(quota) if quota is not None else ()
+    return asyncio.run(insurer.run_build(stage.path / "insurer", content, signed, add=True))
+
+
+@cache
+def _strangers() -> tuple[Setlinfo, ...]:
+    """Insured persons who have nothing to do with it, plainly synthetic."""
+    return tuple(bills.parse(sample_bill(seed)).setlinfo for seed in range(900, 900 + STRANGERS))
 
 
 def enrol_patient(stage: Stage, cast: Cast, bill: Bill, now: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -39,6 +40,8 @@ def demo(
     options = Options(bill, product, keep)
     play.read(options)
     out = None if as_json else Console()
+    # As an exception, so that whoever ends the demo ends its processes too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with tempfile.TemporaryDirectory(prefix="zhifu-demo-") as temporary, play.folder(keep, Path(temporary)) as path:
         stage = Stage(path)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from zhifu.errors import Malformed, Refused
 
 SETTLE_S: Final = 30.0
 SETTLED_S: Final = 5.0
-_SHOWN: Final = ("id", "purpose", "schema", "sender", "recipient", "state", "sealed", "ceiling", "released")
+_SHOWN: Final = ("id", "purpose", "sender", "recipient", "state", "sealed", "ceiling", "released")
 Tell = Callable[[str, str], None]
 
 
@@ -96,7 +97,13 @@ def play(options: Options, stage: Stage, tell: Tell) -> Played:
     )
     now = int(time.time())
     casting.hand_over(stage, "bill.json", content)
-    key = casting.enrol_patient(stage, cast, bill, now)
+    with ThreadPoolExecutor(1) as pool:
+        quota = pool.submit(casting.allow, stage, cast)
+        key = casting.enrol_patient(stage, cast, bill, now)
+    tell(
+        "保险公司把在保名册换算成只有自己能对应的假名", "the insurer links its insured persons to pseudonyms of its own"
+    )
+    casting.insure(stage, cast, bill, quota.result())
     request = casting.ask(stage, cast, key, bill, now)
     tell("医院出示授权请求，患者查看后签署", "the hospital asks; the patient reads and signs")
     pid, consent, played.consent = casting.agree(stage, request)
@@ -117,7 +124,8 @@ def play(options: Options, stage: Stage, tell: Tell) -> Played:
 
 def _open_house(stage: Stage, options: Options, public_first: bool) -> tuple[Cast, list[Any]]:
     """Broker first; participants enrol through it; then their nodes start."""
-    call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN)
+    operators = [word for path in casting.operator_files(stage) for word in ("--operator", str(path))]
+    call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN, *operators)
     broker = stage.start("broker", "broker", "serve", str(stage.path / "broker"))
     stage.ready(broker)
     cast = casting.join(stage, casting.invite(stage))

@@ -32,6 +32,8 @@ _EVENTS: Final = {
     "subject.enrolled": "患者密钥 subject key",
     "participant.enrolled": "入网 enrolled",
     "epoch.offered": "门限密钥 epoch",
+    "pseudonym.quota": "假名额度 quota",
+    "pseudonym.evaluated": "假名 pseudonym",
 }
 _PURPOSES: Final = {
     "public-settlement": "医保结算 public",

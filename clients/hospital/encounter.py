@@ -24,7 +24,6 @@ from zhifu.statement import Attestation
 ATTESTED_S: Final = 365 * 86_400
 _SUBJECT: Final = "subject"
 _ENCOUNTER: Final = "encounter"
-_PSEUDONYM: Final = "pseudonym"
 
 
 def attest(
@@ -56,11 +55,6 @@ def secret(store: Store, bill: Bill, now: int) -> bytes:
     # A file without a visit number is told apart by person, day of admission and total.
     visit = (head.mdtrt_id,) if head.mdtrt_id else (head.certno, str(head.begndate), str(bill.split.total))
     return _drawn(store, _ENCOUNTER, naming.name(store, "visit", *visit), now)
-
-
-def pseudonym(store: Store, recipient: bytes, subject: bytes, now: int) -> bytes:
-    """A random handle of this patient for this recipient, the same each time: stands in for the pseudonym service."""
-    return _drawn(store, _PSEUDONYM, recipient + subject, now)
 
 
 def _drawn(store: Store, kind: str, place: bytes, now: int) -> bytes:

@@ -9,19 +9,22 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
+from zhifu import icd
 from zhifu.bill import Bill, Diagnosis, Line
 from zhifu.cbor import Value
+from zhifu.icd import NO_TABLE, CodeTable
 from zhifu.pricing import Split
 
 SCHEMA: Final = "inpatient-claim"
-# HIV, psychiatric, and chromosomal or hereditary diagnoses: a unit of their own, absent unless the purpose needs them.
-_SENSITIVE: Final = (("A50", "A64"), ("B20", "B24"), ("F00", "F99"), ("Q90", "Q99"), ("Z21", "Z21"))
 
 
-def claim(bill: Bill, encounter: bytes) -> dict[str, Value]:
-    """The finest value of every unit of an inpatient claim; ``encounter`` is the secret drawn for it, 32 bytes."""
+def claim(bill: Bill, encounter: bytes, table: CodeTable = NO_TABLE) -> dict[str, Value]:
+    """The finest value of every unit of an inpatient claim; ``encounter`` is the secret drawn for it, 32 bytes.
+
+    ``table``, the hospital's diagnosis codes, finds sensitive diagnoses under codes of another edition too.
+    """
     head = bill.setlinfo
-    plain, sensitive = _diagnoses(bill.diagnoses)
+    plain, sensitive = _diagnoses(bill.diagnoses, table)
     return {
         "encounter": encounter,
         "name": head.psn_name,
@@ -64,15 +67,15 @@ def _hospital(bill: Bill) -> list[Value] | None:
     return [head.fixmedins_code, head.fixmedins_name, head.hosp_lv]
 
 
-def _diagnoses(found: Sequence[Diagnosis]) -> tuple[list[Value] | None, list[Value] | None]:
-    rows = [[one.diag_code, one.diag_name, int(one.maindiag_flag)] for one in found]
-    sensitive = [row for row in rows if _is_sensitive(str(row[0]))]
-    plain = [row for row in rows if row not in sensitive]
+def _diagnoses(found: Sequence[Diagnosis], table: CodeTable) -> tuple[list[Value] | None, list[Value] | None]:
+    """Plain and sensitive ones: HIV, psychiatric, genetic and others are a unit of their own (`zhifu.icd`)."""
+    plain: list[Value] = []
+    sensitive: list[Value] = []
+    for one in found:
+        reason = icd.sensitivity(one.diag_code, one.diag_name, table)
+        rows = plain if reason is None else sensitive
+        rows.append([one.diag_code, one.diag_name, int(one.maindiag_flag)])
     return plain or None, sensitive or None
-
-
-def _is_sensitive(code: str) -> bool:
-    return any(first <= code[:3] <= last for first, last in _SENSITIVE)
 
 
 def _items(lines: Sequence[Line]) -> Mapping[str, Value]:

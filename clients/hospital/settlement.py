@@ -8,9 +8,11 @@ crash finds what it did and waits for the rest. If a payer cannot decide, what o
 
 from __future__ import annotations
 
+import asyncio
+import hmac
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -19,14 +21,16 @@ from clients.decision import CLAIM, COORDINATION, NOTICE, STATEMENT, Decision
 from clients.hospital import case as cases
 from clients.hospital import check, encounter, record, request
 from clients.hospital.case import DIRECT, PUBLIC, Case
+from clients.hospital.pseudonym import Pseudonyms
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
 from policies.bundle import Bundle
 from policies.decide import finest
 from zhifu import bill as bills
-from zhifu import cbor, consent, schema, sealed
+from zhifu import cbor, consent, pseudonym, schema, sealed
 from zhifu.bill import Bill
 from zhifu.cbor import Value
+from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.receive import Opened
@@ -52,8 +56,16 @@ class Exchange(Protocol):
 class Settlements:
     """Opens settlements and drives them to their end."""
 
-    def __init__(self, node: Exchange, bundle: Bundle, names: Mapping[bytes, str], clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        node: Exchange,
+        bundle: Bundle,
+        names: Mapping[bytes, str],
+        pseudonyms: Pseudonyms,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._node = node
+        self._pseudonyms = pseudonyms
         self._bundle = bundle
         self._names = names
         self._clock_ms = clock_ms
@@ -76,6 +88,7 @@ class Settlements:
             encounter.check_subject(store, read.subject, bill)
             found = request.terms(store, read.request_hash)
             terms = (found.salt, found.content)
+            _check_encounter(read, encounter.secret(store, bill, now // 1000))
         elif route == DIRECT:
             raise Refused(
                 "consent.missing", "without the public payer and without a grant there is nobody to settle with"
@@ -119,13 +132,29 @@ class Settlements:
             return await self._abandon(cases.get(self._node.store, case_id), error)
 
     async def _settle(self, case: Case, bill: Bill) -> Case:
+        # What the insurer calls the patient is asked for while the public payer decides.
+        called = asyncio.ensure_future(self._called(case, bill))
+        try:
+            return await self._settle_as(case, bill, called)
+        finally:
+            called.cancel()
+            await asyncio.gather(called, return_exceptions=True)
+
+    async def _called(self, case: Case, bill: Bill) -> Mapping[int, bytes]:
+        """The patient's pseudonyms for the insurer, by epoch; none where none is needed any more."""
+        if not case.grant or "claim" in case.exchanges:
+            return {}
+        grant = case.read_grant
+        return await self._pseudonyms.of(grant.recipient, grant.subject, bill)
+
+    async def _settle_as(self, case: Case, bill: Bill, called: Awaitable[Mapping[int, bytes]]) -> Case:
         decisions: dict[str, Opened] = {}
         public_fen = commercial_fen = 0
         if case.route == PUBLIC:
             case, decisions["public"] = await self._ask_public(case)
             public_fen = check.public(bill, check.reserved(_decision(decisions["public"])))
         if case.grant:
-            case, decisions["commercial"] = await self._ask_insurer(case, public_fen)
+            case, decisions["commercial"] = await self._ask_insurer(case, public_fen, await called)
             found = check.reserved(_decision(decisions["commercial"]))
             commercial_fen = check.commercial(bill, found, public_fen, _cap(case))
         patient_fen = bill.split.total - public_fen - commercial_fen
@@ -159,7 +188,7 @@ class Settlements:
                 case = self._save(case.with_exchange("public-claim", self._node.outbox.present(case.record, mandate())))
         return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
 
-    async def _ask_insurer(self, case: Case, public_fen: int) -> tuple[Case, Opened]:
+    async def _ask_insurer(self, case: Case, public_fen: int, called: Mapping[int, bytes]) -> tuple[Case, Opened]:
         """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
         if "claim" not in case.exchanges:
             workflow, correlation = os.urandom(16), os.urandom(16)
@@ -175,19 +204,34 @@ class Settlements:
                     ("claim", CLAIM, case.record),
                     ("coordination", COORDINATION, beside),
                 ):
-                    mandate = self._under_grant(case, name, workflow, correlation)
+                    mandate = self._under_grant(case, name, workflow, correlation, called)
                     case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
                 case = self._save(case)
-        return case, await self._node.answer_to(case.exchanges["claim"], ANSWER_S)
+        return case, await self._insurers_answer(case)
 
-    def _under_grant(self, case: Case, schema_name: str, workflow: bytes, correlation: bytes) -> Mandate:
+    async def _insurers_answer(self, case: Case) -> Opened:
+        """The claim is answered; what others pay never is, but where it is refused no answer will come."""
+        asked = [
+            asyncio.ensure_future(self._node.answer_to(case.exchanges[step], ANSWER_S))
+            for step in ("claim", "coordination")
+        ]
+        try:
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            return await (asked[0] if asked[0] in done else asked[1])
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    def _under_grant(
+        self, case: Case, schema_name: str, workflow: bytes, correlation: bytes, called: Mapping[int, bytes]
+    ) -> Mandate:
         grant = case.read_grant
         kind = schema.load(schema_name)
         granted = grant.levels(kind.hash)
         if granted is None:
             raise Refused("consent.exceeded", f"the grant does not cover {schema_name}")
         ceilings = coarser(granted, self._allowed(grant.purpose, "insurer", schema_name))
-        handle = encounter.pseudonym(self._node.store, grant.recipient, grant.subject, self._clock_ms() // 1000)
         return Mandate.under_grant(
             case.signed_grant,
             ceilings,
@@ -195,7 +239,8 @@ class Settlements:
             correlation=correlation,
             terms=case.sealed_terms,
             attestations=case.attestations,
-            pseudonym=handle,
+            pseudonym=called[max(called)],
+            tokens=pseudonym.tokens(called),
         )
 
     def _allowed(self, purpose: str, role: str, schema_name: str) -> bytes:
@@ -280,6 +325,12 @@ class Settlements:
 
 def _decision(opened: Opened) -> Decision:
     return decision.read_decision(opened.values)
+
+
+def _check_encounter(grant: Grant, secret: bytes) -> None:
+    """The grant is about this very stay: nothing leaves under one for another. Raises `Refused`."""
+    if not hmac.compare_digest(sealed.encounter_handle(secret, grant.recipient), grant.encounter):
+        raise Refused("consent.wrong_encounter")
 
 
 def _funds(found: Decision) -> int:

@@ -19,6 +19,7 @@ from zhifu.pricing import Split
 PUBLIC: Final = "public"
 DIRECT: Final = "direct"
 _CAP: Final = Explanation("pay", 0, "患者授权：金额上限 / the patient's cap on the amount", "review.above_cap")
+_NARROWED: Final = "患者授权：未提供理赔所需信息 / the consent leaves out what the decision needs"
 
 
 def claim(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> Claim:
@@ -38,6 +39,21 @@ def claim(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> Claim
     )
 
 
+def narrowed(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> tuple[Explanation, ...]:
+    """Why a reviewer must look: the units that the arithmetic needs and that the patient's consent left out.
+
+    What others paid is never taken for nothing because it was not shown.
+    """
+    needed = {"totals": bill, "compensation": coordination, "route": coordination}
+    absent = (unit for unit, values in needed.items() if values.get(unit) is None)
+    return tuple(Explanation("pay", 0, _NARROWED, f"review.{unit}_absent") for unit in absent)
+
+
+def undecided(exchange: bytes, reasons: tuple[Explanation, ...]) -> Decision:
+    """To a reviewer: nothing is held, nothing is refused."""
+    return Decision("review", {"pay": 0}, reasons, exchange, 0)
+
+
 def decide(
     found: Claim, product: Product, ledger: Ledger, account: bytes, exchange: bytes, cap: int | None, now: int
 ) -> Decision:
@@ -46,7 +62,9 @@ def decide(
     What the rules cannot decide, or what is above the cap, goes to a reviewer: nothing is held, nothing is refused.
     """
     used = ledger.used(account, now)
-    standing = Standing(product.deductible - used.get("deductible_used", 0), product.sum_insured - used.get("pay", 0))
+    # A policy's sums may have been lowered below what was used before.
+    deductible, insured = product.deductible - used.get("deductible_used", 0), product.sum_insured - used.get("pay", 0)
+    standing = Standing(max(0, deductible), max(0, insured))
     decided = adjudicate.decide(product, found, standing)
     if cap is not None and decided.outcome == "pay" and decided.pay > cap:
         left = decided.patient + decided.pay

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 from dataclasses import dataclass
 from typing import Final
 
 from clients.decision import CLAIM, COORDINATION, DECISION, NOTICE
-from clients.insurer.decision import claim, decide
+from clients.insurer.book import Book, Policy
+from clients.insurer.decision import claim, decide, narrowed, undecided
 from clients.insurer.product import Product
 from clients.ledger import Ledger, follow
 from clients.role import Draft, Noticed, Transaction
-from clients.store import Job
-from zhifu import cbor
-from zhifu.errors import Refused
+from clients.store import Insured, Job
+from zhifu import cbor, pseudonym
+from zhifu.errors import NotAuthentic, Refused
+from zhifu.explain import Explanation
 from zhifu.receive import Opened
 
 _KIND: Final = "claim"
+_SUBJECT: Final = "insured-subject"
+NOT_INSURED: Final = Explanation(
+    "pay", 0, "在保名册：未找到被保险人 / nobody in the book is called by this pseudonym", "review.not_insured"
+)
+_PURPOSE: Final = "commercial-settlement"
 _log = logging.getLogger("zhifu.insurer")
 
 
@@ -29,7 +37,10 @@ class _Parts:
 
 
 class Insurer:
-    """Decides by one product; its clauses make every amount (SETTLEMENT 3)."""
+    """Decides by the policy of the insured person, whom it finds by pseudonym; clauses make every amount.
+
+    ``product`` is that of policies which name none (SETTLEMENT 3).
+    """
 
     def __init__(self, product: Product) -> None:
         self._product = product
@@ -40,6 +51,8 @@ class Insurer:
             return Draft.answering(opened, DECISION, follow(opened, tx).values(opened.values["encounter"]))
         if name not in (CLAIM, COORDINATION):
             raise Refused("policy.denied", f"an insurer has no use for a {name}")
+        if opened.grant is None or opened.presentation.purpose != _PURPOSE:
+            raise Refused("consent.missing", "a claim rests on the patient's grant for a commercial settlement")
         parts = self._gather(opened, name, tx)
         if not (parts.claim and parts.coordination):
             return None
@@ -59,10 +72,16 @@ class Insurer:
         return parts
 
     def _decide(self, bill: Opened, coordination: Opened, tx: Transaction) -> Draft:
-        ledger = Ledger(tx.store)
-        account = ledger.account("policy-year", self._product.name, _insured(bill).hex())
-        found = claim(bill.values, coordination.values)
-        decided = decide(found, self._product, ledger, account, bill.hash, _cap(bill), tx.now)
+        insured = _insured(bill, tx)
+        if insured is None:
+            decided = undecided(bill.hash, (NOT_INSURED,))
+        elif reasons := narrowed(bill.values, coordination.values):
+            decided = undecided(bill.hash, reasons)
+        else:
+            policy, ledger = Policy.from_bytes(insured.policy), Ledger(tx.store)
+            account, terms = ledger.account("policy-year", policy.number), policy.terms(self._product)
+            found = claim(bill.values, coordination.values)
+            decided = decide(found, terms, ledger, account, bill.hash, _cap(bill), tx.now)
         return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
@@ -79,14 +98,21 @@ def _stored(exchange: bytes, tx: Transaction) -> Opened:
     return found.opened
 
 
-def _insured(bill: Opened) -> bytes:
-    """The pseudonym that only this insurer can link.
+def _insured(bill: Opened, tx: Transaction) -> Insured | None:
+    """The person of the book whom the claim's pseudonym names; None for somebody who is not in it.
 
-    Raises `Refused` (exchange.state): without it nobody is insured.
+    Raises `NotAuthentic` (pseudonym.changed) where the same patient was another person before.
     """
-    if bill.capsule.pseudonym is None:
-        raise Refused("exchange.state", "the claim carries no pseudonym")
-    return bill.capsule.pseudonym
+    shown = pseudonym.by_epoch(bill.capsule.pseudonym, bill.capsule.tokens)
+    found = Book(tx.store).find(shown)
+    if found is None or bill.grant is None:
+        return None
+    before = tx.store.jobs.get(_SUBJECT, bill.grant.subject)
+    if before is None:
+        tx.store.jobs.put(Job(_SUBJECT, bill.grant.subject, "linked", found.person, tx.now * 1000))
+    elif not hmac.compare_digest(before.payload, found.person):
+        raise NotAuthentic("pseudonym.changed", "the patient of this key was another insured person before")
+    return found
 
 
 def _cap(bill: Opened) -> int | None:

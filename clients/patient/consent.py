@@ -51,7 +51,7 @@ def review(wallet: Wallet, shown: desk.Request, now: int) -> Review:
     if asked.subject_key != pair.public:
         raise Refused("consent.subject_mismatch", "the request is for another key")
     version, cap, _, notice = cbor.array(asked.terms, 65_536, 4)
-    if version != 1:
+    if version != 1 or type(version) is not int:
         raise Refused("consent.exceeded", "terms of an unknown version")
     return Review(asked, shown.request, pair, cap, notice, shown.preview)
 

@@ -107,6 +107,6 @@ async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement
         policy_hashes=frozenset(),
         seen=lambda _: False,
         asked=asked.get,
-        pseudonym=lambda *_: None,
+        pseudonyms=lambda *_: {},
         parties=(bytes.fromhex(pair.recipient),),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from clients.decision import CLAIM, DECISION, NOTICE
 from clients.ledger import Ledger, follow
@@ -12,6 +13,7 @@ from clients.role import Draft, Noticed, Transaction
 from zhifu.errors import Refused
 from zhifu.receive import Opened
 
+_PURPOSE: Final = "public-settlement"
 _log = logging.getLogger("zhifu.public_payer")
 
 
@@ -23,6 +25,8 @@ class PublicPayer:
 
     def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
         name = opened.manifest.schema.name
+        if opened.presentation.purpose != _PURPOSE:
+            raise Refused("policy.denied", "a public payer takes part in the public settlement only")
         if name == CLAIM:
             found = decide(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
         elif name == NOTICE:

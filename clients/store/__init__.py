@@ -13,17 +13,19 @@ from pathlib import Path
 
 from clients.store.database import Database
 from clients.store.incoming import Incoming, Stored
+from clients.store.insured import Insured, InsuredPersons
 from clients.store.jobs import Job, Jobs
 from clients.store.mandate import Mandate
 from clients.store.outgoing import Outgoing, Sent
+from clients.store.pseudonyms import Pseudonyms
 from clients.store.receipts import Evidence, Receipt, Receipts
 from clients.store.records import Records
 from clients.store.trust import Trust
 from clients.store.vault import Vault
 
 __all__ = [
-    "Evidence", "Incoming", "Job", "Jobs", "Mandate", "Outgoing", "Receipt", "Receipts", "Records", "Sent", "Store",
-    "Stored", "Trust",
+    "Evidence", "Incoming", "Insured", "InsuredPersons", "Job", "Jobs", "Mandate", "Outgoing", "Pseudonyms", "Receipt",
+    "Receipts", "Records", "Sent", "Store", "Stored", "Trust",
 ]  # fmt: skip
 
 
@@ -38,6 +40,8 @@ class Store:
         self.incoming = Incoming(self._database, vault)
         self.receipts = Receipts(self._database)
         self.trust = Trust(self._database, vault)
+        self.pseudonyms = Pseudonyms(self._database, vault)
+        self.insured = InsuredPersons(self._database, vault)
         self.jobs = Jobs(self._database, vault)
 
     def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:

@@ -14,7 +14,7 @@ from zhifu.errors import Refused
 
 Row = tuple[Any, ...]
 BUSY_MS: Final = 5_000
-VERSION: Final = 1
+VERSION: Final = 2
 
 _TABLES: Final = """
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
@@ -27,9 +27,18 @@ CREATE TABLE epoch (
     gate_key_id BLOB, offer BLOB, retired INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE pseudonym (
-    side TEXT NOT NULL, peer BLOB NOT NULL, subject BLOB NOT NULL, pseudonym BLOB NOT NULL,
-    PRIMARY KEY (side, peer, subject)
+    side TEXT NOT NULL, peer BLOB NOT NULL, subject BLOB NOT NULL, epoch INTEGER NOT NULL, pseudonym BLOB NOT NULL,
+    PRIMARY KEY (side, peer, subject, epoch)
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE pseudonym_key (
+    recipient BLOB NOT NULL, epoch INTEGER NOT NULL, public_key BLOB NOT NULL, listed INTEGER NOT NULL,
+    PRIMARY KEY (recipient, epoch)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE insured (person BLOB PRIMARY KEY, policy BLOB NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE insured_name (
+    epoch INTEGER NOT NULL, name BLOB NOT NULL, person BLOB NOT NULL, PRIMARY KEY (epoch, name)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX insured_person ON insured_name (person, epoch);
 CREATE TABLE record (
     hash BLOB PRIMARY KEY, manifest BLOB NOT NULL, leaves BLOB, key BLOB, created INTEGER NOT NULL,
     keep_until INTEGER NOT NULL

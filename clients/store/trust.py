@@ -1,8 +1,7 @@
-"""What a node believes and must not forget: the log's head, others' keys, epochs, pseudonyms (DESIGN 4.4, 4.5, 7)."""
+"""What a node believes and must not forget: the log's head, others' keys, epochs (DESIGN 4.4, 7)."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from clients.store.database import Database
@@ -94,33 +93,3 @@ class Trust:
     def erase_epochs(self, now: int) -> int:
         """Erase secrets whose time is over."""
         return self._database.write("DELETE FROM epoch WHERE not_after < ?", now)
-
-    # Pseudonyms
-
-    def pseudonym_seen(self, sender: bytes, subject: bytes) -> bytes | None:
-        """The pseudonym that ``sender`` gave for a subject before (DESIGN 4.3, step 8)."""
-        return self._pseudonym("seen", sender, subject)
-
-    def see_pseudonym(self, sender: bytes, subject: bytes, pseudonym: bytes) -> None:
-        """Durable with the first record that carried it; a later one does not replace it."""
-        self._put_pseudonym("seen", sender, subject, pseudonym)
-
-    def own_pseudonym(self, recipient: bytes, subject: bytes) -> bytes:
-        """What ``subject`` (the 32-byte id of a subject key) is called towards ``recipient``: 32 bytes, drawn once.
-
-        Inside a transaction, since it may draw.
-        """
-        found = self._pseudonym("own", recipient, subject)
-        if found is None:
-            found = os.urandom(32)
-            self._put_pseudonym("own", recipient, subject, found)
-        return found
-
-    def _pseudonym(self, side: str, peer: bytes, subject: bytes) -> bytes | None:
-        query = "SELECT pseudonym FROM pseudonym WHERE side = ? AND peer = ? AND subject = ?"
-        found = self._database.row(query, side, peer, subject)
-        return self._vault.unwrap(row("pseudonym", side.encode(), peer, subject), found[0]) if found else None
-
-    def _put_pseudonym(self, side: str, peer: bytes, subject: bytes, pseudonym: bytes) -> None:
-        wrapped = self._vault.wrap(row("pseudonym", side.encode(), peer, subject), pseudonym)
-        self._database.write("INSERT OR IGNORE INTO pseudonym VALUES (?, ?, ?, ?)", side, peer, subject, wrapped)

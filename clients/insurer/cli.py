@@ -1,0 +1,131 @@
+"""``zhifu insurer``: the book of insured persons, by pseudonym."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from clients import command, config
+from clients.command import Folder, Json, chatter, clear, print_json
+from clients.directory import Directory
+from clients.insurer import book as books
+from clients.insurer.book import Book, Built
+from clients.keystore import FileKeystore, participant_of
+from clients.pseudonym_service import PseudonymService
+from clients.store import Store
+from zhifu import envelope, strict_json
+from zhifu.envelope import QUOTA, Envelope
+from zhifu.errors import Malformed
+
+app = command.app("The insurer: its book of insured persons, found by pseudonym.")
+book = command.app("The book: who is insured under which policy.")
+app.add_typer(book, name="book")
+_MAX_QUOTA = 4096
+
+
+@book.command()
+@clear
+def build(
+    folder: Folder,
+    persons: Annotated[Path, typer.Argument(metavar="FILE", help=f"CSV with {','.join(books.COLUMNS)}.")],
+    quota: Annotated[Path | None, typer.Option(help="The quota that two operators of the service signed.")] = None,
+    add: Annotated[bool, typer.Option("--add", help="Keep the persons that are not in the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Link the insured persons to their pseudonyms, in batches; each is evaluated once.
+
+    Interrupted, it goes on where it was when it is run again. After a rotation it links everybody under the new key.
+    """
+    content, signed = config.read_file(persons, books.MAX_BYTES), read_quota(quota) if quota else ()
+    with _progress(not as_json) as progress:
+        built = asyncio.run(run_build(folder, content, signed, add=add, progress=progress))
+    if as_json:
+        print_json({"persons": built.persons, "evaluated": built.evaluated, "struck": built.struck,
+                    "epochs": list(built.epochs)})  # fmt: skip
+    else:
+        typer.echo(f"{built.persons} persons, {built.evaluated} evaluated, {built.struck} struck")
+
+
+@book.command()
+@clear
+def show(folder: Folder, as_json: Json = False) -> None:
+    """Count the insured persons, and how many are linked under each epoch."""
+    settings = config.load(folder)
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    try:
+        persons, linked = store.insured.count()
+    finally:
+        store.close()
+    if as_json:
+        print_json({"persons": persons, "linked": {str(epoch): number for epoch, number in linked.items()}})
+    else:
+        typer.echo(f"{persons} persons; " + ", ".join(f"epoch {epoch}: {number}" for epoch, number in linked.items()))
+
+
+@book.command()
+@clear
+def forget(folder: Folder, epoch: Annotated[int, typer.Argument(min=1, help="The epoch that is over.")]) -> None:
+    """Drop the links under an epoch whose key the service has retired."""
+    settings = config.load(folder)
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    try:
+        with store.transaction():
+            typer.echo(f"{store.insured.forget(epoch)} links dropped")
+    finally:
+        store.close()
+
+
+async def run_build(
+    folder: Path,
+    content: bytes,
+    signed: Sequence[Envelope],
+    *,
+    add: bool = False,
+    progress: Callable[[int, int], None] = lambda done, whole: None,
+) -> Built:
+    """Build the book of the node in ``folder`` from a list's bytes; a quota is handed in first where one is given.
+
+    Raises `Malformed` (usage.file), `Refused`, `NotAuthentic`.
+    """
+    rows = books.read(content)
+    settings = config.load(folder)
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    own = Directory(settings.pins, keystore, store)
+    try:
+        async with PseudonymService(settings, keystore, store, lambda: own.own(int(time.time()))) as service:
+            await service.refresh()
+            if signed:
+                await service.raise_quota(signed)
+            return await Book(store).build(rows, participant_of(keystore), service, add=add, progress=progress)
+    finally:
+        store.close()
+
+
+def read_quota(path: Path) -> list[Envelope]:
+    """A quota file: what two operators signed. Raises `Malformed` (usage.file, malformed.*)."""
+    document = strict_json.loads(config.read_file(path, _MAX_QUOTA), _MAX_QUOTA, "usage.file")
+    rows = document.get("quota") if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        raise Malformed("usage.file", f"{path.name} is not a quota")
+    try:
+        return [envelope.from_bytes(QUOTA, base64.b64decode(row, validate=True)) for row in rows]
+    except (ValueError, TypeError) as error:
+        raise Malformed("usage.file", f"{path.name} is not a quota") from error
+
+
+@contextmanager
+def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's stderr; nothing elsewhere."""
+    columns = (TextColumn("evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=chatter, disable=not (shown and chatter.is_terminal), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole)
