@@ -20,7 +20,7 @@ from broker.store import tables
 from broker.store.interface import Reader, Transaction
 from zhifu import envelope, ristretto, strict, voprf
 from zhifu.envelope import KEY_STATEMENT, Envelope
-from zhifu.errors import Error
+from zhifu.errors import Error, NotAuthentic
 from zhifu.keys import participant_id
 from zhifu.statement import KeyStatement, PseudonymKey, verify_key_statement
 from zhifu.v1 import signed_pb2
@@ -64,16 +64,25 @@ class Evaluator:
     async def announce(self) -> Announced:
         """The statement in force; a new one, published first, where keys came or went or it is about to end.
 
-        Raises `Refused` (unavailable.*, usage.file).
+        Raises `Refused` (unavailable.*, usage.file), `NotAuthentic` (pseudonym.key): another key under a used name.
         """
         async with self._announcing:
-            before = self._stored()
-            listed = self._read(before).pseudonym_keys if before is not None else ()
-            self.keys.ensure((one for one, role in self.roles().items() if role in pseudonym.CALLED), listed)
+            before, ever = self._stored(), self._ever_announced()
+            owners = {recipient for recipient, _ in ever}
+            called = (one for one, role in self.roles().items() if role in pseudonym.CALLED)
+            # Whoever had a key and has none left is for the operator: a new one needs a new epoch (pseudonym-rotate).
+            self.keys.ensure(one for one in called if one not in owners)
             public, now = self.keys.public, self.clock_ms() // 1000
-            if before is not None and listed == public and self._read(before).not_after - now >= _RENEW_S:
-                return before
+            if any(ever.get((key.recipient, key.epoch), key.public_key) != key.public_key for key in public):
+                raise NotAuthentic("pseudonym.key", "the files of keys are not those that were announced")
+            if before is not None:
+                stated = self._read(before)
+                if stated.pseudonym_keys == public and stated.not_after - now >= _RENEW_S:
+                    return before
             return (await self.committer.run(lambda *given: self._publish(public, *given))).result
+
+    def _ever_announced(self) -> dict[tuple[bytes, int], bytes]:
+        return {(row.recipient, row.epoch): row.public_key for row in self.reader.scan(tables.PseudonymKey)}
 
     def _stored(self) -> Announced | None:
         row = self.reader.get(tables.PseudonymStatement, 1)
@@ -93,6 +102,8 @@ class Evaluator:
         entry = sequence.publish(signed, now_ms)
         state.delete(tables.PseudonymStatement, id=1)
         state.insert(tables.PseudonymStatement, [(1, serial, signed.to_bytes(), entry, now_ms)])
+        new = [key for key in public if state.get(tables.PseudonymKey, key.recipient, key.epoch) is None]
+        state.insert(tables.PseudonymKey, [(key.recipient, key.epoch, key.public_key) for key in new])
         return Announced(signed, entry, now_ms)
 
     # Evaluations

@@ -55,6 +55,8 @@ def register(
     for party in (grant.sender, grant.recipient):
         known.check_active(party)
     stored = state.get(tables.Grant, digest)
+    if stored is not None and stored.status != "active":
+        raise Refused("consent.revoked")
     if stored is not None:
         return Registered(digest, sequence.entry(stored.entry, state))
     detail = Detail(grant=digest, subject=subject.id, documents=(signed.to_bytes(),))
@@ -75,10 +77,19 @@ def revoke(signed: Envelope, origin: str, state: Transaction, sequence: Sequence
     row = state.get(tables.Grant, said.grant_hash)
     if row is None or row.subject != subject.id:
         raise Refused("consent.unknown")
-    state.update(tables.Grant, {"status": "revoked"}, hash=row.hash)
-    detail = Detail(grant=row.hash, subject=subject.id, documents=(signed.to_bytes(),))
-    entry = sequence.record(Meta("grant.revoked", sender=row.cnf), detail, now_ms)
-    senders = delivery.withdraw(row.hash, state, sequence, now_ms)
+    if row.status == "active":
+        entry, senders = _end(row, signed, subject.id, state, sequence, now_ms)
+    else:
+        entry, senders = sequence.entry(row.entry, state), ()
     exchanges = state.find(tables.Exchange, subject=subject.id)
     delivered = sum(one.grant_hash == row.hash and one.state in ("delivered", "answered") for one in exchanges)
-    return Revoked(entry, delivered, tuple(senders))
+    return Revoked(entry, delivered, senders)
+
+
+def _end(
+    row: tables.Grant, signed: Envelope, subject: bytes, state: Transaction, sequence: Sequence, now_ms: int
+) -> tuple[Entry, tuple[bytes, ...]]:
+    detail = Detail(grant=row.hash, subject=subject, documents=(signed.to_bytes(),))
+    entry = sequence.record(Meta("grant.revoked", sender=row.cnf), detail, now_ms)
+    state.update(tables.Grant, {"status": "revoked", "entry": entry.index}, hash=row.hash)
+    return entry, tuple(delivery.withdraw(row.hash, state, sequence, now_ms))

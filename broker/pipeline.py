@@ -30,31 +30,26 @@ from zhifu.v1 import exchange_pb2
 
 
 def verify(
-    frame: exchange_pb2.SubmissionFrame, sender: bytes, signing_key: bytes, origin: str, now: int
+    frame: exchange_pb2.SubmissionFrame, sender: bytes, signing_key: bytes, origin: str
 ) -> list[Submission | Rejected]:
     """Everything about a frame that needs no state: one signature for all, then each submission by itself.
 
-    One bad signature refuses the whole frame. ``now`` is Unix s.
+    One bad signature refuses the whole frame.
     """
     payloads = [one.presentation for one in frame.submissions]
     try:
         signed = envelope.verify_frame(envelope.PRESENTATION, payloads, frame.signature, signing_key)
     except Error as error:
         return [Rejected(presentation.hash_of(payload), error) for payload in payloads]
-    return [
-        _verify_one(one, parcel, sender, origin, now) for one, parcel in zip(signed, frame.submissions, strict=True)
-    ]
+    return [_verify_one(one, parcel, sender, origin) for one, parcel in zip(signed, frame.submissions, strict=True)]
 
 
-def _verify_one(
-    signed: Envelope, parcel: exchange_pb2.Submission, sender: bytes, origin: str, now: int
-) -> Submission | Rejected:
+def _verify_one(signed: Envelope, parcel: exchange_pb2.Submission, sender: bytes, origin: str) -> Submission | Rejected:
     digest = presentation.hash_of(signed.payload)
     shown = schema = None
     try:
         shown = presentation.parse(signed.payload)
         _check_addressed(shown, sender, origin)
-        shown.check_time(now)
         record = manifest.check_hash(parcel.manifest, shown.manifest_hash)
         schema = record.schema
         if record.sealer != sender:
@@ -108,6 +103,8 @@ class Pipeline:
             repeated = self._repeated(one, state, sequence, fresh)
             if repeated is not None:
                 return repeated
+            # After the question above: the result of what was accepted in time stands, whenever it is asked for.
+            one.presentation.check_time(now_ms // 1000)
             consented = self._consent.check(one, state, now_ms // 1000)
             self._gate.check(one, state, now_ms // 1000)
             gated = self._gate.release(consented, self._permitted(consented), self._bundle.hash)

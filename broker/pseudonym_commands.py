@@ -25,8 +25,6 @@ from zhifu import envelope, quota
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
 from zhifu.quota import Quota
-from zhifu.statement import claimed_participant, verify_key_statement
-from zhifu.v1 import signed_pb2
 
 Add = Callable[[str, Callable[[argparse.Namespace], None], str], argparse.ArgumentParser]
 _MAX_QUOTA: Final = 4096
@@ -85,16 +83,10 @@ def _rotate(arguments: argparse.Namespace) -> None:
 
 
 def _announced(opened: home.Home, recipient: bytes) -> list[int]:
-    """The epochs in the last statement: a key that was lost keeps its number."""
+    """Every epoch that was ever announced: a key that was lost keeps its number."""
     if not opened.database.exists():
         return []
-    row = open_read_only(opened.database).get(tables.PseudonymStatement, 1)
-    if row is None:
-        return []
-    signed = envelope.from_bytes(envelope.KEY_STATEMENT, row.envelope)
-    issued = signed_pb2.KeyStatement.FromString(signed.payload).issued_at
-    found = verify_key_statement(signed, claimed_participant(signed), issued)
-    return [key.epoch for key in found.pseudonym_keys if key.recipient == recipient]
+    return [row.epoch for row in open_read_only(opened.database).find(tables.PseudonymKey, recipient=recipient)]
 
 
 def _retire(arguments: argparse.Namespace) -> None:

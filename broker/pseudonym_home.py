@@ -22,6 +22,7 @@ from broker.core import Core, clock_ms
 from broker.directory import Directory, Member
 from broker.evaluator import Evaluator
 from broker.home import Home, write_private
+from broker.pseudonym import Rate
 from broker.pseudonym_keys import PseudonymKeys
 from broker.services import identity
 from broker.services.pseudonym import Context, PseudonymService
@@ -36,9 +37,9 @@ _CALLERS: Final = "callers"
 _MAX_CARD: Final = 4096
 
 
-def within(core: Core, opened: Home) -> PseudonymService:
-    """The service as a part of a running broker: its participants, its log."""
-    evaluator = Evaluator(
+def evaluator(core: Core, opened: Home, rate: Rate | None = None) -> Evaluator:
+    """The evaluator of a running broker: its participants, its log."""
+    return Evaluator(
         log=core.log,
         reader=core.store.reader,
         committer=core.committer,
@@ -47,12 +48,17 @@ def within(core: Core, opened: Home) -> PseudonymService:
         roles=lambda: {one.id: one.role for one in core.directory.members if one.status == "active"},
         operators=opened.operators,
         clock_ms=core.clock_ms,
+        rate=rate or Rate(),
     )
+
+
+def within(core: Core, opened: Home) -> PseudonymService:
+    """The service as a part of a running broker."""
 
     async def caller(context: Context, _: signed_pb2.Envelope | None) -> Member:
         return identity.caller(context, core.directory)
 
-    return PseudonymService(evaluator, caller)
+    return PseudonymService(evaluator(core, opened), caller)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ def alone(opened: Home) -> Alone:
     log = Log(opened.origin, opened.log_key, store.reader)
     committer = Committer(store, log, clock_ms)
     admission = Admission(opened.path, Directory(store.reader), committer)
-    evaluator = Evaluator(
+    own = Evaluator(
         log=log,
         reader=store.reader,
         committer=committer,
@@ -80,7 +86,7 @@ def alone(opened: Home) -> Alone:
         operators=opened.operators,
         clock_ms=clock_ms,
     )
-    return Alone(store, committer, PseudonymService(evaluator, admission.caller))
+    return Alone(store, committer, PseudonymService(own, admission.caller))
 
 
 class Admission:

@@ -49,12 +49,9 @@ class PseudonymKeys:
         """The epochs that there are keys for, ascending."""
         return sorted(epoch for owner, epoch in self._load() if owner == recipient)
 
-    def ensure(self, recipients: Iterable[bytes], announced: Iterable[PseudonymKey]) -> None:
-        """Draw the first key of recipients that never had one.
-
-        One that had is left alone: a key in place of a lost one would be another under the same name.
-        """
-        known = {owner for owner, _ in self._load()} | {key.recipient for key in announced}
+    def ensure(self, recipients: Iterable[bytes]) -> None:
+        """Draw the first key of those of ``recipients`` that have none; they never had one, or it would be another."""
+        known = {owner for owner, _ in self._load()}
         for recipient in recipients:
             if recipient not in known:
                 self._draw(recipient, 1)

@@ -16,7 +16,6 @@ from typing import Any, Final, TypeVar
 
 import pytest
 from nacl.signing import SigningKey
-from sqlalchemy.orm import configure_mappers
 from typer.testing import CliRunner
 
 from broker import delivery, directory, enrolment, export, grants, home, pipeline
@@ -51,7 +50,6 @@ from zhifu.schema import Schema
 from zhifu.v1 import exchange_pb2
 from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE, OUTCOME_OPENED, OUTCOME_REFUSED
 
-configure_mappers()
 T = TypeVar("T")
 Apply = Callable[[Transaction, Sequencing, int], T]
 ROLES: Final = {HOSPITAL: "hospital", PAYER: "public-payer", INSURER: "insurer"}
@@ -90,6 +88,7 @@ class World:
         folder = self.path / "broker"
         self.opened = home.open_home(folder) if folder.exists() else home.create(folder, ORIGIN, NOW)
         self.store = SqliteStore(self.opened.database)
+        self.store._writer.execute("PRAGMA synchronous=OFF")
         self.log = Log(ORIGIN, self.opened.log_key, self.store.reader)
         self.directory = Directory(self.store.reader)
         gate = Gate(self.opened.gate_keys)
@@ -200,7 +199,7 @@ class World:
             for one, payload in zip(shown, payloads, strict=True)
         ]
         frame = exchange_pb2.SubmissionFrame(signature=signature, submissions=parcels)
-        verified = pipeline.verify(frame, sender.id, self.directory.signing_key(sender.id, self.now), ORIGIN, self.now)
+        verified = pipeline.verify(frame, sender.id, self.directory.signing_key(sender.id, self.now), ORIGIN)
         found: list[Outcome] = []
         self.commit(
             lambda state, sequence, now_ms: found.extend(
@@ -215,14 +214,14 @@ class World:
         assert [str(one.error) for one in outcomes if isinstance(one, Refusal)] == []
         return [one.entry.index for one in outcomes if isinstance(one, Recorded)]
 
-    def said(self, one: Sent, index: int, reason: str = "", **changed: Any) -> Acknowledgement:
-        """What the recipient of entry ``index`` says: it was shown this log."""
-        accepted = self.store.reader.find(tables.Checkpoint, after=index, limit=1)[0]
-        (leaf,) = self.store.reader.nodes([(0, index)])
+    def said(self, one: Sent, entry: int, reason: str = "", **changed: Any) -> Acknowledgement:
+        """What the recipient of ``entry`` says: it was shown this log."""
+        accepted = self.store.reader.find(tables.Checkpoint, after=entry, limit=1)[0]
+        (leaf,) = self.store.reader.nodes([(0, entry)])
         outcome = OUTCOME_REFUSED if reason else OUTCOME_OPENED
         recipient = one.shown.recipient
         word = Acknowledgement(
-            ORIGIN, recipient, one.hash, leaf, index, accepted.size, accepted.root, outcome, reason, self.now
+            ORIGIN, recipient, one.hash, leaf, entry, accepted.size, accepted.root, outcome, reason, self.now
         )
         return replace(word, **changed)
 

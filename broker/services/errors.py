@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from zhifu.errors import Error, Exit, Malformed, NotAuthentic, Refused
 from zhifu.v1 import exchange_pb2
 
 DOMAIN: Final = "zhifu"
+_STATUS_S: Final = 1.0
 _log = logging.getLogger("broker.services")
 
 _BY_REASON: Final = {
@@ -67,10 +69,18 @@ async def refusing(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator
     try:
         yield
     except Error as error:
-        await context.abort_with_status(status(error))
+        await _abort(context, error)
     except (grpc.aio.AbortError, grpc.RpcError):
         raise
     except Exception as error:
         # The type is enough to find it in the log; its text could carry what the log must not.
         _log.error("unexpected", exc_info=error, extra={"reason": "internal"})
-        await context.abort_with_status(status(Refused("internal")))
+        await _abort(context, Refused("internal"))
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Error) -> None:
+    try:
+        await asyncio.wait_for(context.abort_with_status(status(error)), _STATUS_S)
+    except TimeoutError:
+        # The status waits in gRPC behind what the peer does not read; what the call holds must not wait with it.
+        raise asyncio.CancelledError from None

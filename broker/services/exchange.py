@@ -127,7 +127,7 @@ def _verify(
     except NotAuthentic as error:
         # Refused like any other, so that it is in the log.
         return [Rejected(presentation.hash_of(one.presentation), error) for one in frame.submissions]
-    return pipeline.verify(frame, sender, key, core.log.origin, core.now())
+    return pipeline.verify(frame, sender, key, core.log.origin)
 
 
 def _recipient(one: Recorded) -> bytes:
@@ -155,7 +155,7 @@ class Session:
     async def serve(self, requests: AsyncIterator[Request], context: Context) -> None:
         """Read until the node leaves or `end`; whatever was taken is answered before the stream ends.
 
-        Raises `Refused` (unavailable.deadline) for a node that does not read, (participant.*).
+        Raises `Refused` (participant.*), and (unavailable.deadline) for a node that does not read.
         """
         self._core.mailroom.attach(self._member.id, self._outgoing)
         self._unsent.append(Response(welcome=self._core.welcome(self._member.id)))

@@ -216,9 +216,11 @@ def _create(connection: sqlite3.Connection) -> None:
 
 
 def open_read_only(path: Path) -> Rows:
-    """Committed rows of a broker that may be running or stopped. Raises `Refused` (usage.file)."""
+    """Committed rows of a broker, running or stopped, all as of one moment. Raises `Refused` (usage.file)."""
     try:
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+        # A snapshot begins with the first read inside a transaction.
+        connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM head")
     except sqlite3.Error as error:
         raise Refused("usage.file", f"{path.name} is not a broker's database") from error

@@ -66,7 +66,7 @@ class Subject(SQLModel, table=True):
 
 
 class Grant(SQLModel, table=True):
-    """Grants as signed, with their state; uses are counted by workflow."""
+    """Grants as signed, with their state; uses are counted by workflow. ``entry`` recorded that state in the log."""
 
     hash: bytes = Field(primary_key=True)
     envelope: bytes
@@ -187,6 +187,15 @@ class PseudonymStatement(SQLModel, table=True):
     envelope: bytes
     entry: int
     time_ms: int
+
+
+class PseudonymKey(SQLModel, table=True):
+    """Every public key that was ever announced: a name that was used is never given to another key."""
+
+    __tablename__ = "pseudonym_key"
+    recipient: bytes = Field(primary_key=True)
+    epoch: int = Field(primary_key=True)
+    public_key: bytes
 
 
 class PseudonymQuota(SQLModel, table=True):

@@ -53,7 +53,7 @@ class Grants:
         check_only(meta, Meta(meta.event))
         if not 2 <= len(detail.documents) <= _MAX_ATTESTATIONS:
             raise Refused("consent.not_attested", "a subject key without two attestations")
-        keys = self._participants.signing_keys()
+        keys = self._participants.signing_keys(now)
         signed = [envelope.from_bytes(envelope.ATTESTATION, one) for one in detail.documents]
         found = [statement.verify_attestation(one, keys, now) for one in signed]
         key = found[0].subject_key

@@ -103,10 +103,10 @@ class Participants:
             raise NotAuthentic("key.expired", "the key statement in force at this entry has expired")
         return found.signing_key
 
-    def signing_keys(self) -> dict[bytes, bytes]:
-        """Every participant's signing key at this entry, by id."""
+    def signing_keys(self, now: int) -> dict[bytes, bytes]:
+        """The signing keys in force at this entry, by participant; ``now`` is its time, Unix s."""
         stated = ((id_, one.statement) for id_, one in self._standing.items())
-        return {id_: found.signing_key for id_, found in stated if found is not None}
+        return {id_: found.signing_key for id_, found in stated if found is not None and now <= found.not_after}
 
 
 def check_only(meta: Meta, expected: Meta) -> None:

@@ -32,7 +32,6 @@ EVENTS: Final = (
     "exchange.withdrawn",
     "grant.registered",
     "grant.revoked",
-    "grant.refused",
     "subject.enrolled",
     "participant.enrolled",
     "epoch.offered",

@@ -1,7 +1,8 @@
 """The group ristretto255 (RFC 9496) as RFC 9497 uses it: checked elements and scalars, hashing to both (RFC 9380).
 
-`rbcl` takes any 32 bytes for a scalar, calls the identity a valid point and adds what is no point at all without a
-word; so bytes from the wire become an element or a scalar only here.
+`rbcl` takes any 32 bytes for a scalar, calls the identity a valid point, ignores an encoding's highest bit (so that
+each element has two) and adds what is no point at all without a word. So bytes from the wire become an element or a
+scalar only here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ ORDER: Final = 2**252 + 27_742_317_777_372_353_535_851_937_790_883_648_493
 ELEMENT_BYTES: Final = 32
 SCALAR_BYTES: Final = 32
 IDENTITY: Final = bytes(ELEMENT_BYTES)
+_HIGHEST_BIT: Final = 0x80
 _BLOCK_BYTES: Final = 128
 _DIGEST_BYTES: Final = 64
 
@@ -27,7 +29,9 @@ def check_element(raw: bytes) -> bytes:
 
     Raises `Malformed` (malformed.field).
     """
-    if len(raw) != ELEMENT_BYTES or raw == IDENTITY or not rbcl.crypto_core_ristretto255_is_valid_point(raw):
+    if len(raw) != ELEMENT_BYTES or raw == IDENTITY or raw[-1] & _HIGHEST_BIT:
+        raise Malformed("malformed.field", "not an element of ristretto255, or its identity")
+    if not rbcl.crypto_core_ristretto255_is_valid_point(raw):
         raise Malformed("malformed.field", "not an element of ristretto255, or its identity")
     return raw
 

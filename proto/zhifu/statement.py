@@ -150,7 +150,7 @@ def _read(message: signed_pb2.KeyStatement) -> KeyStatement:
 
 
 def _pseudonym_keys(message: signed_pb2.KeyStatement) -> tuple[PseudonymKey, ...]:
-    """One key for each recipient and epoch, at most two epochs a recipient, ascending: no choice of keys (no tagging)."""
+    """One key for each recipient and epoch, at most two epochs a recipient, ascending: no choice, no tagging."""
     found = tuple(
         PseudonymKey(
             strict.exactly("recipient", key.recipient, 32),

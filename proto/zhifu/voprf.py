@@ -1,4 +1,4 @@
-"""The verifiable oblivious PRF of RFC 9497, ristretto255-SHA512: a client gets F(key, input), the server learns nothing.
+"""The verifiable oblivious PRF of RFC 9497, ristretto255-SHA512: a client gets F(key, input), the server nothing.
 
 The client blinds its inputs, the server evaluates them with its key and proves, once for the whole batch, that it
 used the key whose public half the client pinned; the client checks that and takes the blind off.
@@ -119,7 +119,7 @@ def verify_proof(public: bytes, blinded: Sequence[bytes], answer: Evaluated) -> 
 
 
 def evaluate(key: KeyPair, given: bytes) -> bytes:
-    """F(key, input) by who has both (RFC 9497, section 3.3.1): nobody does here, but the service and a recipient could."""
+    """F(key, input) by who has both (RFC 9497, section 3.3.1): nobody here, but service and recipient could."""
     point = ristretto.check_element(ristretto.hash_to_element(given, _HASH_TO_GROUP))
     return _output(Blinded(given, _ONE, point), multiply(key.secret, point))
 
