@@ -1,0 +1,119 @@
+"""A bill of which anything may be left open: what FHIR and the national interface both say, in the latter's names.
+
+`zhifu.bill.Bill` is complete or refused. A claim that was born in FHIR has no catalogue class and no copay ratio, and
+they cannot be invented: its fields here are None, and so are the units that they would fill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from functools import reduce
+from operator import add
+from typing import Final
+
+from clients.hospital.fhir.amounts import CNY
+from zhifu import money
+from zhifu.bill import Diagnosis
+from zhifu.pricing import CLASS_A, CLASS_B, CLASS_C, CLASS_C_PAYABLE, NOTHING, PricedLine, Split, split_line
+
+_DEFAULT_PROP: Final = {CLASS_A: 0, CLASS_C: money.ONE}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Head:
+    """Who, where and when; names and values as in `zhifu.bill.Setlinfo`. No repr: it is patient data.
+
+    ``policy_no`` is of a commercial policy; ``inpatient`` None where nothing says so.
+    """
+
+    psn_name: str | None = None
+    psn_cert_type: str | None = None
+    certno: str | None = None
+    mdtrt_id: str | None = None
+    gend: int | None = None
+    brdy: date | None = None
+    tel: str | None = None
+    addr: str | None = None
+    psn_no: str | None = None
+    medcasno: str | None = None
+    setl_id: str | None = None
+    invono: str | None = None
+    bankacct: str | None = None
+    fixmedins_code: str | None = None
+    fixmedins_name: str | None = None
+    hosp_lv: str | None = None
+    insutype: str | None = None
+    psn_type: str | None = None
+    med_type: str | None = None
+    begndate: date | None = None
+    enddate: date | None = None
+    policy_no: str | None = None
+    inpatient: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenLine:
+    """One line; names and units as in `zhifu.bill.Line`, ``amt`` in minor units of the bill's currency."""
+
+    path: str = ""
+    med_list_codg: str | None = None
+    medins_list_name: str | None = None
+    med_chrgitm_type: str | None = None
+    chrgitm_lv: str | None = None
+    pric: int | None = None
+    cnt: int | None = None
+    amt: int | None = None
+    selfpay_prop: int | None = None
+    pric_uplmt: int | None = None
+    lmt_used_flag: bool | None = None
+    bilg_dr_name: str | None = None
+    bilg_dept_name: str | None = None
+    fee_ocur_time: date | None = None
+
+    @property
+    def prop(self) -> int | None:
+        """The copay ratio; of 甲 and 丙 it is known (`zhifu.bill`)."""
+        return self.selfpay_prop if self.selfpay_prop is not None else _DEFAULT_PROP.get(self.chrgitm_lv or "")
+
+    @property
+    def priced(self) -> PricedLine | None:
+        """What a payer prices; None while something of it is open. Raises `Malformed` for a value out of range."""
+        if self.chrgitm_lv is None or self.amt is None or self.pric is None or self.cnt is None or self.prop is None:
+            return None
+        return PricedLine(self.chrgitm_lv, self.amt, self.pric, self.cnt, self.pric_uplmt, self.prop)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OpenBill:
+    """A bill whose identities hold on what is there.
+
+    ``diagnoses`` and ``procedures`` are whole or None: a list with one left out would be a lie. ``total`` is in minor
+    units of ``currency`` (ISO 4217), "" where there is no amount at all. ``path`` is where the file has the claim.
+    """
+
+    head: Head
+    lines: tuple[OpenLine, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] | None = None
+    procedures: tuple[str, ...] | None = None
+    currency: str = CNY
+    total: int | None = None
+    path: str = ""
+
+    @property
+    def split(self) -> Split | None:
+        """The sum over the lines; None while one of them is open, or the money is not yuan."""
+        priced = [line.priced for line in self.lines]
+        whole = [one for one in priced if one is not None]
+        if not whole or len(whole) < len(priced) or self.currency != CNY:
+            return None
+        return reduce(add, map(split_line, whole), NOTHING)
+
+    @property
+    def needs_ratio(self) -> tuple[str, ...]:
+        """Paths of the lines whose class has a ratio of its own, and that do not give it."""
+        return tuple(
+            line.path
+            for line in self.lines
+            if line.chrgitm_lv in (CLASS_B, CLASS_C_PAYABLE) and line.selfpay_prop is None
+        )
