@@ -5,6 +5,7 @@ from __future__ import annotations
 from clients import command
 from clients.record.explain import explain
 from clients.record.risk import risk
+from clients.record.scrub import scrub
 from clients.record.sealing import gate, open_, seal
 
 app = command.app("Records as files: what would be shared, at which precision, and why.")
@@ -20,3 +21,4 @@ app.command()(seal)
 app.command()(gate)
 app.command("open")(open_)
 app.command()(risk)
+app.command()(scrub)
