@@ -1,0 +1,175 @@
+"""What the single steps cost, in microseconds: a member of the household alone, without gRPC and without the disk."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Final
+
+from nacl.signing import SigningKey
+
+from broker.consent import Consent
+from broker.core import Core
+from broker.pipeline import verify
+from broker.stages import Submission
+from broker.store.interface import Transaction
+from clients.hospital import record
+from clients.hospital.sample import sample_bill
+from policies.bundle import Bundle, Request
+from policies.decide import release
+from tests.bench.load import claim
+from tests.bench.world import ORIGIN, Participant, Patient
+from zhifu import bill, capsule, consent, envelope, schema, sealed
+from zhifu.envelope import MAX_FRAME, PRESENTATION
+from zhifu.keys import verify_signature
+from zhifu.receipt import Detail, Meta
+from zhifu.v1 import exchange_pb2
+
+REPEATS: Final = 7
+_CLAIM: Final = schema.load("inpatient-claim")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One step: its name, what it is about, and the median over `REPEATS` batches in microseconds."""
+
+    name: str
+    about: str
+    micros: float
+
+
+def median_micros(step: Callable[[], object], seconds: float, each: int = 1) -> float:
+    """The median of `REPEATS` batches, together ``seconds`` long; a call does ``each`` of what is counted."""
+    step()
+    begun = time.perf_counter()
+    step()
+    count = max(1, int(seconds / REPEATS / max(time.perf_counter() - begun, 1e-7)))
+    found = []
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        for _ in range(count):
+            step()
+        found.append((time.perf_counter() - begun) / count)
+    return 1e6 * statistics.median(found) / each
+
+
+def frame(sender: Participant, patients: Sequence[Patient], count: int) -> exchange_pb2.SubmissionFrame:
+    """``count`` claims by one hospital under one signature."""
+    parcels = [claim(one) for one, _ in zip(cycle(patients), range(count), strict=False)]
+    signature, signed = envelope.seal_frame(PRESENTATION, [one.presentation for one in parcels], sender.keys.signing)
+    return exchange_pb2.SubmissionFrame(key_id=signed[0].key_id, signature=signature, submissions=parcels)
+
+
+def costs(core: Core, payer: Participant, patients: Sequence[Patient], seconds: float) -> Iterator[Cost]:
+    """Every step in turn, ``seconds`` each; ``core`` is a broker that knows the patients and serves nobody."""
+    yield from _records(payer, patients[0], seconds)
+    yield from _broker(core, patients, seconds)
+
+
+def _records(payer: Participant, patient: Patient, seconds: float) -> Iterator[Cost]:
+    parcel, hospital = patient.claim, patient.sender
+    values = record.claim(bill.parse(sample_bill(1)), os.urandom(32))
+    about = f"{len(_CLAIM.leaves)} leaves, {len(parcel.record.leaves)} bytes"
+    yield Cost(
+        "seal", about, median_micros(lambda: sealed.seal(_CLAIM, values, hospital.id, time.time_ns() // 10**6), seconds)
+    )
+    root, manifest = os.urandom(32), parcel.record.manifest
+    places = sealed.released_places(_CLAIM, parcel.ceilings)
+    about = f"{len(places)} of {len(_CLAIM.leaves)} leaves released"
+    yield Cost(
+        "gate", about, median_micros(lambda: sealed.gate(manifest, parcel.record.leaves, parcel.ceilings), seconds)
+    )
+    yield Cost("gate shares", about, median_micros(lambda: sealed.gate_shares(root, _CLAIM), seconds))
+    own = capsule.own_shares(parcel.record, parcel.ceilings, root)
+    every = sealed.gate_shares(root, _CLAIM)
+    shares = b"".join(every[place] for place in places)
+    kept = sealed.gate(manifest, parcel.record.leaves, parcel.ceilings)
+    made = capsule.seal(
+        capsule.Capsule(parcel.ceilings, own, None, (), None, ()), payer.kem.public, manifest.rid,
+        parcel.manifest_hash, hospital.id,
+    )  # fmt: skip
+
+    def opened() -> object:
+        found = capsule.open_capsule(made, payer.kem, manifest, parcel.manifest_hash, hospital.id)
+        return sealed.open_released(manifest, parcel.ceilings, kept, shares, found.shares)
+
+    yield Cost("open", f"{about}, X-Wing capsule", median_micros(opened, seconds))
+    key, message = SigningKey.generate(), os.urandom(200)
+    signature, public = bytes(key.sign(message).signature), bytes(key.verify_key)
+    yield Cost("verify", "PyNaCl Ed25519", median_micros(lambda: verify_signature(public, message, signature), seconds))
+    yield Cost("sign", "PyNaCl Ed25519", median_micros(lambda: key.sign(message), seconds))
+
+
+def _broker(core: Core, patients: Sequence[Patient], seconds: float) -> Iterator[Cost]:
+    sender = patients[0].sender
+    sent = frame(sender, patients, MAX_FRAME)
+    public, now = bytes(sender.keys.signing.verify_key), core.now()
+    yield Cost(
+        "verify a frame",
+        f"each of {MAX_FRAME}: signature, presentation, manifest",
+        median_micros(lambda: verify(sent, sender.id, public, ORIGIN), seconds, MAX_FRAME),
+    )
+    taken = [one for one in verify(sent, sender.id, public, ORIGIN) if isinstance(one, Submission)]
+    assert len(taken) == MAX_FRAME
+    state = core.store.begin()
+    try:
+        yield from _grants(state, patients[0], taken[0], now, seconds)
+        yield _append(core, state, taken[0], seconds)
+    finally:
+        core.store.rollback()
+    yield _decision(core, patients[0], seconds)
+
+
+def _grants(state: Transaction, patient: Patient, one: Submission, now: int, seconds: float) -> Iterator[Cost]:
+    policy = bytes(32)
+    warm = Consent(policy)
+    yield Cost(
+        "grant, cold",
+        "signature, parse, status, scope",
+        median_micros(lambda: Consent(policy).check(one, state, now), seconds),
+    )
+    yield Cost(
+        "grant, cached", "status from the store, scope", median_micros(lambda: warm.check(one, state, now), seconds)
+    )
+    yield Cost(
+        "grant, signature alone",
+        "cold without the store",
+        median_micros(lambda: consent.verify_grant(patient.signed), seconds),
+    )
+
+
+def _append(core: Core, state: Transaction, one: Submission, seconds: float) -> Cost:
+    shown = one.presentation
+    meta = Meta(
+        "exchange.accepted", shown.sender, shown.recipient, shown.purpose, one.schema.hash, shown.ceilings,
+        shown.ceilings, bytes(32),
+    )  # fmt: skip
+    detail = Detail(one.hash, shown.basis, bytes(32), (one.envelope.to_bytes(),))
+
+    def append() -> None:
+        state.mark()
+        sequence = core.log.begin()
+        for _ in range(MAX_FRAME):
+            sequence.record(meta, detail, 1)
+        sequence.seal(state, 1)
+        state.rewind()
+
+    about = f"each of {MAX_FRAME}: commitments, tree, rows, checkpoint, no commit"
+    return Cost("entry and tree", about, median_micros(append, seconds, MAX_FRAME))
+
+
+def _decision(core: Core, patient: Patient, seconds: float) -> Cost:
+    bundle: Bundle = core.pipeline._bundle
+    request = Request(
+        sender_role="hospital", sender_status="active", recipient_role="insurer", recipient_status="active",
+        same_participant=False, purpose=patient.grant.purpose, basis="grant", schema=_CLAIM.name, asked_purpose=None,
+        asked_schema=None,
+    )  # fmt: skip
+    levels = patient.claim.ceilings
+    return Cost(
+        "decide, cached", "Cedar and release", median_micros(lambda: release(bundle, request, _CLAIM, levels), seconds)
+    )

@@ -1,0 +1,80 @@
+"""Durable accept: frames through the pipeline into SQLite's group commit, without gRPC.
+
+An accept is counted when its commit returned: `synchronous=FULL`, so each commit waits for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from broker.core import Core
+from broker.services.exchange import submit
+from broker.services.frames import Known
+from tests.bench.components import frame
+from tests.bench.world import Patient
+from zhifu.envelope import MAX_FRAME
+from zhifu.receipt import Head
+from zhifu.v1 import exchange_pb2
+
+FRAMES: Final = 32
+IN_FLIGHT: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Durable:
+    """Medians: accepted exchanges a second, what one fsync of the same disk takes, how many shared a commit."""
+
+    per_second: float
+    fsync_ms: float
+    each_commit: float
+
+
+async def measure(core: Core, folder: Path, patients: Sequence[Patient], repeats: int) -> Durable:
+    """``repeats`` times `FRAMES` full frames, `IN_FLIGHT` at a time; ``folder`` is on the disk of the store."""
+    core.committer.start()
+    rates, shared = [], []
+    try:
+        for _ in range(repeats):
+            sent = [frame(patients[0].sender, patients, MAX_FRAME) for _ in range(FRAMES)]
+            before, begun = core.log.size, time.perf_counter()
+            commits = await _submit(core, patients[0].sender.id, sent)
+            taken = core.log.size - before
+            rates.append(taken / (time.perf_counter() - begun))
+            shared.append(taken / len(commits))
+    finally:
+        await core.committer.close()
+    return Durable(statistics.median(rates), fsync_ms(folder), statistics.median(shared))
+
+
+async def _submit(core: Core, sender: bytes, sent: Sequence[exchange_pb2.SubmissionFrame]) -> set[bytes]:
+    """The checkpoints that the frames were accepted under. Raises `AssertionError` if one was refused."""
+    gate, commits = asyncio.Semaphore(IN_FLIGHT), set[bytes]()
+
+    async def one(each: exchange_pb2.SubmissionFrame) -> None:
+        async with gate:
+            for found in await submit(core, sender, each, Known(Head())):
+                refused = [result.refusal.reason for result in found.results if result.HasField("refusal")]
+                assert not refused, refused[0]
+                commits.add(found.proof.checkpoint)
+
+    await asyncio.gather(*(one(each) for each in sent))
+    return commits
+
+
+def fsync_ms(folder: Path, repeats: int = 21) -> float:
+    """The median time that a small write takes until it is on the disk."""
+    found = []
+    with (folder / "fsync").open("wb", buffering=0) as file:
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            file.write(bytes(16_384))
+            os.fsync(file.fileno())
+            found.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(found)

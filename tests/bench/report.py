@@ -1,0 +1,89 @@
+"""What a run found, as tables for people and as one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.components import Cost
+from tests.bench.durable import Durable
+from tests.bench.exchange import Row, percentile
+
+SETTLEMENT_FLOOR = (20, 60)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything of one run; ``sizes`` are bytes of a claim's and a decision's submission, ``repeats`` of a median."""
+
+    hardware: str
+    repeats: int
+    seconds: float
+    sizes: tuple[int, int]
+    relay_sizes: tuple[int, int]
+    exchanges: Sequence[Row]
+    components: Sequence[Cost]
+    durable: Durable
+    settlements: Sequence[int]
+
+    def to_json(self) -> str:
+        """The contract of ``python -m tests.bench --json``."""
+        found = asdict(self)
+        found["settlement_ms"] = {
+            "count": len(self.settlements),
+            "p50": percentile(self.settlements, 50),
+            "p99": percentile(self.settlements, 99),
+        }
+        del found["settlements"]
+        return json.dumps(found, ensure_ascii=False)
+
+    def show(self, out: Console) -> None:
+        """Three tables and two lines."""
+        out.print(self.hardware)
+        out.print(
+            f"medians of {self.repeats} interleaved repetitions; claim {self.sizes[0]} B in, decision {self.sizes[1]} B"
+            f" back; relay {self.relay_sizes[0]} B in, {self.relay_sizes[1]} B back; {self.seconds:.0f} s in all\n"
+        )
+        out.print(_exchanges(self.exchanges))
+        out.print(_components(self.components))
+        one = self.durable
+        out.print(
+            f"durable accept (SQLite, WAL, synchronous=FULL): {one.per_second:,.0f} exchanges/s, "
+            f"{one.each_commit:.0f} a commit; one fsync here takes {one.fsync_ms:.2f} ms"
+        )
+        p50, p99 = percentile(self.settlements, 50), percentile(self.settlements, 99)
+        out.print(
+            f"three-party settlement, idle, {len(self.settlements)} times: p50 {p50} ms, p99 {p99} ms "
+            f"(budget {SETTLEMENT_FLOOR[0]} and {SETTLEMENT_FLOOR[1]})"
+        )
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", no_wrap=True)
+    return table
+
+
+def _exchanges(rows: Sequence[Row]) -> Table:
+    table = _table(
+        "full exchange ÷ bare relay", "", "in flight", "per s", "p50 ms", "p99 ms", "CPU µs", "÷ relay", "budget"
+    )
+    for row in rows:
+        table.add_row(
+            row.what, str(row.in_flight), f"{row.per_second:,.0f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}",
+            f"{row.cpu_micros:,.0f}", f"{row.ratio:.2f}", "" if row.floor is None else f"≤ {row.floor:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _components(costs: Sequence[Cost]) -> Table:
+    table = _table("components", "", "µs", "")
+    for cost in costs:
+        table.add_row(cost.name, f"{cost.micros:,.1f}", cost.about)
+    return table

@@ -1,0 +1,1 @@
+"""``make soak``: a long run with faults. Processes die, inputs lie, and what was promised still holds."""
