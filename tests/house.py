@@ -1,0 +1,321 @@
+"""A house: a broker and its participants' nodes as processes of their own, below one folder of a test.
+
+What people do between them (invite, compare cards, agree, hand over a file) is done here, by the same commands but in
+this process, since starting Python costs more than what they do. `open_house` stops every process by its id.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+
+from broker import __main__ as operator
+from clients import cli
+from clients.demo import cast as casting
+from clients.demo.cast import Cast
+from clients.demo.stage import LOG, Actor, Stage
+from clients.keystore import FileKeystore
+from clients.ledger import Holding, Ledger
+from clients.store import Store
+from zhifu import bill as bills
+
+T = TypeVar("T")
+NODES: Final = ("hospital", "public-payer", "insurer")
+PATIENCE_S: Final = 40.0
+"""How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
+_LOOK_S: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command said and ended with."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def ok(self) -> Ran:
+        assert self.code == 0, self.err
+        return self
+
+
+def run(*command: object) -> Ran:
+    """``zhifu`` with these arguments, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    code = 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main([str(word) for word in command])
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+def spawn(*command: object, code: str = "", timeout_s: float = PATIENCE_S) -> Ran:
+    """``zhifu`` with these arguments as a process of its own; ``code`` is Python that runs in it first."""
+    words = [str(word) for word in command]
+    process = subprocess.run(python(*words, code=code), capture_output=True, text=True, timeout=timeout_s)
+    return Ran(process.returncode, process.stdout, process.stderr)
+
+
+def python(*words: str, module: str = "clients.cli", code: str = "") -> list[str]:
+    """The command line that runs a module as ``__main__``, after ``code``."""
+    if not code:
+        return [sys.executable, "-m", module, *words]
+    started = f"import runpy, sys\n{code}\nsys.argv[0] = {module!r}\nrunpy.run_module({module!r}, run_name='__main__')"
+    return [sys.executable, "-c", started, *words]
+
+
+def operate(*command: object) -> None:
+    """``python -m broker`` with these arguments, in this process."""
+    before = os.umask(0o077)
+    try:
+        with redirect_stdout(io.StringIO()):
+            assert operator.main([str(word) for word in command]) == 0
+    finally:
+        os.umask(before)
+
+
+def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
+    """What ``look`` finds, as soon as it finds something that is true. Fails with ``what`` did not happen."""
+    end = time.monotonic() + patience_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, f"this did not happen within {patience_s:.0f} s: {what}"
+        time.sleep(_LOOK_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient's wallet with its enrolled key (hex) for this hospital and this insurer."""
+
+    wallet: Path
+    key: str
+
+
+@dataclass(slots=True)
+class House:
+    """A running house. ``product`` is the insurer's; ``ports`` are the broker's, the same over its restarts."""
+
+    stage: Stage
+    product: str = "full"
+    cast: Cast = field(init=False)
+    ports: tuple[int, int] = (0, 0)
+    running: dict[str, Actor] = field(default_factory=dict)
+    _files: int = 0
+
+    @property
+    def path(self) -> Path:
+        return self.stage.path
+
+    def file(self, name: str, content: bytes | None = None) -> Path:
+        """A path of its own for what passes from hand to hand; with ``content`` it is there."""
+        self._files += 1
+        path = self.path / "desk" / f"{self._files}.{name}"
+        if content is not None:
+            path.write_bytes(content)
+        return path
+
+    # Processes
+
+    def build(self) -> None:
+        """Broker, enrolment, pins; then the nodes, all at once."""
+        operators = [word for path in casting.operator_files(self.stage) for word in ("--operator", path)]
+        operate("init", self.path / "broker", "--origin", casting.ORIGIN, *operators)
+        self.restart("broker")
+        self.ports = (self.said("broker")["node_port"], self.said("broker")["public_port"])
+        (self.path / "desk").mkdir(mode=0o700)
+        invitations = {role: self.path / "desk" / f"{role}.invitation" for role in NODES}
+        for role, path in invitations.items():
+            operate("invite", self.path / "broker", "--role", role, "--name", casting.NAMES[role], "-o", path)
+        operate("contact", self.path / "broker", "-o", self.contact)
+        self.cast = casting.join(self.stage, invitations)
+        for role in NODES:
+            self.start(role)
+        for role in NODES:
+            self.ready(role)
+
+    @property
+    def contact(self) -> Path:
+        return self.path / "desk" / "contact.json"
+
+    def start(self, role: str, *more: str, code: str = "") -> None:
+        """Start the broker, on the ports it had, or a node; `ready` awaits that it serves, or is attached."""
+        module, words = "clients.cli", ["node", "serve", str(self.path / role)]
+        if role == "broker":
+            module, words = "broker", ["serve", str(self.path / role)]
+            for option, port in zip(("--node-port", "--public-port"), self.ports, strict=True):
+                words += [option, str(port)]
+        elif role == "insurer":
+            words += ["--product", self.product]
+        self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
+
+    def restart(self, role: str, *more: str, code: str = "") -> None:
+        """Start it, and await that it is ready."""
+        self.start(role, *more, code=code)
+        self.ready(role)
+
+    def ready(self, role: str) -> None:
+        self.stage.ready(self.running[role])
+
+    def said(self, role: str) -> Any:
+        return self.running[role].said
+
+    def pid(self, role: str) -> int:
+        return self.running[role].process.pid
+
+    def kill(self, role: str) -> None:
+        """SIGKILL: nothing of the process's own runs after this."""
+        self.running[role].process.kill()
+        self.running[role].process.wait()
+
+    def end(self, role: str) -> int:
+        """SIGTERM; the exit code."""
+        self.running[role].process.send_signal(signal.SIGTERM)
+        return self.running[role].process.wait(PATIENCE_S)
+
+    @contextmanager
+    def frozen(self, *roles: str) -> Iterator[None]:
+        """Within the block these processes do not run at all (SIGSTOP); killed ones stay dead."""
+        for role in roles:
+            os.kill(self.pid(role), signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.thaw()
+
+    def thaw(self) -> None:
+        for actor in self.running.values():
+            if actor.process.poll() is None:
+                actor.process.send_signal(signal.SIGCONT)
+
+    # What lies on the disks
+
+    def log(self, role: str) -> str:
+        return (self.path / role / LOG).read_text("utf-8")
+
+    def broker_rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Committed rows of the broker's database."""
+        with closing(sqlite3.connect(f"file:{self.path / 'broker' / 'broker.db'}?mode=ro", uri=True)) as opened:
+            return opened.execute(query, values).fetchall()
+
+    @contextmanager
+    def store(self, role: str) -> Iterator[Store]:
+        """A node's memory, beside the node itself."""
+        settings = self.cast.settings[role]
+        opened = Store(settings.database, FileKeystore.load(settings.keys))
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    def holdings(self, role: str) -> list[Holding]:
+        """Every holding in a payer's ledger."""
+        with self.store(role) as store:
+            return Ledger(store).holdings()
+
+    # The patient
+
+    def enrol(self, bill: bytes, name: str = "patient") -> Patient:
+        """The patient of ``bill``: her wallet draws a key, hospital and insurer attest it, she enrols it."""
+        wallet, file = self.path / name, self.file("bill.json", bill)
+        cards = ("--hospital", self.cast.cards["hospital"], "--recipient", self.cast.cards["insurer"])
+        drawn = run("wallet", "enrol", wallet, *cards, "--contact", self.contact, "--json").ok()
+        key = str(drawn.json["subject_key"])
+        words = [self.file("attestation"), self.file("attestation")]
+        run("hospital", "attest", self.path / "hospital", key, "--bill", file, "-o", words[0]).ok()
+        run("node", "attest", self.path / "insurer", key, "-o", words[1]).ok()
+        run("wallet", "enrol", wallet, *cards, "--attestation", words[0], "--attestation", words[1]).ok()
+        self.insure(bill)
+        return Patient(wallet, key)
+
+    def insure(self, bill: bytes) -> None:
+        """The patient of ``bill`` is in the insurer's book."""
+        quota = self.file("quota.json")
+        operate(*casting.quota_command(self.stage, self.cast, quota))
+        casting.insure(self.stage, self.cast, bills.parse(bill), quota)
+
+    def ask(self, patient: Patient, bill: bytes, *more: object) -> Path:
+        """The hospital's consent request for a bill, as a file."""
+        request, file = self.file("request.json"), self.file("bill.json", bill)
+        to = ("--recipient", self.cast.ids["insurer"].hex(), "-o", request)
+        run("hospital", "request-consent", self.path / "hospital", patient.key, "--bill", file, *to, *more).ok()
+        return request
+
+    def agree(self, patient: Patient, request: Path, narrow: Sequence[str] = ()) -> tuple[Path, str]:
+        """The patient's consent as a file, and the grant's hash (hex)."""
+        consent = self.file("consent.json")
+        wishes = [word for wish in narrow for word in ("--narrow", wish)]
+        given = run("wallet", "grant", patient.wallet, request, "-o", consent, "--json", *wishes).ok()
+        return consent, str(given.json["grant"])
+
+    def consent(self, patient: Patient, bill: bytes, narrow: Sequence[str] = ()) -> Path:
+        """Asked and agreed."""
+        return self.agree(patient, self.ask(patient, bill), narrow)[0]
+
+    # The settlement
+
+    def settle(self, bill: bytes, consent: Path | None, *more: object) -> Ran:
+        """``zhifu hospital settle``, to its end."""
+        given = () if consent is None else ("--consent", consent)
+        file = self.file("bill.json", bill)
+        return run("hospital", "settle", self.path / "hospital", "--bill", file, *given, "--json", *more)
+
+    def begin(self, bill: bytes, consent: Path | None, route: str = "public") -> str:
+        """Hand a bill to the hospital's node and do not wait; the settlement's id."""
+        given = json.loads(consent.read_text("utf-8")) if consent is not None else None
+        body = {"bill": bill.decode(), "consent": given, "route": route}
+        return str(self._api("POST", "/settlements", body)["settlement"])
+
+    def look(self, settlement: str) -> dict[str, Any]:
+        """A settlement as the hospital's node shows it now."""
+        return self._api("GET", f"/settlements/{settlement}", None)
+
+    def finish(self, settlement: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+        """The settlement once it ended."""
+
+        def ended() -> dict[str, Any] | None:
+            found = self.look(settlement)
+            return found if found["state"] in ("confirmed", "failed") else None
+
+        return until(ended, f"settlement {settlement} ends", patience_s)
+
+    def _api(self, method: str, path: str, body: object) -> dict[str, Any]:
+        folder = self.path / "hospital"
+        headers = {"Authorization": f"Bearer {(folder / 'api.token').read_text()}"}
+        url = f"http://127.0.0.1:{(folder / 'api.port').read_text()}{path}"
+        answer = httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S, trust_env=False)
+        assert answer.is_success, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+@contextmanager
+def open_house(path: Path, product: str = "full") -> Iterator[House]:
+    """A running house in an empty folder; all its processes are over when the block ends."""
+    house = House(Stage(path), product)
+    try:
+        house.build()
+        yield house
+    finally:
+        house.thaw()
+        house.stage.stop()

@@ -1,0 +1,432 @@
+"""Group commit under faults that are real at the store's boundary: nothing acknowledged is lost, nothing is twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlmodel import SQLModel
+
+from broker import commit, home
+from broker.__main__ import build
+from broker.audit import Log
+from broker.commit import Committer
+from broker.store import sqlite, tables
+from broker.store.interface import Conflict, Reader, Store, Transaction
+from tests.broker_rig import Clock, Rig, fresh, present, reason, rig
+from tests.formats import NOW, ORIGIN, claim, refused
+from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.receipt import Detail, Meta
+
+UNAVAILABLE = "unavailable.store"
+
+
+class Faults:
+    """What goes wrong next, once each: before or after COMMIT, in an insert into a table, in the read-back."""
+
+    def __init__(self) -> None:
+        self.before_commit = self.after_commit = self.flip = False
+        self.insert: type[SQLModel] | None = None
+        self.error: Callable[[], Exception] = lambda: Refused(UNAVAILABLE)
+        self.commits = 0
+
+    def spent(self, name: str) -> bool:
+        found = bool(getattr(self, name))
+        setattr(self, name, None if name == "insert" else False)
+        return found
+
+
+class FaultyTransaction:
+    """The real transaction, with faults."""
+
+    def __init__(self, state: Transaction, faults: Faults) -> None:
+        self._state, self._faults = state, faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def insert(self, table: type[SQLModel], rows: Sequence[Sequence[Any]]) -> None:
+        # Half of the rows are there when it fails: nobody promises more.
+        if self._faults.insert is table and self._faults.spent("insert"):
+            self._state.insert(table, rows[: len(rows) // 2])
+            raise self._faults.error()
+        self._state.insert(table, rows)
+
+    def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        found = self._state.nodes(wanted)
+        if self._faults.spent("flip"):
+            found[-1] = bytes([found[-1][0] ^ 1]) + found[-1][1:]
+        return found
+
+
+class FaultyStore:
+    """A real store that fails when it is told to."""
+
+    def __init__(self, store: Store, faults: Faults) -> None:
+        self._store, self.faults = store, faults
+
+    @property
+    def reader(self) -> Reader:
+        return self._store.reader
+
+    def begin(self) -> Transaction:
+        return FaultyTransaction(self._store.begin(), self.faults)
+
+    def commit(self) -> None:
+        if self.faults.spent("before_commit"):
+            raise self.faults.error()
+        self._store.commit()
+        self.faults.commits += 1
+        if self.faults.spent("after_commit"):
+            raise self.faults.error()
+
+    def rollback(self) -> None:
+        self._store.rollback()
+
+    def close(self) -> None:
+        self._store.close()
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+def note(text: str) -> Any:
+    """An operation that appends one entry and writes one row beside it."""
+
+    def apply(state: Transaction, sequence: Any, now_ms: int) -> int:
+        entry = sequence.record(Meta("subject.enrolled"), Detail(documents=(text.encode(),)), now_ms)
+        state.insert(tables.Spki, [(text.encode(), b"participant")])
+        return int(entry.index)
+
+    return apply
+
+
+def noted(broker: Rig) -> list[str]:
+    """What `note` left, which the rows beside the log must say too."""
+    entries = [detail.documents[0].decode() for _, meta, detail in broker.entries() if meta.event == "subject.enrolled"]
+    beside = {row.hash.decode() for row in broker.rows(tables.Spki) if row.participant == b"participant"}
+    assert sorted(entries) == sorted(beside)
+    return entries
+
+
+async def failing(broker: Rig, *texts: str) -> list[str]:
+    """Run `note` for each text in one batch; the reasons of those that failed."""
+    answers = await asyncio.gather(*(broker.core.committer.run(note(text)) for text in texts), return_exceptions=True)
+    for one in answers:
+        if isinstance(one, BaseException) and not isinstance(one, Error):
+            raise one
+    return [one.reason if isinstance(one, Error) else "" for one in answers]
+
+
+# One fault after another
+
+
+@pytest.mark.parametrize(
+    "error", [lambda: Refused(UNAVAILABLE), lambda: OSError("the cable"), lambda: NotAuthentic("log.corrupt")]
+)
+async def test_a_commit_that_fails_before_it_is_durable_leaves_nothing(
+    tmp_path: Path, faults: Faults, error: Callable[[], Exception]
+) -> None:
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        before, faults.before_commit, faults.error = broker.core.log.frontier, True, error
+        assert await failing(broker, "a", "b") == [UNAVAILABLE, UNAVAILABLE]
+        assert await failing(broker, "c") == [""]
+        assert noted(broker) == ["c"]
+        assert broker.core.log.size == before.size + 1
+
+
+async def test_a_commit_that_fails_after_it_is_durable_is_seen(tmp_path: Path, faults: Faults) -> None:
+    """The broker does not know; it looks, and goes on behind what is there."""
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        before, faults.after_commit = broker.core.log.size, True
+        assert await failing(broker, "a", "b") == [UNAVAILABLE, UNAVAILABLE]
+        assert await failing(broker, "c") == [""]
+        assert noted(broker) == ["a", "b", "c"]
+        assert broker.core.log.size == before + 3
+
+
+@pytest.mark.parametrize("table", [tables.Entry, tables.TreeNode, tables.Checkpoint])
+async def test_an_insert_of_the_sequencer_that_fails_takes_the_batch_with_it(
+    tmp_path: Path, faults: Faults, table: type[SQLModel]
+) -> None:
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        faults.insert = table
+        assert await failing(broker, "a", "b") == [UNAVAILABLE, UNAVAILABLE]
+        assert await failing(broker, "c") == [""]
+        assert noted(broker) == ["c"]
+
+
+async def test_a_flipped_bit_in_what_was_written_is_never_signed(tmp_path: Path, faults: Faults) -> None:
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        checkpoints, faults.flip = len(broker.rows(tables.Checkpoint)), True
+        assert await failing(broker, "a") == [UNAVAILABLE]
+        assert len(broker.rows(tables.Checkpoint)) == checkpoints
+        assert await failing(broker, "b") == [""]
+        assert noted(broker) == ["b"]
+
+
+async def test_nothing_is_taken_while_the_head_cannot_be_read(tmp_path: Path, faults: Faults) -> None:
+    """A broker that does not know its head refuses; it neither hangs nor guesses, and it recovers by itself."""
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        log, real = broker.core.log, broker.core.log.reader
+        faults.after_commit = True
+        assert await failing(broker, "a") == [UNAVAILABLE]
+        log.reader = Unreadable()
+        async with asyncio.timeout(10):
+            assert await failing(broker, "b", "c") == [UNAVAILABLE, UNAVAILABLE]
+            assert await failing(broker, "d") == [UNAVAILABLE]
+            log.reader = real
+            assert await failing(broker, "e") == [""]
+        assert noted(broker) == ["a", "e"]
+
+
+class Unreadable:
+    """A disk that is gone."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Refused(UNAVAILABLE)
+
+
+# Operations of one batch
+
+
+async def test_a_refused_operation_takes_back_its_own_rows_only(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+
+        def refusing(error: Exception) -> Any:
+            def apply(state: Transaction, sequence: Any, now_ms: int) -> None:
+                note("taken back")(state, sequence, now_ms)
+                state.update(tables.Participant, {"status": "gone"}, role="hospital")
+                raise error
+
+            return apply
+
+        errors = [Refused("consent.unknown"), Conflict("key"), KeyError("a name that nobody may read")]
+        answers = await asyncio.gather(
+            broker.core.committer.run(note("a")),
+            *(broker.core.committer.run(refusing(error)) for error in errors),
+            broker.core.committer.run(note("b")),
+            return_exceptions=True,
+        )
+        told = [str(one) for one in answers if isinstance(one, Exception)]
+        assert [text.split(":")[0] for text in told] == ["consent.unknown", UNAVAILABLE, "internal"]
+        assert "nobody" not in " ".join(told)
+        assert noted(broker) == ["a", "b"]
+        assert {row.status for row in broker.rows(tables.Participant)} == {"active"}
+        first, last = answers[0], answers[-1]
+        assert isinstance(first, commit.Done)
+        assert isinstance(last, commit.Done)
+        assert (first.commit, first.result + 1) == (last.commit, last.result)
+
+
+async def test_a_batch_is_one_commit(tmp_path: Path, faults: Faults) -> None:
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        before = faults.commits
+        assert await failing(broker, *map(str, range(100))) == [""] * 100
+        assert faults.commits - before <= 2
+        assert len(noted(broker)) == 100
+
+
+async def test_nobody_is_answered_before_it_is_durable(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        done = await asyncio.gather(*(broker.core.committer.run(note(str(number))) for number in range(50)))
+        with Durable(broker) as reader:
+            for one in done:
+                assert reader.get(tables.Entry, one.result) is not None
+                signed = reader.get(tables.Checkpoint, one.commit.size)
+                assert signed is not None
+                assert signed.note == one.commit.note
+
+
+class Durable:
+    """A connection of its own: it sees what is durable."""
+
+    def __init__(self, broker: Rig) -> None:
+        self._store = sqlite.SqliteStore(broker.home.database)
+
+    def __enter__(self) -> Reader:
+        return self._store.reader
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+
+
+async def test_an_operation_whose_caller_left_is_done_all_the_same(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        leaving = asyncio.create_task(broker.core.committer.run(note("a")))
+        staying = asyncio.create_task(broker.core.committer.run(note("b")))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await staying
+        assert noted(broker) == ["a", "b"]
+
+
+# Refusing to grow, and stopping
+
+
+async def test_a_full_queue_refuses(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        most = commit.MAX_WAITING // 64
+        # All are asked for before the committer gets to run.
+        held = [committer.run(note(str(number)), weight=64) for number in range(most + 1)]
+        answers = await asyncio.gather(*held, return_exceptions=True)
+        refusals = [one.reason for one in answers if isinstance(one, Error)]
+        assert refusals == ["unavailable.overload"]
+        assert isinstance(answers[-1], Error)
+        assert await failing(broker, "later") == [""]
+        assert len(noted(broker)) == most + 1
+
+
+async def test_closing_finishes_what_waits_and_refuses_the_rest(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        waiting = [asyncio.create_task(broker.core.committer.run(note(str(number)))) for number in range(40)]
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(broker.core.committer.close())
+        await asyncio.sleep(0)
+        assert await failing(broker, "late") == ["unavailable.draining"]
+        await asyncio.gather(closing, *waiting)
+        assert len(noted(broker)) == 40
+
+
+# Two sequencers
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[tuple[Committer, Committer, Any]]:
+    """Two brokers over one file: what an operator starts by mistake."""
+    opened = home.create(tmp_path / "broker", ORIGIN, NOW)
+    cores = [build(opened, None, Clock()) for _ in range(2)]
+    yield cores[0].committer, cores[1].committer, cores[0]
+    for one in cores:
+        one.store.close()
+
+
+async def test_a_second_sequencer_never_moves_a_head_that_it_did_not_read(two: Any) -> None:
+    first, second, core = two
+    for one in (first, second):
+        one.start()
+    await first.run(note("a"))
+    # The second still takes the log for empty: compare-and-swap stops it, and it reads the head.
+    with pytest.raises(Refused, match=r"unavailable\.store"):
+        await second.run(note("b"))
+    await second.run(note("c"))
+    with pytest.raises(Refused, match=r"unavailable\.store"):
+        await first.run(note("d"))
+    await first.run(note("e"))
+    for one in (first, second):
+        await one.close()
+    found = Rig(None, core, Clock())  # type: ignore[arg-type]
+    assert noted(found) == ["a", "c", "e"]
+    assert [row.size for row in found.rows(tables.Checkpoint)] == [1, 2, 3]
+
+
+async def test_the_head_is_swapped_only_from_the_value_it_was_read_with(tmp_path: Path) -> None:
+    """Also where no other row stands in the way: the head alone was moved."""
+    async with rig(tmp_path) as broker:
+        head = broker.rows(tables.Head)[0]
+        state = broker.core.store.begin()
+        state.update(tables.Head, {"root": bytes(32)}, id=1)
+        broker.core.store.commit()
+        assert await failing(broker, "a") == [UNAVAILABLE]
+        # Now it cannot even be read: our own note did not sign it.
+        assert await failing(broker, "b") == [UNAVAILABLE]
+        state = broker.core.store.begin()
+        state.update(tables.Head, {"root": head.root}, id=1)
+        broker.core.store.commit()
+        assert await failing(broker, "c") == [""]
+        assert noted(broker) == ["c"]
+
+
+# What a broker finds when it starts
+
+
+async def test_a_restarted_broker_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        await failing(broker, "a", "b")
+        size = broker.core.log.size
+    core = build(home.open_home(tmp_path / "broker"), None, Clock())
+    assert core.log.size == size
+    core.committer.start()
+    assert (await core.committer.run(note("c"))).result == size
+    await core.committer.close()
+    core.store.close()
+
+
+@pytest.mark.parametrize("damage", ["root", "note", "node", "size", "checkpoint"])
+async def test_a_damaged_head_is_not_built_upon(tmp_path: Path, damage: str) -> None:
+    async with rig(tmp_path) as broker:
+        await failing(broker, "a", "b", "c")
+        note_before = broker.rows(tables.Checkpoint)[-2].note
+    opened = home.open_home(tmp_path / "broker")
+    store = sqlite.SqliteStore(opened.database)
+    head = store.reader.find(tables.Head)[0]
+    state = store.begin()
+    if damage == "root":
+        state.update(tables.Head, {"root": bytes(32)}, id=1)
+    elif damage == "size":
+        state.update(tables.Head, {"size": head.size - 1}, id=1)
+    elif damage == "note":
+        state.update(tables.Checkpoint, {"note": note_before}, size=head.size)
+    elif damage == "checkpoint":
+        state.delete(tables.Checkpoint, size=head.size)
+    else:
+        state.update(tables.TreeNode, {"hash": bytes(32)}, level=0, index=head.size - 1)
+        state.update(tables.TreeNode, {"hash": bytes(32)}, level=1, index=head.size // 2 - 1)
+    store.commit()
+    refused("log.corrupt", Log, ORIGIN, opened.log_key, store.reader)
+    refused("log.corrupt", build, opened, None)
+    store.close()
+
+
+# The same under exchanges
+
+
+async def test_a_retry_gets_the_stored_result(tmp_path: Path, faults: Faults) -> None:
+    """The answer was lost, not the exchange: same nonce and bytes, same entry, one use."""
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        await broker.grant(claim())
+        sent = present(claim())
+        faults.after_commit = True
+        (lost,) = await broker.submit(sent)
+        assert (reason(lost), lost.refusal.retryable, lost.HasField("entry")) == (UNAVAILABLE, True, False)
+        (found,) = await broker.submit(sent)
+        assert reason(found) == ""
+        assert (await broker.submit(sent)) == [found]
+        assert broker.events(sent.hash) == [("exchange.accepted", "")]
+        assert [row.uses for row in broker.rows(tables.Grant)] == [1]
+
+
+async def test_no_acknowledged_exchange_is_lost_whatever_fails(tmp_path: Path, faults: Faults) -> None:
+    """Random faults under concurrent frames, and senders that try again, as nodes do, until they are answered."""
+    chance = random.Random(20_260_921)
+    sent = [present(fresh(replace(claim(), grant=replace(claim().grant, max_uses=200)))) for _ in range(64)]  # type: ignore[type-var]
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        await broker.grant(sent[0].exchange)
+        answered: dict[bytes, int] = {}
+
+        async def send(one: Any) -> None:
+            while one.hash not in answered:
+                if chance.random() < 0.4:
+                    kind = chance.choice(["before_commit", "after_commit", "flip", "insert"])
+                    chosen = chance.choice([tables.Entry, tables.TreeNode, tables.Exchange, tables.Delivery])
+                    setattr(faults, kind, chosen if kind == "insert" else True)
+                (found,) = await broker.submit(one)
+                assert reason(found) in ("", UNAVAILABLE)
+                if not reason(found):
+                    answered[one.hash] = found.entry.index
+
+        # In rows of eight, so that faults hit batches of several and of one.
+        for start in range(0, len(sent), 8):
+            await asyncio.gather(*(send(one) for one in sent[start : start + 8]))
+        stored = {row.hash: row.entry for row in broker.rows(tables.Exchange)}
+        assert stored == answered
+        assert len({row.entry for row in broker.rows(tables.Delivery)}) == len(sent)
+        assert [row.uses for row in broker.rows(tables.Grant)] == [len(sent)]
