@@ -18,7 +18,7 @@ from rich.console import Console
 from broker import home
 from broker.__main__ import build
 from clients.demo.stage import Stage
-from tests.bench import components, durable, exchange, relay, settlement, world
+from tests.bench import components, durable, exchange, jwe, relay, settlement, world
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.load import claim
@@ -67,13 +67,15 @@ def run(plan: Plan, tell: Progress) -> Report:
             rows = uvloop.run(exchange.measure(made, plan.repeats, plan.window_s, tell))
         finally:
             stage.stop()
+        tell("seal, gate and open beside JWE")
+        compared = jwe.measure(made.payer, made.patients[0], plan.repeats, plan.component_s)
         tell("components")
         costs, accepted = _alone(made, plan)
         sizes = (claim(made.patients[0]).ByteSize(), _answer_bytes(made))
     tell("settlements")
     settled = _settlements(plan)
     sent = (relay.ASKED_BYTES, relay.ANSWERED_BYTES)
-    return Report(hardware(), plan.repeats, tell.seconds, sizes, sent, rows, costs, accepted, settled)
+    return Report(hardware(), plan.repeats, tell.seconds, sizes, sent, rows, compared, costs, accepted, settled)
 
 
 def _alone(made: World, plan: Plan) -> tuple[list[Cost], Durable]:
@@ -100,7 +102,7 @@ def _settlements(plan: Plan) -> Sequence[int]:
     with tempfile.TemporaryDirectory(prefix="zhifu-bench-") as folder:
         stage = Stage(Path(folder))
         try:
-            return settlement.measure(stage, settlement.open_house(stage), plan.settlements)
+            return settlement.measure(stage, settlement.open_house(stage, plan.settlements), plan.settlements)
         finally:
             stage.stop()
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.exchange import Row, percentile
+from tests.bench.jwe import Compared
 
 SETTLEMENT_FLOOR = (20, 60)
 
@@ -27,6 +28,7 @@ class Report:
     sizes: tuple[int, int]
     relay_sizes: tuple[int, int]
     exchanges: Sequence[Row]
+    jwe: Sequence[Compared]
     components: Sequence[Cost]
     durable: Durable
     settlements: Sequence[int]
@@ -43,13 +45,14 @@ class Report:
         return json.dumps(found, ensure_ascii=False)
 
     def show(self, out: Console) -> None:
-        """Three tables and two lines."""
+        """Tables, and a line each for disk and settlement."""
         out.print(self.hardware)
         out.print(
             f"medians of {self.repeats} interleaved repetitions; claim {self.sizes[0]} B in, decision {self.sizes[1]} B"
             f" back; relay {self.relay_sizes[0]} B in, {self.relay_sizes[1]} B back; {self.seconds:.0f} s in all\n"
         )
         out.print(_exchanges(self.exchanges))
+        out.print(_jwe(self.jwe))
         out.print(_components(self.components))
         one = self.durable
         out.print(
@@ -78,6 +81,18 @@ def _exchanges(rows: Sequence[Row]) -> Table:
         table.add_row(
             row.what, str(row.in_flight), f"{row.per_second:,.0f}", f"{row.p50_ms:.2f}", f"{row.p99_ms:.2f}",
             f"{row.cpu_micros:,.0f}", f"{row.ratio:.2f}", "" if row.floor is None else f"≤ {row.floor:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _jwe(rows: Sequence[Compared]) -> Table:
+    title = "sealed record ÷ the same record as JWE, which a reading broker decrypts, coarsens and encrypts again"
+    table = _table(title, "", "CPU µs", "JWE µs", "÷ JWE", "budget", "bytes", "JWE bytes", "÷ JWE")
+    for row in rows:
+        table.add_row(
+            row.step, f"{row.ours_micros:,.0f}", f"{row.jwe_micros:,.0f}", f"{row.ratio:.2f}",
+            "" if row.floor is None else f"≤ {row.floor:.2f}",
+            f"{row.ours_bytes:,}", f"{row.jwe_bytes:,}", f"{row.ours_bytes / row.jwe_bytes:.2f}",
         )  # fmt: skip
     return table
 

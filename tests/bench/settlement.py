@@ -32,11 +32,16 @@ ROLES: Final = ("hospital", "public-payer", "insurer")
 SETTLE_S: Final = 30.0
 
 
-def open_house(stage: Stage) -> Cast:
-    """Broker and nodes, enrolled and ready."""
-    call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN)
+def open_house(stage: Stage, patients: int) -> Cast:
+    """Broker and nodes, enrolled and ready; the first so many sample patients stand in the insurer's book."""
+    operators = [word for path in casting.operator_files(stage) for word in ("--operator", str(path))]
+    call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN, *operators)
     stage.ready(stage.start("broker", "broker", "serve", str(stage.path / "broker")))
     cast = casting.join(stage, casting.invite(stage))
+    quota: Path | None = casting.allow(stage, cast)
+    for number in range(patients):
+        casting.insure(stage, cast, bill.parse(sample_bill(number)), quota)
+        quota = None
     nodes = [stage.start(role, "clients.cli", "node", "serve", str(stage.path / role)) for role in ROLES]
     for node in nodes:
         stage.ready(node)
