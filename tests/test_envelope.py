@@ -20,7 +20,9 @@ from zhifu.envelope import (
     ACKNOWLEDGEMENT,
     ATTESTATION,
     EPOCH_OFFER,
+    ERASURE,
     GRANT,
+    HOLD,
     KEY_STATEMENT,
     MAX_FRAME,
     POLICY,
@@ -40,7 +42,8 @@ VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "forma
 KINDS = {
     "presentation": PRESENTATION, "grant": GRANT, "consent_request": REQUEST, "ticket": TICKET, "policy": POLICY,
     "revocation": REVOCATION, "key_statement": KEY_STATEMENT, "epoch_offer": EPOCH_OFFER, "attestation": ATTESTATION,
-    "acknowledgement": ACKNOWLEDGEMENT, "wallet": WALLET, "pseudonym_quota": QUOTA,
+    "acknowledgement": ACKNOWLEDGEMENT, "wallet": WALLET, "pseudonym_quota": QUOTA, "erasure_order": ERASURE,
+    "legal_hold": HOLD,
 }  # fmt: skip
 KEY = HOSPITAL.signing
 PUBLIC = bytes(KEY.verify_key)

@@ -53,6 +53,8 @@ ACKNOWLEDGEMENT: Final = _kind("acknowledgement", 1024)
 POLICY: Final = _kind("policy statement", 512)
 WALLET: Final = _kind("wallet", 512)
 QUOTA: Final = _kind("pseudonym quota", 512)
+ERASURE: Final = _kind("erasure order", 16384)
+HOLD: Final = _kind("legal hold", 512)
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,8 @@ _ROWS: Final = [
         log__fork="the two parties were shown different logs",
         log__corrupt="the log kept on disk does not verify",
         log__signature="the checkpoint is not signed by the pinned log key",
+        log__omitted="an exchange we hold a receipt of is not in the log",
+        log__erased="details are missing without an entry that they were erased",
         answer__mismatch="the answer does not belong to what was asked",
         ledger__mismatch="the amounts of the parties do not agree",
     ),
@@ -179,6 +181,10 @@ _ROWS: Final = [
         participant__suspended="the participant is suspended",
         settlement__refused="a payer refused the claim",
         settlement__undecided="a payer could not decide by its rules",
+        erasure__orders="two officers order an erasure, in the same words",
+        erasure__entry="the details of this entry cannot be erased",
+        erasure__held="a legal hold forbids it",
+        erasure__erased="the details were erased",
         internal="an internal error; the operator's log has it",
     ),
     *_rows(
@@ -192,6 +198,8 @@ _ROWS: Final = [
         unavailable__port="the port is in use",
         unavailable__clock="this clock is too far from the broker's",
         unavailable__recipient="the recipient's keys are not known yet",
+        unavailable__log="the log kept here is behind what was signed before; nothing is accepted",
+        unavailable__witnesses="the log has gone unwitnessed for too long; nothing is accepted",
         pseudonym__epoch="no pseudonym key of this recipient and epoch is announced here",
     ),
 ]

@@ -183,15 +183,15 @@ def verify_proof(proof: LogProof, head: Head, log_key: VerifierKey) -> Proven:
     """
     signed = checkpoint.verify(proof.note, log_key)
     ranges.verify_range(proof.leaves, signed.size, signed.root)
-    check_consistency(head, Head(signed.size, signed.root), proof)
+    check_consistency(head, Head(signed.size, signed.root), proof.known_size, proof.consistency)
     return Proven(signed, proof.leaves)
 
 
-def check_consistency(head: Head, signed: Head, proof: LogProof) -> None:
+def check_consistency(head: Head, signed: Head, known_size: int, consistency: tuple[bytes, ...]) -> None:
     """Raises `NotAuthentic` (log.inconsistent) unless one of the trees is a prefix of the other."""
     if head.size == 0:
         return
-    if proof.known_size != head.size:
+    if known_size != head.size:
         raise NotAuthentic("log.inconsistent", "the proof does not start at our head")
     old, new = sorted((head, signed), key=lambda h: h.size)
-    merkle.verify_consistency(old.size, new.size, old.root, new.root, proof.consistency)
+    merkle.verify_consistency(old.size, new.size, old.root, new.root, consistency)

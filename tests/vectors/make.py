@@ -356,6 +356,9 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
     policy = protobuf((1, 1), (2, 1), (3, HOSPITAL.holder), (4, drawn("policy")), (5, ISSUED), (6, ISSUED + 86_400))
     wallet = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, drawn("challenge")), (5, "FetchMailbox"))
     quota = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, INSURER.holder), (5, 1), (6, 200_000), (7, ISSUED))
+    entries = b"".join(second.varint(number) for number in (3, 300, 70_000))
+    erasure = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, entries), (5, "pipl-47"), (6, ISSUED))
+    hold = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, SUBJECT.holder), (5, 1), (6, "case-1"), (7, ISSUED))
     return {
         "consent_request": envelope("consent request", request, HOSPITAL_SIGNING),
         "grant": envelope("grant", grant, SUBJECT),
@@ -368,6 +371,8 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         "policy": envelope("policy statement", policy, HOSPITAL),
         "wallet": envelope("wallet", wallet, SUBJECT),
         "pseudonym_quota": envelope("pseudonym quota", quota, OPERATOR),
+        "erasure_order": envelope("erasure order", erasure, OPERATOR),
+        "legal_hold": envelope("legal hold", hold, OPERATOR),
     }
 
 

@@ -30,20 +30,30 @@ class SubmissionFrame(_message.Message):
     def __init__(self, key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., submissions: _Optional[_Iterable[_Union[Submission, _Mapping]]] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "submissions", "acknowledgements", "key_statement", "epoch_offer", "notices_read")
+    __slots__ = ("hello", "submissions", "acknowledgements", "key_statement", "epoch_offer", "notices_read", "cosignature")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
     KEY_STATEMENT_FIELD_NUMBER: _ClassVar[int]
     EPOCH_OFFER_FIELD_NUMBER: _ClassVar[int]
     NOTICES_READ_FIELD_NUMBER: _ClassVar[int]
+    COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     submissions: SubmissionFrame
     acknowledgements: AcknowledgementFrame
     key_statement: _signed_pb2.Envelope
     epoch_offer: _signed_pb2.Envelope
     notices_read: NoticesRead
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submissions: _Optional[_Union[SubmissionFrame, _Mapping]] = ..., acknowledgements: _Optional[_Union[AcknowledgementFrame, _Mapping]] = ..., key_statement: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., epoch_offer: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., notices_read: _Optional[_Union[NoticesRead, _Mapping]] = ...) -> None: ...
+    cosignature: Cosignature
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submissions: _Optional[_Union[SubmissionFrame, _Mapping]] = ..., acknowledgements: _Optional[_Union[AcknowledgementFrame, _Mapping]] = ..., key_statement: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., epoch_offer: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., notices_read: _Optional[_Union[NoticesRead, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+
+class Cosignature(_message.Message):
+    __slots__ = ("size", "line")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    LINE_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    line: bytes
+    def __init__(self, size: _Optional[int] = ..., line: _Optional[bytes] = ...) -> None: ...
 
 class NoticesRead(_message.Message):
     __slots__ = ("through",)
@@ -52,18 +62,22 @@ class NoticesRead(_message.Message):
     def __init__(self, through: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "head_size", "head_root", "clock_ms", "notices_through")
+    __slots__ = ("version", "head_size", "head_root", "clock_ms", "notices_through", "checkpoint", "cosigns")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     HEAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROOT_FIELD_NUMBER: _ClassVar[int]
     CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     NOTICES_THROUGH_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    COSIGNS_FIELD_NUMBER: _ClassVar[int]
     version: int
     head_size: int
     head_root: bytes
     clock_ms: int
     notices_through: int
-    def __init__(self, version: _Optional[int] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., clock_ms: _Optional[int] = ..., notices_through: _Optional[int] = ...) -> None: ...
+    checkpoint: bytes
+    cosigns: bool
+    def __init__(self, version: _Optional[int] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., clock_ms: _Optional[int] = ..., notices_through: _Optional[int] = ..., checkpoint: _Optional[bytes] = ..., cosigns: _Optional[bool] = ...) -> None: ...
 
 class AcknowledgementFrame(_message.Message):
     __slots__ = ("key_id", "signature", "acknowledgements")
@@ -76,20 +90,32 @@ class AcknowledgementFrame(_message.Message):
     def __init__(self, key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., acknowledgements: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ConnectResponse(_message.Message):
-    __slots__ = ("welcome", "results", "deliveries", "notices", "directory", "reconnect")
+    __slots__ = ("welcome", "results", "deliveries", "notices", "directory", "reconnect", "checkpoint")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     NOTICES_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     RECONNECT_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     results: ResultFrame
     deliveries: DeliveryFrame
     notices: NoticeFrame
     directory: Directory
     reconnect: Reconnect
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., results: _Optional[_Union[ResultFrame, _Mapping]] = ..., deliveries: _Optional[_Union[DeliveryFrame, _Mapping]] = ..., notices: _Optional[_Union[NoticeFrame, _Mapping]] = ..., directory: _Optional[_Union[Directory, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ...) -> None: ...
+    checkpoint: CheckpointFrame
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., results: _Optional[_Union[ResultFrame, _Mapping]] = ..., deliveries: _Optional[_Union[DeliveryFrame, _Mapping]] = ..., notices: _Optional[_Union[NoticeFrame, _Mapping]] = ..., directory: _Optional[_Union[Directory, _Mapping]] = ..., reconnect: _Optional[_Union[Reconnect, _Mapping]] = ..., checkpoint: _Optional[_Union[CheckpointFrame, _Mapping]] = ...) -> None: ...
+
+class CheckpointFrame(_message.Message):
+    __slots__ = ("checkpoint", "known_size", "consistency")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    known_size: int
+    consistency: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ..., known_size: _Optional[int] = ..., consistency: _Optional[bytes] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("version", "origin", "clock_ms", "node", "gate_key_statement", "max_frame")

@@ -377,3 +377,37 @@ class PseudonymQuota(_message.Message):
     allowed: int
     issued_at: int
     def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., recipient: _Optional[bytes] = ..., epoch: _Optional[int] = ..., allowed: _Optional[int] = ..., issued_at: _Optional[int] = ...) -> None: ...
+
+class ErasureOrder(_message.Message):
+    __slots__ = ("version", "suite", "aud", "entries", "basis", "issued_at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    entries: _containers.RepeatedScalarFieldContainer[int]
+    basis: str
+    issued_at: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., entries: _Optional[_Iterable[int]] = ..., basis: _Optional[str] = ..., issued_at: _Optional[int] = ...) -> None: ...
+
+class LegalHold(_message.Message):
+    __slots__ = ("version", "suite", "aud", "target", "lifted", "basis", "issued_at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    LIFTED_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    target: bytes
+    lifted: bool
+    basis: str
+    issued_at: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., target: _Optional[bytes] = ..., lifted: _Optional[bool] = ..., basis: _Optional[str] = ..., issued_at: _Optional[int] = ...) -> None: ...
