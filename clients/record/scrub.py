@@ -14,6 +14,7 @@ from clients.command import Json, Language, chatter, clear, print_json, to_json
 from clients.hospital.cli import read_bill
 from clients.hospital.scrub.found import How
 from clients.hospital.scrub.known import NOTHING, from_bill
+from clients.hospital.scrub.model import names
 from clients.hospital.scrub.text import MAX_CHARACTERS, Scrubbed
 from clients.hospital.scrub.text import scrub as scrub_text
 from clients.hospital.scrub.tokens import LANGUAGES, title
@@ -37,6 +38,9 @@ def scrub(
     known: Annotated[
         Path | None, typer.Option(metavar="BILL", help="The patient's bill: its values are found first.")
     ] = None,
+    model: Annotated[
+        bool, typer.Option("--model", help="Ask a name model too (extra: names): more names, more that are none.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write what was replaced, as JSON.")] = None,
     as_json: Json = False,
     lang: Language = "zh",
@@ -48,7 +52,8 @@ def scrub(
     """
     if lang not in LANGUAGES:
         raise Malformed("usage.argument", f"a language is one of {', '.join(LANGUAGES)}")
-    found = scrub_text(_read(file), NOTHING if known is None else from_bill(read_bill(known)[1]), lang)
+    extra = (names(),) if model else ()
+    found = scrub_text(_read(file), NOTHING if known is None else from_bill(read_bill(known)[1]), lang, extra)
     if report is not None:
         config.write_file(report, (to_json(_report(found)) + "\n").encode())
     if as_json:

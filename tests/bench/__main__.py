@@ -18,7 +18,7 @@ from rich.console import Console
 from broker import home
 from broker.__main__ import build
 from clients.demo.stage import Stage
-from tests.bench import components, durable, exchange, jwe, relay, settlement, world
+from tests.bench import components, durable, exchange, free_text, jwe, relay, settlement, world
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.load import claim
@@ -75,7 +75,19 @@ def run(plan: Plan, tell: Progress) -> Report:
     tell("settlements")
     settled = _settlements(plan)
     sent = (relay.ASKED_BYTES, relay.ANSWERED_BYTES)
-    return Report(hardware(), plan.repeats, tell.seconds, sizes, sent, rows, compared, costs, accepted, settled)
+    return Report(
+        hardware(),
+        plan.repeats,
+        tell.seconds,
+        sizes,
+        sent,
+        rows,
+        compared,
+        costs,
+        accepted,
+        settled,
+        list(free_text.measure()),
+    )
 
 
 def _alone(made: World, plan: Plan) -> tuple[list[Cost], Durable]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.exchange import Row, percentile
+from tests.bench.free_text import Quality
 from tests.bench.jwe import Compared
 
 SETTLEMENT_FLOOR = (20, 60)
@@ -32,6 +33,7 @@ class Report:
     components: Sequence[Cost]
     durable: Durable
     settlements: Sequence[int]
+    free_text: Sequence[Quality]
 
     def to_json(self) -> str:
         """The contract of ``python -m tests.bench --json``."""
@@ -62,8 +64,9 @@ class Report:
         p50, p99 = percentile(self.settlements, 50), percentile(self.settlements, 99)
         out.print(
             f"three-party settlement, idle, {len(self.settlements)} times: p50 {p50} ms, p99 {p99} ms "
-            f"(budget {SETTLEMENT_FLOOR[0]} and {SETTLEMENT_FLOOR[1]})"
+            f"(budget {SETTLEMENT_FLOOR[0]} and {SETTLEMENT_FLOOR[1]})\n"
         )
+        out.print(_free_text(self.free_text))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -101,4 +104,16 @@ def _components(costs: Sequence[Cost]) -> Table:
     table = _table("components", "", "µs", "")
     for cost in costs:
         table.add_row(cost.name, f"{cost.micros:,.1f}", cost.about)
+    return table
+
+
+def _free_text(rows: Sequence[Quality]) -> Table:
+    table = _table("free text scrubbed", "half", "known values", "sentences", "marked", "recall", "precision",
+                   "recall, characters", "precision, characters")  # fmt: skip
+    for row in rows:
+        table.add_row(
+            row.half, "with" if row.known_values else "without", str(row.sentences), str(row.marked),
+            f"{row.recall:.1%}", f"{row.precision:.1%}", f"{row.recall_characters:.1%}",
+            f"{row.precision_characters:.1%}",
+        )  # fmt: skip
     return table

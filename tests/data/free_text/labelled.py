@@ -65,15 +65,20 @@ def sentences(half: str) -> list[Sentence]:
     return [_sentence(row) for row in _rows(half)]
 
 
-@cache
-def patient(case: str) -> Bill:
-    """The bill of a made-up patient: the sample bill with this person's values."""
+def bill_file(case: str) -> bytes:
+    """The bill of a made-up patient as a file: the sample bill with this person's values."""
     (row,) = (row for row in _rows("cases") if row["case"] == case)
     document = json.loads(sample.sample_bill(1))
     document["setlinfo"] |= row["setlinfo"]
     for line in document["feedetail"]:
         line["fee_ocur_time"] = row["setlinfo"]["begndate"]
-    return bill.parse(json.dumps(document).encode())
+    return json.dumps(document).encode()
+
+
+@cache
+def patient(case: str) -> Bill:
+    """`bill_file`, parsed."""
+    return bill.parse(bill_file(case))
 
 
 @cache
