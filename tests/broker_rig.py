@@ -34,7 +34,8 @@ from broker.services.exchange import acknowledge, submit
 from broker.services.frames import Known
 from broker.services.identity import spki_hash
 from broker.store import tables
-from broker.store.interface import Store
+from broker.store.interface import Reader, Store
+from broker.store.sqlite import open_read_only
 from clients import wire
 from tests.formats import (
     EVERYONE,
@@ -287,15 +288,15 @@ class Rig:
 
     # Looking
 
-    def rows(self, table: type[T]) -> list[T]:
-        return list(self.core.store.reader.scan(table))  # type: ignore[type-var]
+    def rows(self, table: type[T], reader: Reader | None = None) -> list[T]:
+        return list((reader or self.core.store.reader).scan(table))  # type: ignore[type-var]
 
-    def entries(self) -> list[tuple[Entry, Meta, Detail]]:
+    def entries(self, reader: Reader | None = None) -> list[tuple[Entry, Meta, Detail]]:
         """The log's entries that have contents, opened."""
         found = []
-        for row in self.rows(tables.Entry):
+        for row in self.rows(tables.Entry, reader):
             if row.kind == 0:
-                one = stored_entry(row.index, self.core.store.reader)
+                one = stored_entry(row.index, reader or self.core.store.reader)
                 found.append((one, receipt.parse_meta(one.meta), receipt.parse_detail(one.detail)))
         return found
 
@@ -305,30 +306,33 @@ class Rig:
 
     def check(self) -> None:
         """Everything that is stored fits together: the log is whole, and the rows say what it says."""
-        leaves = self._check_log()
-        accepted = {one.index: detail.exchange for one, meta, detail in self.entries() if meta.event == _ACCEPTED}
-        rows = {row.entry: row for row in self.rows(tables.Exchange)}
+        # As of one moment: what came last may be committed while we look.
+        stored = open_read_only(self.home.database)
+        leaves = self._check_log(stored)
+        opened = self.entries(stored)
+        accepted = {one.index: detail.exchange for one, meta, detail in opened if meta.event == _ACCEPTED}
+        rows = {row.entry: row for row in self.rows(tables.Exchange, stored)}
         assert accepted == {entry: row.hash for entry, row in rows.items()}
-        for delivery in self.rows(tables.Delivery):
+        for delivery in self.rows(tables.Delivery, stored):
             assert rows[delivery.entry].state in ("accepted", "answered")
-        uses = Counter(row.grant_hash for row in self.rows(tables.GrantUse))
-        for grant in self.rows(tables.Grant):
+        uses = Counter(row.grant_hash for row in self.rows(tables.GrantUse, stored))
+        for grant in self.rows(tables.Grant, stored):
             assert uses[grant.hash] == grant.uses <= grant.max_uses
         assert self.core.log.frontier.size <= len(leaves)
 
-    def _check_log(self) -> list[bytes]:
+    def _check_log(self, stored: Reader) -> list[bytes]:
         """Every entry is the leaf at its index, without holes, and every checkpoint signs a prefix."""
         leaves: list[bytes] = []
-        for row in self.rows(tables.Entry):
+        for row in self.rows(tables.Entry, stored):
             assert row.index == len(leaves)
-            one = stored_entry(row.index, self.core.store.reader)
+            one = stored_entry(row.index, stored)
             leaf = receipt.statement_leaf(row.index, row.time_ms, row.detail) if row.kind else one.leaf
             leaves.append(merkle.leaf_hash(leaf))
-        assert self.core.store.reader.nodes([(0, i) for i in range(len(leaves))]) == leaves
-        for signed in self.rows(tables.Checkpoint):
+        assert stored.nodes([(0, i) for i in range(len(leaves))]) == leaves
+        for signed in self.rows(tables.Checkpoint, stored):
             root = merkle.root(leaves[: signed.size])
             assert checkpoint.verify(signed.note, self.home.vkey) == Checkpoint(ORIGIN, signed.size, root)
-        heads = self.rows(tables.Head)
+        heads = self.rows(tables.Head, stored)
         assert [(one.size, one.root) for one in heads] == ([(len(leaves), merkle.root(leaves))] if leaves else [])
         return leaves
 

@@ -20,9 +20,10 @@ from typing import Any, Final
 import pytest
 
 from clients.hospital.sample import sample_bill
-from tests.house import House, open_house, run, until
+from tests.house import House, Patient, open_house, run, until
 from zhifu import bill as bills
 from zhifu import money
+from zhifu.keys import participant_id
 
 SEED: Final = 77
 PAGE: Final = 4096
@@ -171,11 +172,14 @@ class Settled:
         return {**needles(self.bill), **self.secrets}
 
 
-def secrets(house: House) -> dict[str, frozenset[bytes]]:
-    """What the hospital drew for this patient: a broker that had it could link her, or open the record."""
+def secrets(house: House, patient: Patient) -> dict[str, frozenset[bytes]]:
+    """What only the two ends know of this patient: a broker that had it could link her, or open the record."""
+    subject = participant_id(bytes.fromhex(patient.key))
     with house.store("hospital") as store:
-        found = {kind: [job.payload for job in store.jobs.find(kind)] for kind in ("pseudonym", "encounter")}
-    return {kind: frozenset().union(*map(as_bytes, values)) for kind, values in found.items()}
+        called = store.pseudonyms.given(house.cast.ids["insurer"], subject)
+        (encounter,) = store.jobs.find("encounter")
+    (pseudonym,) = called.values()
+    return {"pseudonym": as_bytes(pseudonym), "encounter": as_bytes(encounter.payload)}
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +196,7 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
         assert house.finish(settlement)["state"] == "confirmed"
         assert len(run("wallet", "statement", patient.wallet, "--json").ok().json) == 1
         broker += memory(house.pid("broker"), pages)
-        yield Settled(house, bill, broker, hospital, memory(house.pid("insurer"), set()), secrets(house))
+        yield Settled(house, bill, broker, hospital, memory(house.pid("insurer"), set()), secrets(house, patient))
 
 
 def claimed(found: Mapping[str, Any]) -> bool:

@@ -289,7 +289,8 @@ async def test_garbage_on_the_socket_harms_nobody(server: Server, public: bool) 
     for noise in (b"", b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", client_hello,
                   client_hello + chance.randbytes(508), chance.randbytes(70_000)):  # fmt: skip
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(ConnectionError):
+        # Also ENOTCONN, which is no ConnectionError: the broker may hang up before we have said all.
+        with contextlib.suppress(OSError):
             writer.write(noise)
             await writer.drain()
             if noise:
@@ -298,7 +299,7 @@ async def test_garbage_on_the_socket_harms_nobody(server: Server, public: bool) 
                     while await reader.read(65_536):
                         pass
         writer.close()
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             await writer.wait_closed()
     await is_alive(server)
 
@@ -324,7 +325,7 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
     while not sessions:
         await asyncio.sleep(0)
     held = weakref.ref(next(iter(sessions)))
-    request = pb.ConnectRequest(submissions=frame(*statute(server, 64)))
+    request = pb.ConnectRequest(submissions=frame(*statute(server, 8)))
     most = 0
 
     async def pour() -> None:
@@ -344,14 +345,16 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
         while held() is not None:
             gc.collect()
             await asyncio.sleep(0.05)
-    pouring.cancel()
-    assert len(server.rows(tables.Exchange)) == 64
+    assert len(server.rows(tables.Exchange)) == 8
     await is_alive(server)
-    # When it reads at last, it finds its answers and why the stream was over.
+    # When it reads at last, it finds its answers and why the stream was over. A write that is cancelled would cancel
+    # the call, so the one that still waits is left to end with it.
     with contextlib.suppress(grpc.aio.AioRpcError):
         while isinstance(await call.read(), pb.ConnectResponse):
             pass
     assert (await refusal(call)).reason == "unavailable.deadline"
+    async with asyncio.timeout(20):
+        await asyncio.gather(pouring, return_exceptions=True)
 
 
 # The unary way in
@@ -737,7 +740,9 @@ async def test_every_proof_on_every_stream_holds(tmp_path: Path, seed: int) -> N
         async def ask() -> None:
             left = list(sent)
             while left:
-                some, left = left[: chance.randint(1, 9)], left[chance.randint(0, 3) :]
+                some = left[: chance.randint(1, 9)]
+                # Some are sent again though they have a result; none is left out.
+                left = left[chance.randint(0, min(3, len(some))) :]
                 results = await streams[HOSPITAL.id].submit(*some)
                 assert {reason(one) for one in results} == {""}
                 done = {one.presentation_hash for one in results}

@@ -171,7 +171,6 @@ _ROWS: Final = [
         Exit.FAILURE,
         False,
         exchange__unknown="no such exchange",
-        exchange__not_party="not a party to this exchange",
         exchange__state="the exchange is past that state",
         exchange__expired="the exchange expired before it was delivered",
         enrolment__invite="the invite is unknown, used or expired",
