@@ -15,6 +15,7 @@ from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
 from clients.keystore import FileKeystore, participant_of
+from clients.pseudonym_service import contact
 from zhifu.envelope import POLICY
 from zhifu.envelope import from_bytes as envelope_from_bytes
 from zhifu.errors import Malformed
@@ -23,6 +24,7 @@ from zhifu.statement import Attestation
 
 app = command.app("A participant's node: join, say whom to believe, serve.")
 ATTESTED_S = 365 * 86_400
+_SERVICE = "pseudonym-service.json"
 
 
 @app.command(name="enrol")
@@ -65,18 +67,26 @@ def _print_card(settings: config.NodeConfig, as_json: bool) -> None:
 @clear
 def pin(
     folder: Folder,
-    cards: Annotated[list[Path], typer.Argument(help="Cards of the participants to believe.")],
+    cards: Annotated[list[Path] | None, typer.Argument(help="Cards of the participants to believe.")] = None,
     registrar: Annotated[str | None, typer.Option(help="The registrar's identity key, hex.")] = None,
     policy: Annotated[Path | None, typer.Option(help="The registrar's statement about the policy bundle.")] = None,
+    pseudonym_service: Annotated[
+        Path | None, typer.Option(help="The contact of a pseudonym service that another than the broker runs.")
+    ] = None,
 ) -> None:
-    """Pin other participants' identities, and who says which policy is in force."""
+    """Pin other participants' identities, who says which policy is in force, and whose pseudonym service is used."""
     settings = config.load(folder)
     pins = dict(settings.pins)
-    for path in cards:
+    for path in cards or ():
         found = desk.read_card(path)
         pins[public_key(found["id"])] = Pin(found["role"], found["name"])
     key = public_key(registrar) if registrar is not None else settings.registrar
-    config.write(replace(settings, pins=pins, registrar=key))
+    settings = replace(settings, pins=pins, registrar=key)
+    if pseudonym_service is not None:
+        settings = replace(settings, pseudonym_service=settings.directory / _SERVICE)
+        config.write_file(settings.directory / _SERVICE, config.read_file(pseudonym_service, 65_536))
+        contact(settings)
+    config.write(settings)
     if policy is not None:
         signed = config.read_file(policy, 4096)
         envelope_from_bytes(POLICY, signed)

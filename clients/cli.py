@@ -5,12 +5,12 @@ A part is imported only when it is used, so a command that needs no gRPC does no
 
 from __future__ import annotations
 
-import subprocess
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
+from typing import Final, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -42,15 +42,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif given[0] == "pseudonym":
         # Its commands are the broker's, since it is the broker's code and log under another operator.
         words = [f"pseudonym-{given[1]}", *given[2:]] if given[1:] and not given[1].startswith("-") else ["--help"]
-        sys.exit(subprocess.run([sys.executable, "-m", "broker", *words], check=False).returncode)
+        _become_broker(words)
     elif given[0] == "broker":
-        sys.exit(subprocess.run([sys.executable, "-m", "broker", *given[1:]], check=False).returncode)
+        _become_broker(given[1:])
     elif given[0] in _PARTS:
         module, _ = _PARTS[given[0]]
         import_module(module).app(args=given[1:], prog_name=f"zhifu {given[0]}")
     else:
         print(f"zhifu: no command {given[0]!r}; there is: {', '.join(_PARTS)}", file=sys.stderr)
         sys.exit(int(Exit.USAGE))
+
+
+def _become_broker(words: Sequence[str]) -> NoReturn:
+    """In place of this process, so that a signal to the command reaches what serves."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "broker", *words])
 
 
 def _overview() -> None:

@@ -149,10 +149,14 @@ class House:
             operate("invite", self.path / "broker", "--role", role, "--name", casting.NAMES[role], "-o", path)
         operate("contact", self.path / "broker", "-o", self.contact)
         self.cast = casting.join(self.stage, invitations)
+        self.prepare()
         for role in NODES:
             self.start(role)
         for role in NODES:
             self.ready(role)
+
+    def prepare(self) -> None:
+        """What a house of another kind does when everybody has joined and no node runs yet."""
 
     @property
     def contact(self) -> Path:
@@ -310,9 +314,9 @@ class House:
 
 
 @contextmanager
-def open_house(path: Path, product: str = "full") -> Iterator[House]:
+def open_house(path: Path, product: str = "full", kind: type[House] = House) -> Iterator[House]:
     """A running house in an empty folder; all its processes are over when the block ends."""
-    house = House(Stage(path), product)
+    house = kind(Stage(path), product)
     try:
         house.build()
         yield house

@@ -18,6 +18,7 @@ from clients.auditor.participants import Participants, check_only
 from clients.auditor.pins import Pins
 from clients.auditor.policy import Policies
 from clients.auditor.pseudonyms import Pseudonyms
+from clients.auditor.report import Violation
 from clients.auditor.signatures import Signatures
 from clients.auditor.tree import Leaves
 from zhifu import acknowledgement, envelope
@@ -46,6 +47,7 @@ class History:
         self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies, self._signatures)
         self.claims = Claims()
         self.counts: Counter[str] = Counter()
+        self.violations: list[Violation] = []
         self._latest_ms = 0
         self._to_withdraw: set[bytes] = set()
         self._checks: Mapping[str, _Check] = self._by_event()
@@ -144,6 +146,9 @@ class History:
             raise NotAuthentic("log.fork", f"the recipient was shown another entry than entry {exchange.index}")
         self.claims.add(said.size, said.root, exchange.index, said_at)
         self._exchanges.end(said.presentation_hash)
+        if not said.opened:
+            parties = (exchange.sender.hex(), recipient.hex(), exchange.schema.name)
+            self.violations.append(Violation(exchange.index, said_at, *parties, said.reason))
 
 
 def _seconds(one: Entry) -> int:

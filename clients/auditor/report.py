@@ -49,8 +49,31 @@ class FirstBad:
 
 
 @dataclass(frozen=True, slots=True)
+class Violation:
+    """A delivery that its recipient refused to open, by its own signed word: the entries of exchange and refusal.
+
+    ``sender`` and ``recipient`` are ids in hex; ``reason`` is of the catalogue (``leaf.grammar``: the sealer lied).
+    """
+
+    entry: int
+    refused_at: int
+    sender: str
+    recipient: str
+    schema: str
+    reason: str
+
+    @property
+    def line(self) -> str:
+        parties = f"{self.sender[:16]} → {self.recipient[:16]}"
+        return f"entry {self.entry}: {self.schema}, {parties}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """``size`` and ``root`` (hex) are the stored head's; ``entries`` counts by event what held before a fault."""
+    """``size`` and ``root`` (hex) are the stored head's; ``entries`` counts by event what held before a fault.
+
+    ``violations`` are for the officer: the log is sound, and somebody sent what its recipient would not open.
+    """
 
     origin: str
     size: int
@@ -59,6 +82,7 @@ class Report:
     entries: Mapping[str, int]
     participants: int
     checkpoints: int
+    violations: tuple[Violation, ...]
     first_bad: FirstBad | None
 
     def to_json(self) -> str:
@@ -76,6 +100,8 @@ class Report:
         table.add_row("机构 / Participants", str(self.participants))
         for event, count in sorted(self.entries.items()):
             table.add_row(f"  {_EVENTS.get(event, '')} / {event}", str(count))
+        for one in self.violations:
+            table.add_row("接收方拒绝 / Refused by its recipient", one.line, style="yellow")
         verdict = "[green]通过 / verified" if self.verified else "[red]未通过 / NOT verified"
         table.add_row("结论 / Verdict", verdict, style="bold")
         if self.first_bad is not None:

@@ -192,5 +192,6 @@ class Verification:
             entries=dict(self._history.counts),
             participants=len(self._history.participants),
             checkpoints=self._checkpoints.count,
+            violations=tuple(self._history.violations),
             first_bad=FirstBad.of(fault) if fault else None,
         )
