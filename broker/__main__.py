@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,13 +34,17 @@ from broker.pipeline import Pipeline
 from broker.services.enrolment import EnrolmentService
 from broker.services.exchange import ExchangeService
 from broker.services.wallet import WalletService
-from broker.store.sqlite import SqliteStore, open_read_only
+from broker.store import opening
 from policies import load
 from zhifu.errors import Error, Exit, Refused
 from zhifu.v1 import enrolment_pb2_grpc, exchange_pb2_grpc, pseudonym_pb2_grpc, wallet_pb2_grpc
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
+_STORE: Final = (
+    "postgresql://user@host:port/database, which several brokers may share (a password: PGPASSFILE or ~/.pgpass); or "
+    "ZHIFU_STORE; default: what init wrote into broker.toml, or SQLite in the folder"
+)
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -59,7 +63,7 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
 
     Raises `Refused` (unavailable.store, policy.invalid), `NotAuthentic` (log.corrupt).
     """
-    store = SqliteStore(opened.database)
+    store = opened.open_store()
     bundle = load.load(policy)
     audit = Log(opened.origin, opened.log_key, store.reader)
     directory = Directory(store.reader)
@@ -85,12 +89,13 @@ class Served:
     servers: tuple[grpc.aio.Server, grpc.aio.Server]
     ports: tuple[int, int]
     checks: tuple[health.HealthServicer, ...]
-    sweeper: asyncio.Task[None]
+    background: Sequence[asyncio.Task[None]]
 
     async def stop(self) -> None:
         """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
         await _say(self.checks, serving=False)
-        self.sweeper.cancel()
+        for task in self.background:
+            task.cancel()
         self.exchange.drain("unavailable.draining")
         await asyncio.gather(*(server.stop(DRAIN_S) for server in self.servers))
         await self.core.committer.close()
@@ -110,11 +115,15 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     checks = tuple(_health(server) for server in (nodes, wallets))
     ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
     core.committer.start()
-    sweeper = asyncio.create_task(core.sweep())
+    background = [asyncio.create_task(core.sweep())]
+    bell = opening.bell_of(opened.store)
+    if bell is not None:
+        core.mailroom.ring = bell.ring
+        background.append(asyncio.create_task(bell.run(exchange.heard)))
     await asyncio.gather(nodes.start(), wallets.start())
     opened.write_ports(*ports)
     await _say(checks, serving=True)
-    return Served(core, exchange, (nodes, wallets), ports, checks, sweeper)
+    return Served(core, exchange, (nodes, wallets), ports, checks, background)
 
 
 async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
@@ -179,26 +188,30 @@ async def _terminated() -> None:
     await stop.wait()
 
 
+def _home(arguments: argparse.Namespace) -> Home:
+    return home.open_home(arguments.dir, arguments.store or os.environ.get("ZHIFU_STORE", ""))
+
+
 def _init(arguments: argparse.Namespace) -> None:
     operators = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.operator]
-    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators)
+    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators, arguments.store)
     print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
 
 
 def _serve(arguments: argparse.Namespace) -> None:
     log.to_stderr()
-    uvloop.run(serve(home.open_home(arguments.dir), arguments.policy, arguments.node_port, arguments.public_port))
+    uvloop.run(serve(_home(arguments), arguments.policy, arguments.node_port, arguments.public_port))
 
 
 def _serve_pseudonyms(arguments: argparse.Namespace) -> None:
     log.to_stderr()
-    uvloop.run(serve_pseudonyms(home.open_home(arguments.dir), arguments.port))
+    uvloop.run(serve_pseudonyms(_home(arguments), arguments.port))
 
 
 def _invite(arguments: argparse.Namespace) -> None:
-    opened = home.open_home(arguments.dir)
+    opened = _home(arguments)
     reached = _reached(opened)
-    store = SqliteStore(opened.database)
+    store = opened.open_store()
     state = store.begin()
     code = enrolment.invite(arguments.role, arguments.name, state, clock_ms())
     store.commit()
@@ -208,7 +221,7 @@ def _invite(arguments: argparse.Namespace) -> None:
 
 
 def _contact(arguments: argparse.Namespace) -> None:
-    reached = _reached(home.open_home(arguments.dir))
+    reached = _reached(_home(arguments))
     home.write_private(arguments.output, json.dumps(reached, indent=1).encode())
 
 
@@ -226,7 +239,7 @@ def _reached(opened: Home) -> dict[str, str]:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    for line in export.lines(open_read_only(arguments.dir / "broker.db")):
+    for line in export.lines(_home(arguments).open_read_only()):
         print(line)
 
 
@@ -237,6 +250,7 @@ def _parser() -> argparse.ArgumentParser:
     def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
         found = commands.add_parser(name, help=text, description=text)
         found.add_argument("dir", type=Path, help="the broker's folder")
+        found.add_argument("--store", default="", help=_STORE)
         found.set_defaults(run=run)
         return found
 

@@ -48,7 +48,8 @@ class Log:
         self.reader = reader
         self._nodes: OrderedDict[Node, bytes] = OrderedDict()
         self.no_commit = Commit(0, 0, merkle.EMPTY, b"")
-        self.frontier = self._stored_frontier()
+        self.frontier = Frontier()
+        self.reload()
 
     @property
     def size(self) -> int:
@@ -57,23 +58,35 @@ class Log:
     def reload(self) -> None:
         """Take the head from the store again, after a commit whose fate is unknown."""
         self._nodes.clear()
-        self.frontier = self._stored_frontier()
+        self.frontier = self._stored_frontier(self.reader)
 
-    def _stored_frontier(self) -> Frontier:
-        """The frontier at the stored head, which our own note must have signed. Raises `NotAuthentic` (log.corrupt)."""
-        head = self.reader.get(tables.Head, 1)
+    def _stored_frontier(self, reader: Reader) -> Frontier:
+        """The frontier at the stored head, which our own note must have signed, and which never moves back.
+
+        Raises `NotAuthentic` (log.corrupt).
+        """
+        head = reader.get(tables.Head, 1)
+        if (head.size if head else 0) < self.frontier.size:
+            raise NotAuthentic("log.corrupt", "the stored log is shorter than it was")
         if head is None or head.size == 0:
             return Frontier()
-        frontier = Frontier(head.size, tuple(self.reader.nodes(merkle.frontier_nodes(head.size))))
-        signed = self.reader.get(tables.Checkpoint, head.size)
+        frontier = Frontier(head.size, tuple(reader.nodes(merkle.frontier_nodes(head.size))))
+        signed = reader.get(tables.Checkpoint, head.size)
         if signed is None or frontier.root() != head.root:
             raise NotAuthentic("log.corrupt", "the stored head is not the root of the stored tree")
         if checkpoint.verify(signed.note, self.vkey) != Checkpoint(self.origin, head.size, head.root):
             raise NotAuthentic("log.corrupt", "the stored head is not the one that was signed")
         return frontier
 
-    def begin(self) -> Sequence:
-        """Start sequencing one transaction's entries."""
+    def begin(self, state: Reader) -> Sequence:
+        """Start sequencing the entries of the transaction ``state``, where the log ends now: another broker on the
+        same database may have written since.
+
+        Raises `NotAuthentic` (log.corrupt).
+        """
+        head = state.get(tables.Head, 1)
+        if head is not None and head.size != self.frontier.size:
+            self.frontier = self._stored_frontier(state)
         return Sequence(self, self.frontier)
 
     def committed(self, done: Sequence) -> None:

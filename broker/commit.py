@@ -110,8 +110,9 @@ class Committer:
     async def _commit(self, batch: list[_Operation]) -> None:
         try:
             self._look()
-            sequence = self._log.begin()
-            applied, commit = self._apply(batch, sequence)
+            state = await self._store.turn()
+            sequence = self._log.begin(state)
+            applied, commit = self._apply(batch, state, sequence)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
         except Exception as error:
             self._store.rollback()
@@ -125,9 +126,10 @@ class Committer:
                 if not operation.future.done():
                     operation.future.set_result(Done(operation.result, commit))
 
-    def _apply(self, batch: list[_Operation], sequence: Sequence) -> tuple[list[_Operation], Commit]:
+    def _apply(
+        self, batch: list[_Operation], state: Transaction, sequence: Sequence
+    ) -> tuple[list[_Operation], Commit]:
         now_ms = self._clock_ms()
-        state = self._store.begin()
         applied = []
         for operation in batch:
             # A refused operation takes back its own rows and entries, and nobody else's.

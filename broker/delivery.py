@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Final
@@ -94,10 +95,14 @@ class Outgoing:
 
 
 class Mailroom:
-    """Which nodes are attached here. Waking is a hint; the rows are what counts."""
+    """Which nodes are attached here. Waking is a hint; the rows are what counts.
 
-    def __init__(self) -> None:
+    ``ring`` tells the other brokers on the same database, where a node may be attached as well.
+    """
+
+    def __init__(self, ring: Callable[[Seq[bytes]], None] = lambda nodes: None) -> None:
         self._attached: dict[bytes, list[Outgoing]] = {}
+        self.ring = ring
 
     def attach(self, node: bytes, outgoing: Outgoing) -> None:
         self._attached.setdefault(node, []).append(outgoing)
@@ -106,7 +111,13 @@ class Mailroom:
         self._attached[node].remove(outgoing)
 
     def wake(self, nodes: Seq[bytes]) -> None:
-        for node in nodes:
+        """Something waits for ``nodes``, by a commit of this broker."""
+        self.heard(nodes)
+        self.ring(nodes)
+
+    def heard(self, nodes: Iterable[bytes] | None) -> None:
+        """Something may wait for ``nodes``; None: for any."""
+        for node in list(self._attached) if nodes is None else nodes:
             for outgoing in self._attached.get(node, ()):
                 outgoing.wake.set()
 

@@ -5,7 +5,7 @@ The broker distributes statements and cannot make one: every node checks them ag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.audit import Sequence
 from broker.store import tables
@@ -45,6 +45,10 @@ class Directory:
         participants = list(self._reader.scan(tables.Participant))
         statements = {row.participant: row.envelope for row in self._reader.scan(tables.Statement)}
         for row in participants:
+            known = self._members.get(row.id)
+            if known is not None and known.envelope.to_bytes() == statements[row.id]:
+                self._members[row.id] = replace(known, status=row.status)
+                continue
             signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
             # Whether it is still in time is asked when it is used; here it was accepted before.
             found = verify_key_statement(signed, row.id, _issued(signed))
@@ -78,6 +82,9 @@ class Directory:
 
         An expired statement may connect, to send the next one; it cannot sign anything else (`signing_key`).
         """
+        if spki not in self._spki:
+            # Someone who joined through another broker a moment ago; a certificate of ours came with it.
+            self.reload()
         found = self.member(self._spki.get(spki, b""))
         self.check_active(found.id)
         if spki not in found.statement.tls_spki:

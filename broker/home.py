@@ -1,6 +1,6 @@
 """The broker's folder: keys outside the database, each file for its owner only.
 
-broker.toml   origin, operators' public keys        log.key       the log's Ed25519 seed
+broker.toml   origin, operators' public keys, store        log.key       the log's Ed25519 seed
 ca.key, ca.crt                transport CA: signs the TLS certificates of participants and of the broker
 tls.key, tls.crt              the broker's own        gate/*.key    gate keys, outside the database and its backups
 pseudonym/*.key               the pseudonym service's, one for each recipient and epoch
@@ -20,6 +20,10 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from broker import authority
+from broker.store import opening
+from broker.store.interface import Store
+from broker.store.postgres import check_url
+from broker.store.rows import Rows
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
@@ -38,10 +42,20 @@ class Home:
     log_key: SigningKey
     gate_keys: dict[bytes, KemPrivate]
     operators: tuple[bytes, ...] = ()
+    store: str = ""
+    """Address of the PostgreSQL database; empty: SQLite in this folder."""
 
     @property
     def database(self) -> Path:
         return self.path / "broker.db"
+
+    def open_store(self) -> Store:
+        """The broker's database. Raises `Refused` (unavailable.store), `Malformed` (usage.argument)."""
+        return opening.open_store(self.database, self.store)
+
+    def open_read_only(self) -> Rows:
+        """Its committed rows, all as of one moment. Raises `Refused` (usage.file), `Malformed` (usage.argument)."""
+        return opening.open_read_only(self.database, self.store)
 
     @property
     def vkey(self) -> VerifierKey:
@@ -84,13 +98,16 @@ class Home:
             raise Refused("unavailable.broker", "the broker is not running") from error
 
 
-def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = ()) -> Home:
-    """Draw the broker's keys in an empty folder; ``operators`` are the public keys of those who set quotas.
+def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = (), store: str = "") -> Home:
+    """Draw the broker's keys in an empty folder; ``operators`` are the public keys of those who set quotas, ``store``
+    is the address of a PostgreSQL database, empty for SQLite.
 
     Raises `Refused` (usage.file, usage.argument).
     """
     if not origin or len(origin) > 200 or any(c.isspace() or c == "+" for c in origin):
         raise Refused("usage.argument", "an origin is a name like log.example/zhifu, without spaces or +")
+    if store:
+        check_url(store)
     if (path / "broker.toml").exists():
         raise Refused("usage.file", f"{path.name} is a broker's folder already")
     (path / "gate").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -99,12 +116,16 @@ def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = ()) -
     write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
     authority.create(path, write_private)
     listed = ", ".join(f'"{key.hex()}"' for key in operators)
-    write_private(path / "broker.toml", f'origin = "{origin}"\noperators = [{listed}]\n'.encode())
+    lines = [f'origin = "{origin}"', f"operators = [{listed}]", *([f'store = "{store}"'] if store else [])]
+    write_private(path / "broker.toml", "\n".join([*lines, ""]).encode())
     return open_home(path)
 
 
-def open_home(path: Path) -> Home:
-    """Read a broker's folder. Raises `Refused` (usage.file), `Malformed` (usage.file)."""
+def open_home(path: Path, store: str = "") -> Home:
+    """Read a broker's folder; ``store`` goes before the address that stands there.
+
+    Raises `Refused` (usage.file), `Malformed` (usage.file).
+    """
     if not path.is_dir():
         raise Refused("usage.file", f"no folder {path}")
     try:
@@ -112,7 +133,8 @@ def open_home(path: Path) -> Home:
         operators = tuple(bytes.fromhex(key) for key in settings.get("operators", ()))
         gates = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in sorted((path / "gate").glob("*.key"))]
         log_key = SigningKey(_hex(path / "log.key"))
-        return Home(path, settings["origin"], log_key, {one.public.id: one for one in gates}, operators)
+        keys = {one.public.id: one for one in gates}
+        return Home(path, settings["origin"], log_key, keys, operators, store or settings.get("store", ""))
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
 

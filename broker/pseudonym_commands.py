@@ -20,7 +20,6 @@ from broker.authority import SERVER_NAME
 from broker.home import write_private
 from broker.pseudonym_keys import PseudonymKeys
 from broker.store import tables
-from broker.store.sqlite import open_read_only
 from zhifu import envelope, quota
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
@@ -84,9 +83,9 @@ def _rotate(arguments: argparse.Namespace) -> None:
 
 def _announced(opened: home.Home, recipient: bytes) -> list[int]:
     """Every epoch that was ever announced: a key that was lost keeps its number."""
-    if not opened.database.exists():
+    if not opened.store and not opened.database.exists():
         return []
-    return [row.epoch for row in open_read_only(opened.database).find(tables.PseudonymKey, recipient=recipient)]
+    return [row.epoch for row in opened.open_read_only().find(tables.PseudonymKey, recipient=recipient)]
 
 
 def _retire(arguments: argparse.Namespace) -> None:

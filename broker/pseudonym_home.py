@@ -26,7 +26,7 @@ from broker.pseudonym import Rate
 from broker.pseudonym_keys import PseudonymKeys
 from broker.services import identity
 from broker.services.pseudonym import Context, PseudonymService
-from broker.store.sqlite import SqliteStore
+from broker.store.interface import Store
 from zhifu import envelope, statement
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
@@ -65,14 +65,14 @@ def within(core: Core, opened: Home) -> PseudonymService:
 class Alone:
     """The service by itself, without its socket."""
 
-    store: SqliteStore
+    store: Store
     committer: Committer
     service: PseudonymService
 
 
 def alone(opened: Home) -> Alone:
     """Put the parts together over the folder's own database. Raises `Refused`, `NotAuthentic` (log.corrupt)."""
-    store = SqliteStore(opened.database)
+    store = opened.open_store()
     log = Log(opened.origin, opened.log_key, store.reader)
     committer = Committer(store, log, clock_ms)
     admission = Admission(opened.path, Directory(store.reader), committer)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -109,7 +110,8 @@ class World:
 
     def branch(self, path: Path) -> World:
         """A second broker with the same keys and the same past."""
-        self.store.reader._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with closing(sqlite3.connect(self.opened.database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         shutil.copytree(self.path, path)
         return World(path, self.now_ms, self.count)
 
@@ -118,7 +120,8 @@ class World:
     def commit(self, *steps: Apply[Any]) -> Commit:
         """One transaction, a second after the last one."""
         self.now_ms += 1000
-        state, sequence = self.store.begin(), self.log.begin()
+        state = self.store.begin()
+        sequence = self.log.begin(state)
         for step in steps:
             step(state, sequence, self.now_ms)
         made = sequence.seal(state, self.now_ms)
@@ -263,7 +266,7 @@ def exported(database: Path) -> Generator[bytes, None, None]:
         for line in export.lines(reader):
             yield line.encode()
     finally:
-        reader._connection.close()
+        reader.close()
 
 
 def patient(name: str = INSURER.name) -> SigningKey:

@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from broker import export
-from broker.store.sqlite import Rows
+from broker.store.rows import Rows
+from broker.store.sqlite import Driver
 from clients.auditor import cli, pins, source
 from clients.auditor.entries import MAX_LINE, parse
 from clients.auditor.report import FirstBad, Report
@@ -59,7 +60,7 @@ class Kept:
 
     def verify(self, seen: Frontier | None = None) -> Report:
         """The export as this connection sees it, changes included."""
-        with closing(failing(line.encode() for line in export.lines(Rows(self.database)))) as read:
+        with closing(failing(line.encode() for line in export.lines(Rows(Driver(self.database))))) as read:
             return Verification(self.world.pins, seen or Frontier(), [BUNDLE]).run(read)
 
     def bad(self, seen: Frontier | None = None) -> FirstBad:

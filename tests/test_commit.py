@@ -74,6 +74,9 @@ class FaultyStore:
     def reader(self) -> Reader:
         return self._store.reader
 
+    async def turn(self) -> Transaction:
+        return FaultyTransaction(await self._store.turn(), self.faults)
+
     def begin(self) -> Transaction:
         return FaultyTransaction(self._store.begin(), self.faults)
 
@@ -301,7 +304,7 @@ async def test_closing_finishes_what_waits_and_refuses_the_rest(tmp_path: Path) 
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[tuple[Committer, Committer, Any]]:
-    """Two brokers over one file: what an operator starts by mistake."""
+    """Two brokers over one database."""
     opened = home.create(tmp_path / "broker", ORIGIN, NOW)
     cores = [build(opened, None, Clock()) for _ in range(2)]
     yield cores[0].committer, cores[1].committer, cores[0]
@@ -309,23 +312,36 @@ def two(tmp_path: Path) -> Iterator[tuple[Committer, Committer, Any]]:
         one.store.close()
 
 
-async def test_a_second_sequencer_never_moves_a_head_that_it_did_not_read(two: Any) -> None:
+async def test_a_second_sequencer_goes_on_where_the_first_stopped(two: Any) -> None:
     first, second, core = two
     for one in (first, second):
         one.start()
-    await first.run(note("a"))
-    # The second still takes the log for empty: compare-and-swap stops it, and it reads the head.
-    with pytest.raises(Refused, match=r"unavailable\.store"):
-        await second.run(note("b"))
-    await second.run(note("c"))
-    with pytest.raises(Refused, match=r"unavailable\.store"):
-        await first.run(note("d"))
-    await first.run(note("e"))
+    for number, one in enumerate((first, second, second, first, first, second)):
+        assert (await one.run(note(str(number)))).result == number
     for one in (first, second):
         await one.close()
     found = Rig(None, core, Clock())  # type: ignore[arg-type]
-    assert noted(found) == ["a", "c", "e"]
-    assert [row.size for row in found.rows(tables.Checkpoint)] == [1, 2, 3]
+    assert noted(found) == list("012345")
+    assert [row.size for row in found.rows(tables.Checkpoint)] == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_log_that_became_shorter_is_not_continued(tmp_path: Path) -> None:
+    """An old copy of the database under a running broker: it would sign another history of what it signed before."""
+    async with rig(tmp_path) as broker:
+        assert await failing(broker, "a", "b") == ["", ""]
+        head = broker.rows(tables.Head)[0]
+        state = broker.core.store.begin()
+        early = broker.rows(tables.Checkpoint)[0]
+        state.update(tables.Head, {"size": early.size, "root": early.root}, id=1)
+        broker.core.store.commit()
+        assert early.size < head.size
+        for _ in range(3):
+            assert await failing(broker, "c") == [UNAVAILABLE]
+        state = broker.core.store.begin()
+        state.update(tables.Head, {"size": head.size, "root": head.root}, id=1)
+        broker.core.store.commit()
+        assert await failing(broker, "d") == [""]
+        assert noted(broker) == ["a", "b", "d"]
 
 
 async def test_the_head_is_swapped_only_from_the_value_it_was_read_with(tmp_path: Path) -> None:

@@ -718,7 +718,7 @@ async def test_health_tells_serving_and_draining(tmp_path: Path) -> None:
             await stopping
         # What `serving` looks at when it ends is closed already.
         server.check = lambda: None  # type: ignore[method-assign]
-        server.served = replace(server.served, sweeper=asyncio.create_task(asyncio.sleep(0)))
+        server.served = replace(server.served, background=())
 
 
 # Everything together

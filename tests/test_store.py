@@ -17,16 +17,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.store import sqlite, tables
+from broker.store import postgres, sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
 from tests.formats import refused
+from tests.postgres import Server, open_server
 from zhifu.errors import Refused
 
-STORES: Final[dict[str, Callable[[Path], Store]]] = {"sqlite": lambda path: sqlite.SqliteStore(path / "broker.db")}
+STORES: Final[dict[str, Callable[[Path], Store]]] = {
+    "sqlite": lambda path: sqlite.SqliteStore(path / "broker.db"),
+    "postgresql": lambda path: postgres.PostgresStore(_address(path)),
+}
 """Name -> opens the database that belongs to a folder, made if it is not there."""
+_SERVERS: Final[list[Server]] = []
+
+
+def _address(path: Path) -> str:
+    """The database of a folder, also for a process that was told of the folder only."""
+    kept = path / "address"
+    if not kept.exists():
+        kept.write_text(_SERVERS[0].database())
+    return kept.read_text()
+
 
 Open = Callable[[], Store]
 PAGE: Final = 16384
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[Server]:
+    with open_server() as opened:
+        _SERVERS[:] = [opened]
+        yield opened
 
 
 @pytest.fixture(params=STORES)
@@ -38,6 +59,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def opened(kind: str, tmp_path: Path) -> Iterator[Open]:
     """Opens the one database of this test, as often as it is called."""
     found: list[Store] = []
+    if kind == "postgresql":
+        _address(tmp_path)
 
     def open_it() -> Store:
         found.append(STORES[kind](tmp_path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -23,6 +23,7 @@ from broker.services.errors import refusing
 from broker.services.frames import Known
 from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
 from broker.store import tables
+from broker.store.bell import DIRECTORY
 from zhifu import envelope, epoch, presentation
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.keys import VERSION
@@ -75,9 +76,21 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         raise AssertionError  # the context manager ended the call
 
     def broadcast(self) -> None:
-        """Send the directory to every attached node: someone's keys changed."""
+        """Someone's keys changed: send the directory to every node that is attached, here or to another broker."""
+        self.send_directory()
+        self._core.mailroom.ring([DIRECTORY])
+
+    def send_directory(self) -> None:
+        """Send the directory to every node that is attached here."""
         for session in self.sessions:
             session.send_directory()
+
+    def heard(self, nodes: Sequence[bytes] | None) -> None:
+        """What another broker on the same database rang; None: something was missed, so everything is looked at."""
+        if nodes is None or DIRECTORY in nodes:
+            self._core.directory.reload()
+            self.send_directory()
+        self._core.mailroom.heard(nodes)
 
     def drain(self, reason: str) -> None:
         """Take no more, answer what was taken, ask every node to connect elsewhere or again, and end its stream."""

@@ -66,14 +66,20 @@ class Conflict(Exception):
 
 
 class Store(Protocol):
-    """A database. One transaction is open at a time; readers see committed rows only."""
+    """A database. One transaction is open at a time, of all brokers on it; readers see committed rows only."""
 
     @property
     def reader(self) -> Reader:
         """Committed rows only, whatever the writing transaction does."""
 
+    async def turn(self) -> Transaction:
+        """Start the writing transaction as soon as no other broker writes, without holding up the event loop.
+
+        Raises `Refused` (unavailable.store).
+        """
+
     def begin(self) -> Transaction:
-        """Start the writing transaction. Raises `Refused` (unavailable.store)."""
+        """The same for a caller that may wait. Raises `Refused` (unavailable.store)."""
 
     def commit(self) -> None:
         """Make it durable: after return the rows survive a power loss. May be called in another thread.

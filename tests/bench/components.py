@@ -152,7 +152,7 @@ def _append(core: Core, state: Transaction, one: Submission, seconds: float) -> 
 
     def append() -> None:
         state.mark()
-        sequence = core.log.begin()
+        sequence = core.log.begin(state)
         for _ in range(MAX_FRAME):
             sequence.record(meta, detail, 1)
         sequence.seal(state, 1)

@@ -1,0 +1,207 @@
+"""PostgreSQL behind the store's interface, for several brokers on one database (DESIGN section 8).
+
+Whoever writes holds an advisory lock of the transaction: rows become visible in the order of the log, whichever broker
+wrote them, and the lock is free as soon as its holder commits, dies or hangs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg import errors, pq
+from psycopg.conninfo import conninfo_to_dict
+from sqlalchemy import BigInteger, Integer
+from sqlalchemy.dialects import postgresql as dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlmodel import SQLModel
+
+from broker.store.interface import Conflict
+from broker.store.rows import Answer, Rows, Writing
+from broker.store.tables import VERSION
+from zhifu.errors import Malformed, Refused
+
+SCHEMES: Final = ("postgresql://", "postgres://")
+_TURN: Final = "SELECT pg_advisory_xact_lock(8_820_414_001)"
+_BITS: Final = 63
+# A broker that hangs while it holds the lock loses its transaction, and the others go on; a database that is gone
+# without a word is noticed.
+_SETTINGS: Final = (
+    "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+)
+CLIENT: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
+
+def check_url(url: str) -> str:
+    """The address of a database. Raises `Malformed` (usage.argument): not one, or it holds a password."""
+    try:
+        if not url.startswith(SCHEMES) or not conninfo_to_dict(url):
+            raise ValueError
+        secret = urlsplit(url).password is not None or "password" in conninfo_to_dict(url)
+    except (ValueError, psycopg.Error) as error:
+        raise Malformed("usage.argument", "a store is postgresql://user@host:port/database") from error
+    if secret:
+        raise Malformed("usage.argument", "a password belongs into PGPASSFILE or ~/.pgpass, not into an address")
+    return url
+
+
+@cache
+def _translated(sql: str) -> str:
+    return sql.replace("?", "%s")
+
+
+def _ours(error: psycopg.Error) -> Conflict | Malformed | Refused:
+    """What an error of the driver means, without its text: that may quote values."""
+    if isinstance(error, errors.IntegrityError):
+        return Conflict(type(error).__name__)
+    if isinstance(error, errors.DataError):
+        return Malformed("malformed.field", "a value that no column holds")
+    return Refused("unavailable.store")
+
+
+def _check(values: Sequence[Any]) -> None:
+    # Compared with a wider number, a column of 64 bits is just unequal; the contract is to refuse.
+    if any(type(one) is int and not -(1 << _BITS) <= one < 1 << _BITS for one in values):
+        raise Malformed("malformed.field", "a number of more than 64 bits")
+
+
+class Driver:
+    """Statements on one connection, which is opened when it is first needed, and anew when it was lost."""
+
+    def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection[Any] | None = None
+        self._closed = False
+
+    def open(self) -> psycopg.Connection[Any]:
+        """Raises `Refused` (unavailable.store)."""
+        if self._closed:
+            raise Refused("unavailable.store", "the store is closed")
+        if self._connection is None or self._connection.closed:
+            try:
+                self._connection = self._connect()
+            except psycopg.Error as error:
+                raise _ours(error) from error
+        return self._connection
+
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> Answer:
+        _check(values)
+        connection = self.open()
+        try:
+            with connection.cursor(binary=True) as cursor:
+                cursor.execute(_translated(sql), values)
+                return Answer(cursor.fetchall() if cursor.description else [], cursor.rowcount)
+        except psycopg.Error as error:
+            raise _ours(error) from error
+
+    def write_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        for row in rows:
+            _check(row)
+        connection = self.open()
+        try:
+            with connection.cursor(binary=True) as cursor:
+                cursor.executemany(_translated(sql), rows)
+        except psycopg.Error as error:
+            raise _ours(error) from error
+
+    def savepoint(self, *, again: bool) -> None:
+        try:
+            # One round trip: the simple protocol takes several statements.
+            self.open().execute("RELEASE operation; SAVEPOINT operation" if again else "SAVEPOINT operation")
+        except psycopg.Error as error:
+            raise _ours(error) from error
+
+    @property
+    def idle(self) -> bool:
+        return self.open().info.transaction_status == pq.TransactionStatus.IDLE
+
+    def close(self) -> None:
+        self._closed = True
+        if self._connection is not None:
+            with suppress(psycopg.Error):
+                self._connection.close()
+
+
+class PostgresStore:
+    """One database, which other brokers may write to as well; two connections."""
+
+    def __init__(self, url: str) -> None:
+        self._writer = Driver(lambda: connect(url))
+        self._reading = Driver(lambda: connect(url, "-c default_transaction_read_only=on"))
+        _create(self._writer)
+        self.reader = Rows(self._reading)
+
+    async def turn(self) -> Writing:
+        return await asyncio.to_thread(self.begin)
+
+    def begin(self) -> Writing:
+        if not self._writer.idle:
+            raise Refused("unavailable.store", "one transaction is open at a time")
+        self._writer.ask("BEGIN")
+        self._writer.ask(_TURN)
+        return Writing(self._writer)
+
+    def commit(self) -> None:
+        try:
+            said = self._writer.open().execute("COMMIT").statusmessage
+        except psycopg.Error as error:
+            raise _ours(error) from error
+        if said != "COMMIT":
+            # PostgreSQL ends a failed transaction, or none at all, without a complaint.
+            raise Refused("unavailable.store", "nothing was committed")
+
+    def rollback(self) -> None:
+        with suppress(Refused, psycopg.Error):
+            if not self._writer.idle:
+                self._writer.ask("ROLLBACK")
+
+    def close(self) -> None:
+        self._reading.close()
+        self._writer.close()
+
+
+def connect(url: str, settings: str = "") -> psycopg.Connection[Any]:
+    """A connection whose every statement is its own transaction. Raises `psycopg.Error`."""
+    given: dict[str, Any] = {**CLIENT, "options": f"{_SETTINGS} {settings}", "application_name": "zhifu-broker"}
+    return psycopg.connect(url, autocommit=True, **given)
+
+
+@compiles(Integer, "postgresql")
+def _wide(_element: Integer, compiler: Any, **given: Any) -> str:
+    """Numbers have 64 bits in every store; plain INTEGER has 32 here."""
+    return str(compiler.visit_BIGINT(BigInteger(), **given))
+
+
+def _create(driver: Driver) -> None:
+    driver.ask("BEGIN")
+    driver.ask(_TURN)
+    driver.ask("CREATE TABLE IF NOT EXISTS version (number bigint NOT NULL)")
+    found = driver.ask("SELECT number FROM version").rows
+    if not found:
+        made = dialect.dialect()  # type: ignore[no-untyped-call]
+        for table in SQLModel.metadata.sorted_tables:
+            driver.ask(str(CreateTable(table).compile(dialect=made)))
+            for index in table.indexes:
+                driver.ask(str(CreateIndex(index).compile(dialect=made)))
+        driver.ask("INSERT INTO version VALUES (?)", [VERSION])
+    driver.ask("COMMIT")
+    if found and found[0][0] != VERSION:
+        raise Refused("unavailable.store", f"the database is of version {found[0][0]}, this broker of {VERSION}")
+
+
+def open_read_only(url: str) -> Rows:
+    """Committed rows, all as of one moment. Raises `Refused` (usage.file)."""
+    driver = Driver(lambda: connect(url, "-c default_transaction_read_only=on"))
+    try:
+        driver.ask("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        driver.ask("SELECT count(*) FROM head")
+    except Refused as error:
+        raise Refused("usage.file", "there is no broker's database at this address") from error
+    return Rows(driver)

@@ -1,0 +1,158 @@
+"""The store's interface in SQL that every database here understands; what differs is a `Driver`.
+
+SQLModel declares the tables; rows travel through the driver, because an ORM row costs seven times as much (DESIGN
+section 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from sqlmodel import SQLModel
+
+from zhifu.errors import NotAuthentic
+
+T = TypeVar("T", bound=SQLModel)
+_PAGE: Final = 4096
+
+
+class Answer(NamedTuple):
+    """What a statement gave: rows of column values, and how many rows it touched."""
+
+    rows: list[Any]
+    touched: int
+
+
+class Driver(Protocol):
+    """Statements with ``?`` for each value, on one connection; raising as `Reader` and `Transaction` say."""
+
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> Answer: ...
+
+    def write_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def savepoint(self, *, again: bool) -> None:
+        """Set the savepoint; ``again``: the one before is forgotten, since an open one costs whatever is written."""
+
+
+@cache
+def _columns(table: type[SQLModel]) -> tuple[str, ...]:
+    return tuple(column.name for column in table.__table__.columns)  # type: ignore[attr-defined]
+
+
+@cache
+def _keys(table: type[SQLModel]) -> tuple[str, ...]:
+    return tuple(column.name for column in table.__table__.primary_key)  # type: ignore[attr-defined]
+
+
+@cache
+def _numbers_itself(table: type[SQLModel]) -> bool:
+    return bool(table.__table__.dialect_options["sqlite"]["autoincrement"])  # type: ignore[attr-defined]
+
+
+@cache
+def _insert(table: type[SQLModel]) -> str:
+    columns = _columns(table)[_numbers_itself(table) :]
+    names = ", ".join(f'"{name}"' for name in columns)
+    marks = ", ".join("?" * len(columns))
+    return f'INSERT INTO "{table.__tablename__}" ({names}) VALUES ({marks})'
+
+
+@cache
+def _where(names: tuple[str, ...]) -> str:
+    return " AND ".join(f'"{name}" = ?' for name in names) or "true"
+
+
+@cache
+def _ordered(table: type[SQLModel], where: str) -> str:
+    order = ", ".join(f'"{name}"' for name in _keys(table))
+    columns = ", ".join(f'"{name}"' for name in _columns(table))
+    return f'SELECT {columns} FROM "{table.__tablename__}" WHERE {where} ORDER BY {order}'
+
+
+def _model(table: type[T], row: Sequence[Any]) -> T:
+    # Rows come from our own typed columns; validating each again would cost more than reading it.
+    return table.model_construct(**dict(zip(_columns(table), row, strict=True)))
+
+
+class Rows:
+    """Reads on one connection; what they mean stands in `broker.store.interface`."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def close(self) -> None:
+        """Close the connection. Never raises."""
+        self._driver.close()
+
+    def get(self, table: type[T], *key: object) -> T | None:
+        found = self._driver.ask(_ordered(table, _where(_keys(table))), key).rows
+        return _model(table, found[0]) if found else None
+
+    def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
+        where, values = _where(tuple(equal)), list(equal.values())
+        if after is not None:
+            where += f' AND "{_keys(table)[0]}" > ?'
+            values.append(after)
+        found = self._driver.ask(f"{_ordered(table, where)} LIMIT ?", [*values, limit]).rows
+        return [_model(table, row) for row in found]
+
+    def scan(self, table: type[T]) -> Iterator[T]:
+        keys = _keys(table)
+        names, marks = ", ".join(f'"{name}"' for name in keys), ", ".join("?" * len(keys))
+        where, last = "true", ()
+        while True:
+            rows = self._driver.ask(f"{_ordered(table, where)} LIMIT ?", [*last, _PAGE]).rows
+            for row in rows:
+                yield _model(table, row)
+            if len(rows) < _PAGE:
+                return
+            where = f"({names}) > ({marks})"
+            last = tuple(rows[-1][_columns(table).index(name)] for name in keys)
+
+    def overdue(self, now: int) -> list[int]:
+        sql = "SELECT entry FROM delivery WHERE not_after < ? ORDER BY entry LIMIT 1024"
+        return [row[0] for row in self._driver.ask(sql, (now,)).rows]
+
+    def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
+        sql = 'SELECT hash FROM tree_node WHERE level = ? AND "index" = ?'
+        found = [self._driver.ask(sql, node).rows for node in wanted]
+        if [] in found:
+            raise NotAuthentic("log.corrupt", "a node of the tree is missing")
+        return [rows[0][0] for rows in found]
+
+
+class Writing(Rows):
+    """One writing transaction that the store has begun."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__(driver)
+        self._marked = False
+
+    def mark(self) -> None:
+        self._driver.savepoint(again=self._marked)
+        self._marked = True
+
+    def rewind(self) -> None:
+        self._driver.ask("ROLLBACK TO operation")
+
+    def insert(self, table: type[SQLModel], rows: Sequence[Sequence[Any]]) -> None:
+        given = [row[1:] for row in rows] if _numbers_itself(table) else rows
+        self._driver.write_all(_insert(table), given)
+
+    def update(self, table: type[SQLModel], changes: dict[str, object], **equal: object) -> int:
+        sets = ", ".join(f'"{name}" = ?' for name in changes)
+        sql = f'UPDATE "{table.__tablename__}" SET {sets} WHERE {_where(tuple(equal))}'
+        return self._driver.ask(sql, [*changes.values(), *equal.values()]).touched
+
+    def delete(self, table: type[SQLModel], **equal: object) -> int:
+        sql = f'DELETE FROM "{table.__tablename__}" WHERE {_where(tuple(equal))}'
+        return self._driver.ask(sql, list(equal.values())).touched
+
+    def delete_through(self, table: type[SQLModel], key: int, **equal: object) -> int:
+        first = f'"{_keys(table)[0]}" <= ?'
+        sql = f'DELETE FROM "{table.__tablename__}" WHERE {first} AND {_where(tuple(equal))}'
+        return self._driver.ask(sql, [key, *equal.values()]).touched
