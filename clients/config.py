@@ -34,7 +34,7 @@ class NodeConfig:
 
     ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies``
     the bundle's folder, None for the packaged one. ``pseudonym_service`` is the contact file of a service of its own,
-    None for the broker's.
+    None for the broker's. ``code_tables`` is the hospital's folder of ICD tables, None where it has none.
     """
 
     directory: Path
@@ -48,6 +48,7 @@ class NodeConfig:
     registrar: bytes | None = None
     policies: Path | None = None
     pseudonym_service: Path | None = None
+    code_tables: Path | None = None
 
     @property
     def keys(self) -> Path:
@@ -81,6 +82,7 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
     pins = _pins(fields, document)
     policies = fields.maybe(text(4096), "policies")
     service = fields.maybe(text(4096), "pseudonym_service")
+    tables = fields.maybe(text(4096), "code_tables")
     found = NodeConfig(
         directory=directory,
         role=fields.need(_ROLE, "role"),
@@ -93,6 +95,7 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
         registrar=fields.maybe(_HEX, "registrar"),
         policies=directory / policies if policies else None,
         pseudonym_service=directory / service if service else None,
+        code_tables=directory / tables if tables else None,
     )
     if found.log_key.name != found.origin:
         raise fields.refusal("log_key", "is not the key of this origin")
@@ -112,6 +115,7 @@ def write(config: NodeConfig) -> None:
         "registrar": config.registrar.hex() if config.registrar else "",
         "policies": str(config.policies) if config.policies else "",
         "pseudonym_service": str(config.pseudonym_service) if config.pseudonym_service else "",
+        "code_tables": str(config.code_tables) if config.code_tables else "",
     }
     lines = [f"{name} = {_quoted(value)}" for name, value in values.items() if value]
     lines += ["", "[pins]"]

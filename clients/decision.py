@@ -17,7 +17,10 @@ DECISION: Final = "decision"
 NOTICE: Final = "settlement-notice"
 COORDINATION: Final = "coordination"
 STATEMENT: Final = "statement"
-CLAIM: Final = "inpatient-claim"
+INPATIENT: Final = "inpatient-claim"
+OUTPATIENT: Final = "outpatient-claim"
+CLAIMS: Final = (INPATIENT, OUTPATIENT)
+"""What a bill is sealed as."""
 ACTIONS: Final = ("confirm", "cancel", "reverse")
 OUTCOMES: Final = ("reserved", "review", "committed", "cancelled", "reversed", "refused")
 RESERVED_S: Final = 3600

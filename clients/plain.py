@@ -24,6 +24,7 @@ _AMOUNTS: Final = {
 _ABSENT: Final = ("不提供", "not shared")
 _EMPTY: Final = ("无", "none")
 _SHOWN: Final = 3
+_LINE: Final = 40
 
 
 def level_name(unit: Unit, rank: int | None, language: str) -> str:
@@ -34,6 +35,7 @@ def level_name(unit: Unit, rank: int | None, language: str) -> str:
     "month"),
              "surname": ("姓", "surname"), "category": ("三位类目", "category"), "chapter": ("章", "chapter"),
              "city": ("市", "city"), "province": ("省", "province"), "by-type": ("分类合计", "sums by type"),
+             "raw": ("原文", "as written"), "scrubbed": ("去标识后", "scrubbed"),
              "class": ("类别", "class")}  # fmt: skip
     name = unit.levels[rank].name
     return _pick(words.get(name, (name, name)), language)
@@ -79,6 +81,11 @@ def _few(items: Sequence[str], language: str) -> str:
     return head if left <= 0 else head + (f" 等 {len(items)} 项" if language == "zh" else f" and {left} more")
 
 
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LINE else line[:_LINE] + "…"
+
+
 def _decade(value: Value, _: str) -> str:
     return f"{value}–{value + 9}"
 
@@ -118,6 +125,12 @@ _FORMS: Final[dict[str, Callable[[Value, str], str]]] = {
     "days": lambda value, language: f"{value} 天" if language == "zh" else f"{value} days",
     "city": lambda value, _: "".join(dict.fromkeys(value)),
     "diagnoses": _diagnoses,
+    "procedures": lambda value, language: _few([f"{code} {name or ''}".strip() for code, name in value], language),
+    "procedure-categories": _list,
+    "procedure-chapters": _chapters,
+    "offsets": lambda value, language: _few([str(days) for days in dict.fromkeys(value) if days is not None], language),
+    "free-text": lambda value, _: _short(value[0]),
+    "scrubbed-text": lambda value, _: _short(value),
     "icd-categories": _list,
     "icd-chapters": _chapters,
     "tokens": _list,

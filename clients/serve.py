@@ -19,6 +19,7 @@ import uvicorn
 
 from clients import config
 from clients.config import NodeConfig
+from clients.hospital import icd_tables
 from clients.hospital.api import Api
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.role import Hospital
@@ -109,7 +110,12 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     names = {participant: pin.name for participant, pin in settings.pins.items()}
     pseudonyms = Pseudonyms(node.store, service)
     settlements = Settlements(
-        node, load.load(settings.policies), names, pseudonyms, lambda: time.time_ns() // 1_000_000
+        node,
+        load.load(settings.policies),
+        names,
+        pseudonyms,
+        lambda: time.time_ns() // 1_000_000,
+        icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES,
     )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
     api = Api(settlements, node.store, roles, _public_payer(roles), _token(settings))

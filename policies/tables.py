@@ -1,7 +1,7 @@
 """The disclosure tables: purpose x recipient role -> schema -> unit -> finest level (DESIGN 4.3, 4.7).
 
 One TOML file a purpose, named like it; `[role.schema]` tables whose keys are units and whose values are level names.
-What is not named is absent.
+What is not named is absent. A table speaks of a schema in every version that this package has.
 """
 
 from __future__ import annotations
@@ -48,9 +48,28 @@ def _file(stem: str, source: bytes) -> Tables:
         if role not in ROLES:
             raise Refused("policy.invalid", f"{role} is no role; there is: {', '.join(ROLES)}")
         for name, units in _table(role, by_schema).items():
-            one = schema.load(name)
-            found[stem, role, one.hash] = _levels(one, f"{role}.{name}", _table(f"{role}.{name}", units))
+            path = f"{role}.{name}"
+            newest, *older = reversed(schema.versions(name))
+            levels = _levels(newest, path, _table(path, units))
+            found[stem, role, newest.hash] = levels
+            for one in older:
+                found[stem, role, one.hash] = _as_before(one, newest, levels)
     return found
+
+
+def _as_before(one: Schema, newest: Schema, levels: bytes) -> bytes:
+    """The table for records of an older version: where it has no unit or level of that name, nothing goes."""
+    named = {
+        (unit.name, unit.levels[rank].name) for unit, rank in zip(newest.units, levels, strict=True) if rank != ABSENT
+    }
+    return one.levels(
+        {
+            unit.name: rank
+            for unit in one.units
+            for rank, level in enumerate(unit.levels)
+            if (unit.name, level.name) in named
+        }
+    )
 
 
 def _levels(one: Schema, path: str, units: Mapping[str, Any]) -> bytes:

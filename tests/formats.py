@@ -21,9 +21,9 @@ from nacl.signing import SigningKey
 from zhifu import (
     capsule,
     cbor,
+    chapters,
     consent,
     envelope,
-    ladder,
     leaf,
     manifest,
     merkle,
@@ -43,7 +43,7 @@ from zhifu.keys import Alg, KemPrivate, KemPublic, participant_id
 from zhifu.presentation import Presentation
 from zhifu.receipt import Detail, Entry, Head, LogProof, Meta, Proven
 from zhifu.receive import Asked, Received, Recipient
-from zhifu.schema import ABSENT, Schema, load
+from zhifu.schema import ABSENT, Schema, load, versions
 from zhifu.sealed import SealedRecord
 from zhifu.statement import Attestation, KeyStatement
 from zhifu.v1 import signed_pb2
@@ -53,7 +53,7 @@ NOW: Final = 1_790_000_000
 """2026-09-21, Unix seconds."""
 DAY: Final = 86_400
 ORIGIN: Final = "log.example/zhifu"
-CLAIM: Final = load("inpatient-claim")
+CLAIM: Final = versions("inpatient-claim")[0]
 
 PATIENT: Final[Mapping[str, Any]] = {
     "encounter": hashlib.sha256(b"encounter").digest(),
@@ -534,8 +534,9 @@ _FEN: Final = st.integers(-(10**9), 10**9)
 _TOKEN: Final = matching(r"[A-Za-z0-9._+*/-]{1,64}")
 _DATE: Final = st.dates(date(1880, 1, 1), date(2199, 12, 31)).map(date.isoformat)
 _ICD10: Final = matching(r"[A-CE-TV-Z][0-8][0-9](\.[0-9A-Za-z+*]{1,12}){0,2}").filter(
-    lambda code: any(first <= code[:3] <= last for first, last, _ in ladder._CHAPTERS)
+    lambda code: any(first <= code[:3] <= last for first, last, _ in chapters._CHAPTERS)
 )
+_ICD9: Final = matching(r"[0-9]{2}(\.[0-9A-Za-z]{1,12})?")
 _BINARY_32: Final = st.binary(min_size=32, max_size=32)
 _ADDRESS: Final = st.sampled_from(["测试省样例市", "样例市示范区", "测试自治区样例盟", "", "路"])
 
@@ -563,6 +564,12 @@ VALUES: Final[Mapping[str, st.SearchStrategy[Any]]] = {
     "icd-chapters": st.sets(st.integers(1, 22)).map(sorted),
     "departments": several(st.none() | words(20)),
     "names": several(st.none() | words(20)),
+    "procedures": several(st.tuples(_ICD9, st.none() | words(20))),
+    "procedure-categories": st.lists(matching(r"[0-9]{2}"), max_size=6, unique=True),
+    "procedure-chapters": st.sets(st.integers(0, 17)).map(sorted),
+    "offsets": several(st.none() | st.integers(-3660, 36600)),
+    "free-text": st.tuples(words(60), words(60)),
+    "scrubbed-text": words(60),
     "dates": several(st.none() | _DATE),
     "months": several(st.none() | _DATE.map(lambda day: day[:7])),
     "prices": columns(st.integers(0, 10**9), _FEN),

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import pytest
 
-from clients.hospital import record
 from clients.hospital.sample import sample_bill
 from tests.house import PATIENCE_S, Ran, python, run, spawn, until
 from zhifu import bill as bills
@@ -161,7 +160,7 @@ def test_released_is_never_finer_than_the_ceiling_nor_that_than_what_was_sealed(
 
 def test_who_sees_what(document: dict[str, Any]) -> None:
     """The claim is one record: the insurer never gets who it is about; statute gives the public payer name and ID."""
-    units = {unit.name for unit in schema.load(record.SCHEMA).units}
+    units = {unit.name for unit in schema.load("inpatient-claim").units}
     claims = {one["recipient"]: one for one in document["exchanges"] if set(one["sealed"]) == units}
     for unit in ("name", "citizen-id", "phone", "address", "insured-number", "item-names", "sensitive-diagnosis"):
         assert claims["insurer"]["ceiling"][unit] is None

@@ -26,7 +26,9 @@ def diagnoses(rows: list[tuple[str, str]], table: CodeTable = icd.NO_TABLE) -> t
     """The codes in the plain unit and in the sensitive one of a bill with these diagnoses."""
     file = bill.parse(sample.sample_bill(1))
     found = tuple(bill.Diagnosis(code, name, True) for code, name in rows)
-    claim = record.claim(bill.Bill(file.setlinfo, file.lines, found, file.split, 0), bytes(32), table)
+    claim = record.claim(
+        bill.Bill(file.setlinfo, file.lines, found, file.split, 0), bytes(32), Tables(table, icd.NO_TABLE)
+    )
     plain, sensitive = claim["diagnosis"], claim["sensitive-diagnosis"]
     return [row[0] for row in plain or ()], [row[0] for row in sensitive or ()]
 

@@ -27,6 +27,7 @@ from zhifu.schema import ABSENT, Schema, within
 
 PACKAGED: Final = load()
 CLAIM: Final = schema.load("inpatient-claim")
+CLAIMS: Final = ("inpatient-claim", "outpatient-claim", "eligibility")
 SCHEMAS: Final = schema.names()
 VECTORS: Final = Path(__file__).parent / "vectors" / "policies.json"
 
@@ -35,7 +36,7 @@ Case = tuple[str, str, str, str, str, str | None, str | None]
 
 PUBLIC: Final = "public-settlement"
 COMMERCIAL: Final = "commercial-settlement"
-PERMITTED: Final[dict[Case, str]] = {
+PERMITTED: dict[Case, str] = {
     ("hospital", "public-payer", PUBLIC, "statute", "inpatient-claim", None, None): "public-claim",
     ("public-payer", "hospital", PUBLIC, "answer", "decision", PUBLIC, "inpatient-claim"): "public-decision",
     ("hospital", "insurer", COMMERCIAL, "grant", "inpatient-claim", None, None): "commercial-claim",
@@ -47,6 +48,16 @@ PERMITTED: Final[dict[Case, str]] = {
     ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, "settlement-notice"): "commercial-decision",
     ("hospital", "patient", "statement", "answer", "statement", COMMERCIAL, "inpatient-claim"): "statement-to-patient",
 }
+for _other in ("outpatient-claim", "eligibility"):
+    PERMITTED |= {
+        ("hospital", "public-payer", PUBLIC, "statute", _other, None, None): "public-claim",
+        ("public-payer", "hospital", PUBLIC, "answer", "decision", PUBLIC, _other): "public-decision",
+        ("hospital", "insurer", COMMERCIAL, "grant", _other, None, None): "commercial-claim",
+        ("insurer", "hospital", COMMERCIAL, "answer", "decision", COMMERCIAL, _other): "commercial-decision",
+    }
+PERMITTED[("hospital", "patient", "statement", "answer", "statement", COMMERCIAL, "outpatient-claim")] = (
+    "statement-to-patient"
+)
 """Every exchange of a settlement, and the policy that permits it; nothing else is permitted."""
 
 CLAIM_CASE: Final[Case] = ("hospital", "insurer", COMMERCIAL, "grant", "inpatient-claim", None, None)
@@ -222,19 +233,23 @@ def test_an_insurer_gets_the_least_that_decides() -> None:
 
 def test_the_public_payer_gets_what_the_settlement_list_needs() -> None:
     every = {unit.name: "full" for unit in CLAIM.units}
-    for withheld in ("phone", "bank-account", "invoice-number", "item-doctors"):
+    for withheld in (
+        "phone", "bank-account", "invoice-number", "policy-number", "item-intervals", "item-doctors", "notes",
+    ):  # fmt: skip
         del every[withheld]
     assert named(PACKAGED, PUBLIC, "public-payer", "inpatient-claim") == every | {"address": "city"}
 
 
-@pytest.mark.parametrize("case", [case for case in PERMITTED if case[4] != "inpatient-claim"], ids=str)
+@pytest.mark.parametrize("case", [case for case in PERMITTED if case[4] not in CLAIMS], ids=str)
 def test_answers_notices_and_statements_go_whole(case: Case) -> None:
     one = schema.load(case[4])
     assert finest(PACKAGED, case[2], case[1], one) == one.finest
 
 
 def test_tables_are_there_for_what_is_permitted_and_for_nothing_else() -> None:
-    assert PACKAGED.tables.keys() == {(case[2], case[1], schema.load(case[4]).hash) for case in PERMITTED}
+    assert PACKAGED.tables.keys() == {
+        (case[2], case[1], one.hash) for case in PERMITTED for one in schema.versions(case[4])
+    }
 
 
 @pytest.mark.parametrize("key", [("statement", "insurer"), (PUBLIC, "insurer"), (COMMERCIAL, "auditor"), ("", "")])
@@ -522,7 +537,13 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = load()
     for number in range(50):
         decide(bundle, request(CLAIM_CASE, schema=f"schema-{number}"))
-        released(bundle, COMMERCIAL, "insurer", CLAIM, bytes([ABSENT]) * 26 + bytes([ABSENT * (number % 2)]))
+        released(
+            bundle,
+            COMMERCIAL,
+            "insurer",
+            CLAIM,
+            bytes([ABSENT]) * (len(CLAIM.units) - 1) + bytes([ABSENT * (number % 2)]),
+        )
         released(bundle, f"purpose-{number}", "insurer", CLAIM, CLAIM.finest)
         assert len(bundle.decisions) <= 8
         assert len(bundle.releases) <= 8

@@ -85,7 +85,7 @@ def _who(played: Played) -> Table:
 
 def _sees(played: Played, finest: Mapping[str, Value]) -> Table:
     """The bill's units: what was sealed, and beside it what each recipient could open."""
-    kind = schema.load(record.SCHEMA)
+    kind = record.schema_of(played.bill)
     claims = {one["recipient"]: one["released"] for one in played.settlement["exchanges"] if one["schema"] == kind.name}
     table = _table(
         "二、密封一次，各见其所应见  Sealed once; each sees its part",

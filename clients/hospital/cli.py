@@ -43,9 +43,12 @@ def read_bill(path: Path) -> tuple[bytes, Bill]:
 
 @app.command(name="sample-bill")
 @clear
-def sample(seed: Annotated[int, typer.Option(help="Another seed, another person who cannot exist.")] = 1) -> None:
-    """Print a bill to try the program with: 20,000.00, in the national interface's field names."""
-    typer.echo(sample_bill(seed).decode(), nl=False)
+def sample(
+    seed: Annotated[int, typer.Option(help="Another seed, another person who cannot exist.")] = 1,
+    outpatient: Annotated[bool, typer.Option("--outpatient", help="A visit of 620.00.")] = False,
+) -> None:
+    """Print a bill to try the program with: a stay of 20,000.00, in the national interface's field names."""
+    typer.echo(sample_bill(seed, outpatient=outpatient).decode(), nl=False)
 
 
 @app.command()

@@ -1,52 +1,40 @@
 """From a bill to the units of a record, and what the hospital may ask of whom (DESIGN 4.1).
 
-Default deny: what the schema ``inpatient-claim`` does not name is not sealed.
+Default deny: what the schema does not name is not sealed. What a bill leaves open is a unit without a value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Final
 
-from zhifu import icd
-from zhifu.bill import Bill, Diagnosis, Line
+from clients.decision import INPATIENT, OUTPATIENT
+from clients.hospital.icd_tables import NO_TABLES, Tables
+from clients.hospital.openbill import CNY, OpenBill, OpenLine, of_bill
+from clients.hospital.scrub import known
+from clients.hospital.scrub.text import scrub
+from zhifu import icd, schema
+from zhifu.bill import Bill
 from zhifu.cbor import Value
-from zhifu.icd import NO_TABLE, CodeTable
 from zhifu.pricing import Split
+from zhifu.schema import Schema
 
-SCHEMA: Final = "inpatient-claim"
+
+def schema_of(bill: Bill | OpenBill) -> Schema:
+    """The schema that a bill is sealed under: of a stay, or of an outpatient visit."""
+    head = (of_bill(bill) if isinstance(bill, Bill) else bill).head
+    return schema.load(OUTPATIENT if head.is_outpatient else INPATIENT)
 
 
-def claim(bill: Bill, encounter: bytes, table: CodeTable = NO_TABLE) -> dict[str, Value]:
-    """The finest value of every unit of an inpatient claim; ``encounter`` is the secret drawn for it, 32 bytes.
+def claim(bill: Bill | OpenBill, encounter: bytes, tables: Tables = NO_TABLES) -> dict[str, Value]:
+    """The finest value of every unit of `schema_of` the bill; ``encounter`` is the secret drawn for it, 32 bytes.
 
-    ``table``, the hospital's diagnosis codes, finds sensitive diagnoses under codes of another edition too.
+    ``tables``, the hospital's codes, find sensitive diagnoses and procedures under codes of another edition too.
     """
-    head = bill.setlinfo
-    plain, sensitive = _diagnoses(bill.diagnoses, table)
-    return {
-        "encounter": encounter,
-        "name": head.psn_name,
-        "citizen-id": head.certno if head.psn_cert_type == "01" else None,
-        "birth-date": _day(head.brdy),
-        "sex": head.gend,
-        "phone": head.tel,
-        "address": head.addr,
-        "insured-number": head.psn_no,
-        "visit-number": head.mdtrt_id,
-        "invoice-number": head.invono,
-        "bank-account": head.bankacct,
-        "hospital": _hospital(bill),
-        "insurance": [head.insutype, head.psn_type, head.med_type],
-        "admission": _day(head.begndate),
-        "discharge": _day(head.enddate),
-        "stay": head.days,
-        "diagnosis": plain,
-        "sensitive-diagnosis": sensitive,
-        "totals": totals(bill.split),
-        **_items(bill.lines),
-    }
+    given = of_bill(bill) if isinstance(bill, Bill) else bill
+    found = {"encounter": encounter, **_person(given), **_visit(given), **_illness(given, tables), **_items(given)}
+    found["notes"] = _notes(bill) if isinstance(bill, Bill) else None
+    return {unit.name: found[unit.name] for unit in schema_of(given).units}
 
 
 def totals(split: Split) -> list[list[Value]]:
@@ -60,40 +48,109 @@ def totals(split: Split) -> list[list[Value]]:
     ]
 
 
-def _hospital(bill: Bill) -> list[Value] | None:
-    head = bill.setlinfo
+def hospital(bill: Bill | OpenBill) -> list[Value] | None:
+    """Code, name and grade; None where code or name is open."""
+    head = bill.setlinfo if isinstance(bill, Bill) else bill.head
     if head.fixmedins_code is None or head.fixmedins_name is None:
         return None
     return [head.fixmedins_code, head.fixmedins_name, head.hosp_lv]
 
 
-def _diagnoses(found: Sequence[Diagnosis], table: CodeTable) -> tuple[list[Value] | None, list[Value] | None]:
-    """Plain and sensitive ones: HIV, psychiatric, genetic and others are a unit of their own (`zhifu.icd`)."""
+def _person(bill: OpenBill) -> Mapping[str, Value]:
+    head = bill.head
+    return {
+        "name": head.psn_name,
+        "citizen-id": head.certno if head.psn_cert_type == "01" else None,
+        "birth-date": _day(head.brdy),
+        "sex": head.gend,
+        "phone": head.tel,
+        "address": head.addr,
+        "insured-number": head.psn_no,
+        "bank-account": head.bankacct,
+        "policy-number": head.policy_no,
+    }
+
+
+def _visit(bill: OpenBill) -> Mapping[str, Value]:
+    head = bill.head
+    insurance = [head.insutype, head.psn_type, head.med_type]
+    return {
+        "visit-number": head.mdtrt_id,
+        "medical-record-number": head.medcasno,
+        "invoice-number": head.invono,
+        "hospital": hospital(bill),
+        "insurance": insurance if any(insurance) else None,
+        "admission": _day(head.begndate),
+        "discharge": _day(head.enddate),
+        "stay": head.days,
+        "visit-date": _day(head.begndate or head.enddate),
+    }
+
+
+def _illness(bill: OpenBill, tables: Tables) -> Mapping[str, Value]:
+    """Plain and sensitive ones: HIV, psychiatric, genetic and others are units of their own (`zhifu.icd`)."""
     plain: list[Value] = []
     sensitive: list[Value] = []
-    for one in found:
-        reason = icd.sensitivity(one.diag_code, one.diag_name, table)
-        rows = plain if reason is None else sensitive
-        rows.append([one.diag_code, one.diag_name, int(one.maindiag_flag)])
-    return plain or None, sensitive or None
-
-
-def _items(lines: Sequence[Line]) -> Mapping[str, Value]:
+    for one in bill.diagnoses or ():
+        reason = icd.sensitivity(one.diag_code, one.diag_name, tables.diagnoses)
+        (plain if reason is None else sensitive).append([one.diag_code, one.diag_name, int(one.maindiag_flag)])
+    done: list[Value] = []
+    sensitive_done: list[Value] = []
+    for act in bill.procedures or ():
+        reason = icd.procedure_sensitivity(act.oprn_oprt_code, act.oprn_oprt_name or "", tables.procedures)
+        (done if reason is None else sensitive_done).append([act.oprn_oprt_code, act.oprn_oprt_name])
     return {
-        "item-codes": [line.med_list_codg for line in lines],
-        "item-names": [line.medins_list_name for line in lines],
-        "item-prices": [[line.pric for line in lines], [line.cnt for line in lines]],
-        "item-charges": [[line.med_chrgitm_type for line in lines], [line.amt for line in lines]],
-        "item-catalog": [
-            [line.chrgitm_lv for line in lines],
-            [line.selfpay_prop for line in lines],
-            [line.pric_uplmt for line in lines],
-            [int(line.lmt_used_flag) for line in lines],
-        ],
-        "item-dates": [_day(line.fee_ocur_time) for line in lines],
-        "item-doctors": [line.bilg_dr_name for line in lines],
-        "item-departments": [line.bilg_dept_name for line in lines],
+        "diagnosis": plain or None,
+        "sensitive-diagnosis": sensitive or None,
+        "procedures": done or None,
+        "sensitive-procedure": sensitive_done or None,
     }
+
+
+def _items(bill: OpenBill) -> Mapping[str, Value]:
+    lines, begin = bill.lines, bill.head.begndate
+    days = [line.fee_ocur_time for line in lines]
+    split = bill.split
+    return {
+        "item-codes": _some([line.med_list_codg for line in lines]),
+        "item-names": _some([line.medins_list_name for line in lines]),
+        "item-prices": _whole([line.pric for line in lines], [line.cnt for line in lines]),
+        "item-charges": _charges(bill),
+        "item-catalog": _catalog(lines),
+        "item-dates": _some([_day(day) for day in days]),
+        "item-intervals": _some([(day - begin).days if day and begin else None for day in days]),
+        "item-doctors": _some([line.bilg_dr_name for line in lines]),
+        "item-departments": _some([line.bilg_dept_name for line in lines]),
+        "totals": totals(split) if split is not None else None,
+    }
+
+
+def _charges(bill: OpenBill) -> Value:
+    if bill.currency != CNY:
+        return None
+    return _whole([line.med_chrgitm_type for line in bill.lines], [line.amt for line in bill.lines])
+
+
+def _catalog(lines: Sequence[OpenLine]) -> Value:
+    known_columns = _whole([line.chrgitm_lv for line in lines], [line.prop for line in lines])
+    if known_columns is None:
+        return None
+    return [*known_columns, [line.pric_uplmt for line in lines], [int(line.lmt_used_flag or False) for line in lines]]
+
+
+def _whole(*columns: list[Value]) -> list[Value] | None:
+    """Columns without a gap, or nothing: a payer that adds up must not add up a part."""
+    return None if not columns[0] or any(one is None for column in columns for one in column) else list(columns)
+
+
+def _some(column: list[Value]) -> list[Value] | None:
+    return column if any(one is not None for one in column) else None
+
+
+def _notes(bill: Bill) -> Value:
+    """What was written, and the same without the people in it: both are sealed, so that an auditor can compare."""
+    text = bill.setlinfo.main_cond_dscr
+    return None if text is None else [text, scrub(text, known.from_bill(bill)).text]
 
 
 def _day(day: date | None) -> str | None:

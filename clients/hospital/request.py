@@ -11,6 +11,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
+from clients.decision import COORDINATION
 from clients.hospital import encounter, record
 from clients.store import Job, Store
 from policies.bundle import Bundle
@@ -22,19 +23,19 @@ from zhifu.cbor import Value
 from zhifu.consent import ConsentRequest, Scopes
 from zhifu.envelope import Envelope
 from zhifu.errors import Refused
+from zhifu.schema import Schema
 
 PURPOSE: Final = "commercial-settlement"
-SCHEMAS: Final = ("inpatient-claim", "coordination")
 GRANT_S: Final = 24 * 3600
 ERASE_S: Final = 180 * 86_400
 _KIND: Final = "request"
 _NOTICE: Final = {
     "zh": (
-        "为直接结算本次住院费用，向您的保险公司提供下列信息。不同意不影响诊疗：您可以先付费，之后自行理赔。"
+        "为直接结算本次医疗费用，向您的保险公司提供下列信息。不同意不影响诊疗：您可以先付费，之后自行理赔。"
         "您可随时撤回；撤回不影响已经提供的信息。"
     ),
     "en": (
-        "To settle this stay directly, the following goes to your insurer. Refusing does not affect your care: "
+        "To settle this bill directly, the following goes to your insurer. Refusing does not affect your care: "
         "you can pay first and claim later. You may withdraw at any time; what was shared before cannot be taken back."
     ),
 }
@@ -48,9 +49,9 @@ class Asked:
     preview: Mapping[str, Mapping[str, Value]]
 
 
-def scopes(bundle: Bundle, role: str) -> Scopes:
-    """What policy allows a recipient of this role at most: more is never asked for."""
-    kinds = [schema.load(name) for name in SCHEMAS]
+def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
+    """What policy allows this role at most of a ``claim`` and of what others pay: more is never asked for."""
+    kinds = (claim, schema.load(COORDINATION))
     return tuple(sorted((kind.hash, finest(bundle, PURPOSE, role, kind)) for kind in kinds))
 
 
@@ -64,7 +65,7 @@ def ask(
     """
     if language not in _NOTICE:
         raise Refused("usage.argument", "the notice is in zh or en")
-    secret = encounter.secret(store, bill, now)
+    secret, kind = encounter.secret(store, bill, now), record.schema_of(bill)
     request = ConsentRequest(
         request_id=os.urandom(16),
         aud=origin,
@@ -72,7 +73,7 @@ def ask(
         sender=sender,
         recipient=recipient,
         encounter=sealed.encounter_handle(secret, recipient),
-        scopes=scopes(bundle, "insurer"),
+        scopes=scopes(bundle, "insurer", kind),
         max_uses=1,
         issued_at=now,
         expiry=now + GRANT_S,
@@ -86,7 +87,7 @@ def ask(
         payload = cbor.encode([request.terms_salt, request.terms])
         store.jobs.put(Job(_KIND, consent.hash_of(signed.payload), "asked", payload, now * 1000))
     values = record.claim(bill, secret)
-    return Asked(signed, {record.SCHEMA: {name: value for name, value in values.items() if name != "encounter"}})
+    return Asked(signed, {kind.name: {name: value for name, value in values.items() if name != "encounter"}})
 
 
 def terms(store: Store, request_hash: bytes) -> Terms:

@@ -1,4 +1,4 @@
-"""A bill to try the program with: the figures of SETTLEMENT 4A on a person who cannot exist.
+"""Bills to try the program with: the figures of SETTLEMENT 4A, or of a visit, on a person who cannot exist.
 
 The citizen ID starts with 999999, which is no region; the phone with 154, which no operator has; the bank account with
 an issuer that is none. Everything is drawn from the seed, so the same seed gives the same bytes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import reduce
@@ -36,9 +37,20 @@ _ITEMS: Final = (
     ("ZA06BAX0010010199904", "消炎利胆片", "11", "02", "40.00", "50", "0.2", "普外科", 4),
     ("001109000090000-110900009", "特需病房床位差价（自费）", "14", "03", "200.00", "4", "1", "普外科", 4),
 )  # fmt: skip
+# A visit of 620.00, of which a table with 50 % and no threshold pays 220.00 (SETTLEMENT 4C).
+_VISIT_ITEMS: Final = (
+    ("001101000020000-110200002", "普通门诊诊察费", "02", "01", "40.00", "1", "0", "消化内科", 0),
+    ("002501010150000-250101015", "血细胞分析", "04", "01", "45.00", "2", "0", "检验科", 0),
+    ("002203020010000-220302001", "腹部彩色多普勒超声", "03", "01", "150.00", "1", "0", "超声科", 0),
+    ("XA02BCA100E001010199904", "奥美拉唑肠溶胶囊", "09", "01", "80.00", "2", "0", "消化内科", 0),
+    ("C14110101000099900000003", "一次性采样器（自费）", "08", "03", "180.00", "1", "1", "检验科", 0),
+)
 _DIAGNOSES: Final = (("K80.101", "胆囊结石伴慢性胆囊炎", "1"), ("K76.000", "脂肪肝", "0"))
+_VISIT_DIAGNOSES: Final = (("K29.500", "慢性胃炎", "1"),)
+_OPERATIONS: Final = (("51.2300", "腹腔镜胆囊切除术"),)
 _ADMITTED: Final = date(2026, 9, 7)
 _STAY: Final = 7
+_Row = tuple[str, str, str, str, str, str, str, str, int]
 _SIGNS: Final = "甲乙丙丁戊己庚辛壬癸子丑寅卯辰巳午未申酉戌亥"
 _LETTERS: Final = "ABCDEFGHJKMNPQRSTUVWXYZ23456789"
 
@@ -54,23 +66,28 @@ class _Item:
     day: int
 
 
-def sample_bill(seed: int | None = None, *, canaries: bool = False) -> bytes:
+def sample_bill(seed: int | None = None, *, canaries: bool = False, outpatient: bool = False) -> bytes:
     """A bill file, JSON in UTF-8, that `zhifu.bill.parse` accepts.
 
     Without ``canaries`` the amounts are those of SETTLEMENT 4A (20,000 yuan) and only the person and the numbers depend
     on the seed; None is one seed more, for documentation. With ``canaries`` every text, number, price, count and amount
     is drawn and stands in the file once, so that a test can search a memory or a database for it. Only dates, sex,
-    ICD-10 codes and the interface's own code values stay what they are: they cannot be told from chance.
+    ICD-10 codes and the interface's own code values stay what they are: they cannot be told from chance. With
+    ``outpatient`` it is a visit of 620 yuan.
     """
     draw = random.Random(f"zhifu sample {seed}")
-    items = _canary_items(draw) if canaries else [_item(*row) for row in _ITEMS]
-    names = [(code, name + (_signs(draw, 6) if canaries else ""), main) for code, name, main in _DIAGNOSES]
+    rows, illness = (_VISIT_ITEMS, _VISIT_DIAGNOSES) if outpatient else (_ITEMS, _DIAGNOSES)
+    items = _canary_items(draw, rows) if canaries else [_item(*row) for row in rows]
+    names = [(code, name + (_signs(draw, 6) if canaries else ""), main) for code, name, main in illness]
+    operations = [(code, name + (_signs(draw, 6) if canaries else "")) for code, name in _OPERATIONS]
     split = reduce(add, (split_line(item.priced) for item in items), NOTHING)
     document = {
-        "setlinfo": _person(draw, canaries) | _visit(draw, canaries) | _totals(split),
+        "setlinfo": _person(draw, canaries) | _visit(draw, canaries, outpatient) | _totals(split),
         "feedetail": [_line(item) for item in items],
         "diseinfo": [{"diag_code": code, "diag_name": name, "maindiag_flag": main} for code, name, main in names],
     }
+    if not outpatient:
+        document["oprninfo"] = [{"oprn_oprt_code": code, "oprn_oprt_name": name} for code, name in operations]
     return (json.dumps(document, ensure_ascii=False, indent=1) + "\n").encode()
 
 
@@ -82,14 +99,14 @@ def _item(
     return _Item(code, name, kind, priced, "测试医生甲", department, day)
 
 
-def _canary_items(draw: random.Random) -> list[_Item]:
+def _canary_items(draw: random.Random, rows: Sequence[_Row]) -> list[_Item]:
     """Prices below 2,500 and counts below 5: even together they stay below the caps of the sample table."""
-    prices = draw.sample(range(10_000_001, 25_000_000), len(_ITEMS))
-    counts = draw.sample(range(10_001, 50_000), len(_ITEMS))
-    props = draw.sample(range(1_001, 5_000), len(_ITEMS))
+    prices = draw.sample(range(10_000_001, 25_000_000), len(rows))
+    counts = draw.sample(range(10_001, 50_000), len(rows))
+    props = draw.sample(range(1_001, 5_000), len(rows))
     return [
         _canary(draw, _item(*row), price, count, prop)
-        for row, price, count, prop in zip(_ITEMS, prices, counts, props, strict=True)
+        for row, price, count, prop in zip(rows, prices, counts, props, strict=True)
     ]
 
 
@@ -127,19 +144,26 @@ def _person(draw: random.Random, canaries: bool) -> dict[str, str]:
     }
 
 
-def _visit(draw: random.Random, canaries: bool) -> dict[str, str]:
+def _visit(draw: random.Random, canaries: bool, outpatient: bool) -> dict[str, str]:
     return {
-        "mdtrt_id": f"ZY{_letters(draw)}",
+        "mdtrt_id": f"{'MZ' if outpatient else 'ZY'}{_letters(draw)}",
         "medcasno": f"BA{_letters(draw)}",
         "setl_id": f"JS{_letters(draw)}",
         "invono": f"FP{_letters(draw)}",
         "fixmedins_code": f"H99{_letters(draw)}" if canaries else "H99999900001",
         "fixmedins_name": f"示例市第一人民医院{_signs(draw, 6) if canaries else ''}",
         "hosp_lv": "02",
-        "med_type": "21",
+        "med_type": "11" if outpatient else "21",
         "begndate": _ADMITTED.isoformat(),
-        "enddate": (_ADMITTED + timedelta(days=_STAY)).isoformat(),
+        "enddate": (_ADMITTED + timedelta(days=0 if outpatient else _STAY)).isoformat(),
+        "main_cond_dscr": _condition(draw, outpatient) + (_signs(draw, 6) if canaries else ""),
     }
+
+
+def _condition(draw: random.Random, outpatient: bool) -> str:
+    """A line of free text, with a number in it that scrubbing has to find."""
+    what = "上腹隐痛两周，餐后明显" if outpatient else "反复右上腹痛半年，加重一周入院"
+    return f"{what}；家属联系电话 154{draw.randrange(10**8):08d}。"
 
 
 def _totals(split: Split) -> dict[str, str]:

@@ -17,10 +17,11 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from clients import decision
-from clients.decision import CLAIM, COORDINATION, NOTICE, STATEMENT, Decision
+from clients.decision import COORDINATION, NOTICE, STATEMENT, Decision
 from clients.hospital import case as cases
 from clients.hospital import check, encounter, record, request
 from clients.hospital.case import DIRECT, PUBLIC, Case
+from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.pseudonym import Pseudonyms
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
@@ -34,7 +35,7 @@ from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.receive import Opened
-from zhifu.schema import coarser
+from zhifu.schema import Schema, coarser
 
 RULE: Final = "basic-first-2026-01"
 """The coordination rule: basic insurance, then commercial policies (SETTLEMENT 3)."""
@@ -63,12 +64,14 @@ class Settlements:
         names: Mapping[bytes, str],
         pseudonyms: Pseudonyms,
         clock_ms: Callable[[], int],
+        tables: Tables = NO_TABLES,
     ) -> None:
         self._node = node
         self._pseudonyms = pseudonyms
         self._bundle = bundle
         self._names = names
         self._clock_ms = clock_ms
+        self._tables = tables
 
     # Opening
 
@@ -95,7 +98,7 @@ class Settlements:
             )
         with store.transaction():
             secret = encounter.secret(store, bill, now // 1000)
-            sealed_once = self._node.outbox.seal(CLAIM, record.claim(bill, secret))
+            sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
             opened = Case(
                 os.urandom(16),
                 "open",
@@ -151,10 +154,10 @@ class Settlements:
         decisions: dict[str, Opened] = {}
         public_fen = commercial_fen = 0
         if case.route == PUBLIC:
-            case, decisions["public"] = await self._ask_public(case)
+            case, decisions["public"] = await self._ask_public(case, bill)
             public_fen = check.public(bill, check.reserved(_decision(decisions["public"])))
         if case.grant:
-            case, decisions["commercial"] = await self._ask_insurer(case, public_fen, await called)
+            case, decisions["commercial"] = await self._ask_insurer(case, bill, public_fen, await called)
             found = check.reserved(_decision(decisions["commercial"]))
             commercial_fen = check.commercial(bill, found, public_fen, _cap(case))
         patient_fen = bill.split.total - public_fen - commercial_fen
@@ -168,12 +171,12 @@ class Settlements:
             case = self._send_statement(case, bill, decisions)
         return self._save(replace(case, state="confirmed", finished=self._clock_ms()))
 
-    async def _ask_public(self, case: Case) -> tuple[Case, Opened]:
+    async def _ask_public(self, case: Case, bill: Bill) -> tuple[Case, Opened]:
         payer = case.public_payer
         handle = sealed.encounter_handle(case.encounter, payer)
 
         def mandate() -> Mandate:
-            ceilings = self._allowed("public-settlement", "public-payer", CLAIM)
+            ceilings = self._allowed("public-settlement", "public-payer", record.schema_of(bill))
             return Mandate.by_statute(
                 self._bundle.hash,
                 payer,
@@ -188,7 +191,9 @@ class Settlements:
                 case = self._save(case.with_exchange("public-claim", self._node.outbox.present(case.record, mandate())))
         return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
 
-    async def _ask_insurer(self, case: Case, public_fen: int, called: Mapping[int, bytes]) -> tuple[Case, Opened]:
+    async def _ask_insurer(
+        self, case: Case, bill: Bill, public_fen: int, called: Mapping[int, bytes]
+    ) -> tuple[Case, Opened]:
         """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
         if "claim" not in case.exchanges:
             workflow, correlation = os.urandom(16), os.urandom(16)
@@ -200,11 +205,11 @@ class Settlements:
             }
             with self._node.store.transaction():
                 beside = self._node.outbox.seal(COORDINATION, values)
-                for step, name, sealed_record in (
-                    ("claim", CLAIM, case.record),
-                    ("coordination", COORDINATION, beside),
+                for step, kind, sealed_record in (
+                    ("claim", record.schema_of(bill), case.record),
+                    ("coordination", schema.load(COORDINATION), beside),
                 ):
-                    mandate = self._under_grant(case, name, workflow, correlation, called)
+                    mandate = self._under_grant(case, kind, workflow, correlation, called)
                     case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
                 case = self._save(case)
         return case, await self._insurers_answer(case)
@@ -224,14 +229,13 @@ class Settlements:
             await asyncio.gather(*asked, return_exceptions=True)
 
     def _under_grant(
-        self, case: Case, schema_name: str, workflow: bytes, correlation: bytes, called: Mapping[int, bytes]
+        self, case: Case, kind: Schema, workflow: bytes, correlation: bytes, called: Mapping[int, bytes]
     ) -> Mandate:
         grant = case.read_grant
-        kind = schema.load(schema_name)
         granted = grant.levels(kind.hash)
         if granted is None:
-            raise Refused("consent.exceeded", f"the grant does not cover {schema_name}")
-        ceilings = coarser(granted, self._allowed(grant.purpose, "insurer", schema_name))
+            raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
+        ceilings = coarser(granted, self._allowed(grant.purpose, "insurer", kind))
         return Mandate.under_grant(
             case.signed_grant,
             ceilings,
@@ -243,12 +247,12 @@ class Settlements:
             tokens=pseudonym.tokens(called),
         )
 
-    def _allowed(self, purpose: str, role: str, schema_name: str) -> bytes:
+    def _allowed(self, purpose: str, role: str, kind: Schema) -> bytes:
         """The hospital computes its ceilings from the same policy as the broker.
 
         A curious broker gains nothing more.
         """
-        return finest(self._bundle, purpose, role, schema.load(schema_name))
+        return finest(self._bundle, purpose, role, kind)
 
     async def _tell(self, case: Case, payer: str, action: str, opened: Opened) -> Case:
         """Confirm or cancel what a payer holds, and wait until it says so."""
@@ -288,7 +292,7 @@ class Settlements:
         days = [day.isoformat() if day else None for day in (head.begndate, head.enddate)]
         return {
             "encounter": case.encounter,
-            "hospital": record.claim(bill, case.encounter)["hospital"],
+            "hospital": record.hospital(bill),
             "stay": days,
             "totals": record.totals(bill.split),
             "payments": payments,

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from clients.decision import CLAIM, COORDINATION, DECISION, NOTICE
+from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE
 from clients.insurer.book import Book, Policy
 from clients.insurer.decision import claim, decide, narrowed, undecided
 from clients.insurer.product import Product
@@ -49,7 +49,7 @@ class Insurer:
         name = opened.manifest.schema.name
         if name == NOTICE:
             return Draft.answering(opened, DECISION, follow(opened, tx).values(opened.values["encounter"]))
-        if name not in (CLAIM, COORDINATION):
+        if name not in (*CLAIMS, COORDINATION):
             raise Refused("policy.denied", f"an insurer has no use for a {name}")
         if opened.grant is None or opened.presentation.purpose != _PURPOSE:
             raise Refused("consent.missing", "a claim rests on the patient's grant for a commercial settlement")
@@ -64,7 +64,7 @@ class Insurer:
         workflow = opened.presentation.workflow
         job = tx.store.jobs.get(_KIND, workflow)
         before = _Parts(*cbor.decode(job.payload, 256)) if job else _Parts()
-        is_claim = name == CLAIM
+        is_claim = name in CLAIMS
         parts = _Parts(opened.hash, before.coordination) if is_claim else _Parts(before.claim, opened.hash)
         state = "complete" if parts.claim and parts.coordination else "waiting"
         payload = cbor.encode([parts.claim, parts.coordination])

@@ -29,8 +29,12 @@ def lines(values: Mapping[str, Value]) -> list[PricedLine]:
         raise Malformed("schema.value", "the claim does not have the columns that the split needs") from error
 
 
-def decide(values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: bytes, now: int) -> Decision:
-    """Split a claim and hold what it uses of the person's year. ``exchange`` names the claim; ``now`` is Unix s.
+def decide(
+    values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: bytes, now: int, *, outpatient: bool = False
+) -> Decision:
+    """Split a claim and hold what it uses of the person's year; visits have a year of their own.
+
+    ``exchange`` names the claim; ``now`` is Unix s.
 
     Raises `Malformed` (schema.value, bill.identity), `Refused` where no rule of the table covers the case.
     """
@@ -39,12 +43,12 @@ def decide(values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: 
     person = values.get("citizen-id") or values.get("insured-number")
     if person is None:
         raise Malformed("schema.value", "the claim names no insured person")
-    discharge = values.get("discharge")
-    day = date.fromisoformat(discharge) if discharge else datetime.fromtimestamp(now, UTC).date()
-    account = ledger.account("year", str(day.year), person)
+    seen = values.get("discharge") or values.get("visit-date")
+    day = date.fromisoformat(seen) if seen else datetime.fromtimestamp(now, UTC).date()
+    account = ledger.account("outpatient-year" if outpatient else "year", str(day.year), person)
     used = ledger.used(account, now)
     year = YearToDate(**{name: used.get(name, 0) for name in _USED})
-    split = settle(table.rule(day, insutype, psn_type, grade), lines(values), year)
+    split = settle(table.rule(day, insutype, psn_type, grade, outpatient=outpatient), lines(values), year)
     held = {"pay": split.funds, **{name: getattr(split, name) for name in _USED}}
     holding = Holding(exchange, "reserved", held, now + RESERVED_S)
     ledger.reserve(account, holding, now)

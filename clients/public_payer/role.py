@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from clients.decision import CLAIM, DECISION, NOTICE
+from clients.decision import CLAIMS, DECISION, NOTICE, OUTPATIENT
 from clients.ledger import Ledger, follow
 from clients.public_payer.decision import decide
 from clients.public_payer.rules import Table
@@ -27,8 +27,9 @@ class PublicPayer:
         name = opened.manifest.schema.name
         if opened.presentation.purpose != _PURPOSE:
             raise Refused("policy.denied", "a public payer takes part in the public settlement only")
-        if name == CLAIM:
-            found = decide(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
+        if name in CLAIMS:
+            ledger, visit = Ledger(tx.store), name == OUTPATIENT
+            found = decide(opened.values, self._table, ledger, opened.hash, tx.now, outpatient=visit)
         elif name == NOTICE:
             found = follow(opened, tx)
         else:

@@ -17,13 +17,14 @@ from typing import Final
 
 from zhifu.errors import Malformed, Refused
 from zhifu.explain import CLAUSE
-from zhifu.fields import AMOUNT, DAY, FLAG, RATIO, Fields, text
+from zhifu.fields import AMOUNT, DAY, FLAG, RATIO, Fields, Grammar, text
 
 _REASON: Final = "policy.invalid"
 _MOST: Final = 1000
 _CLAUSES: Final = ("own", "over", "pre", "copay", "above")
 _NAME: Final = text(64)
 # What each layer may fill, and from which part of the expense: in this order, the first one always first.
+_CARE: Final[Grammar[bool]] = Grammar('"inpatient" or "outpatient"', {"inpatient": False, "outpatient": True}.get)
 _ORDER: Final = (("hifp_pay", "above-threshold"), ("hifob_pay", "above-cap"))
 
 
@@ -47,7 +48,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The row of a table that decides a case. ``psn_type`` are prefixes; ``threshold`` is fen a year."""
+    """The row of a table that decides a case, of a stay or of a visit.
+
+    ``psn_type`` are prefixes; ``threshold`` is fen a year.
+    """
 
     name: str
     begin: date
@@ -61,11 +65,14 @@ class Rule:
     clauses: Mapping[str, str]
     payable_c: bool
     account_in_fund_total: bool
+    outpatient: bool = False
 
-    def covers(self, day: date, insutype: str, psn_type: str, hosp_lv: str) -> bool:
+    def covers(self, day: date, insutype: str, psn_type: str, hosp_lv: str, *, outpatient: bool = False) -> bool:
         """Whether the rule decides a case settled on ``day``, both ends included."""
         person = psn_type.startswith(self.psn_type)
-        return self.begin <= day <= self.end and insutype == self.insutype and person and hosp_lv in self.hosp_lv
+        if outpatient is not self.outpatient or insutype != self.insutype:
+            return False
+        return self.begin <= day <= self.end and person and hosp_lv in self.hosp_lv
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +88,16 @@ class Table:
     unstated: Mapping[str, str]
     rules: tuple[Rule, ...]
 
-    def rule(self, day: date, insutype: str | None, psn_type: str | None, hosp_lv: str | None) -> Rule:
+    def rule(
+        self, day: date, insutype: str | None, psn_type: str | None, hosp_lv: str | None, *, outpatient: bool = False
+    ) -> Rule:
         """The rule for a case; codes as in the national interface. Raises `Refused` (settlement.undecided)."""
         insurance = insutype or self.unstated["insutype"]
         person, grade = psn_type or self.unstated["psn_type"], hosp_lv or self.unstated["hosp_lv"]
         for rule in self.rules:
-            if rule.covers(day, insurance, person, grade):
+            if rule.covers(day, insurance, person, grade, outpatient=outpatient):
                 return rule
-        what = "this day, insurance type, person category and hospital grade"
+        what = "this day, insurance type, person category, hospital grade and kind of care"
         raise Refused("settlement.undecided", f"the table of {self.city} has no rule for {what}")
 
 
@@ -158,6 +167,7 @@ def _rule(row: Fields, name: str, clauses: Mapping[str, str], payable_c: bool, a
         clauses=clauses,
         payable_c=payable_c,
         account_in_fund_total=account_inside,
+        outpatient=row.maybe(_CARE, "care") or False,
     )
     threshold.finish()
     row.finish()
@@ -189,4 +199,5 @@ def _segments(layer: Fields) -> tuple[Segment, ...]:
 def _overlap(one: Rule, other: Rule) -> bool:
     persons = any(a.startswith(b) or b.startswith(a) for a in one.psn_type for b in other.psn_type)
     days = one.begin <= other.end and other.begin <= one.end
-    return days and persons and one.insutype == other.insutype and bool({*one.hosp_lv} & {*other.hosp_lv})
+    same = one.insutype == other.insutype and one.outpatient is other.outpatient
+    return days and persons and same and bool({*one.hosp_lv} & {*other.hosp_lv})

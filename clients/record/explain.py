@@ -17,7 +17,7 @@ from clients.hospital.cli import read_bill
 from policies import load
 from policies.bundle import Bundle, Deny, Request
 from policies.decide import decide, finest
-from zhifu import consent, ladder, schema
+from zhifu import consent, ladder
 from zhifu.cbor import Value
 from zhifu.consent import Grant
 from zhifu.errors import Malformed, Refused
@@ -57,7 +57,7 @@ def explain(
     Without --grant the patient is taken to agree to all that policy allows. Exit 3 if policy permits no such exchange.
     """
     _, bill = read_bill(file)
-    bundle, kind = load.load(policies), schema.load(record.SCHEMA)
+    bundle, kind = load.load(policies), record.schema_of(bill)
     by = permitted(bundle, recipient, purpose, kind)
     values = record.claim(bill, bytes(32)) | {"encounter": None}
     given = granted(grant, purpose)

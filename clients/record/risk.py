@@ -24,7 +24,6 @@ from clients.record.explain import permitted, rows
 from clients.record.sealing import Policies, Purpose, Recipient
 from policies import load
 from policies.decide import finest
-from zhifu import schema
 from zhifu.bill import Bill
 from zhifu.cbor import Value, encode
 from zhifu.errors import Malformed
@@ -32,8 +31,9 @@ from zhifu.schema import SIZE_CLASSES, Schema
 from zhifu.sealed import ladders, smallest_class
 
 QUASI_IDENTIFIERS: Final = (
-    "birth-date", "sex", "address", "hospital", "insurance", "admission", "discharge", "stay", "diagnosis",
-    "sensitive-diagnosis", "item-codes", "item-names", "item-charges", "totals",
+    "birth-date", "sex", "address", "hospital", "insurance", "admission", "discharge", "stay", "visit-date",
+    "diagnosis", "sensitive-diagnosis", "procedures", "sensitive-procedure", "item-codes", "item-names",
+    "item-charges", "item-intervals", "totals",
 )  # fmt: skip
 """What others can know of a person without being told by us; names and numbers identify by themselves."""
 
@@ -71,10 +71,10 @@ def risk(
     as_json: Json = False,
 ) -> None:
     """Report how many persons are unique on the released quasi-identifiers, before and after, over a set of claims."""
-    bundle, kind = load.load(policies), schema.load(record.SCHEMA)
-    permitted(bundle, recipient, purpose, kind)
-    paths = list(_expand(files))
+    bundle, paths = load.load(policies), list(_expand(files))
     bills = [read_bill(path)[1] for path in track(paths, "reading", console=Console(stderr=True), transient=True)]
+    kind = _kind(bills)
+    permitted(bundle, recipient, purpose, kind)
     found = measure(bills, kind, finest(bundle, purpose, recipient, kind), k)
     if as_json:
         print_json({"recipient": recipient, "purpose": purpose, "policy_hash": bundle.hash.hex(), **asdict(found)})
@@ -87,17 +87,26 @@ def _expand(files: Sequence[Path]) -> Iterable[Path]:
         yield from sorted(path.glob("*.json")) if path.is_dir() else (path,)
 
 
+def _kind(bills: Sequence[Bill]) -> Schema:
+    """The one schema of all. Raises `Malformed` (usage.argument) for no bills, or stays among visits."""
+    kinds = {kind.hash: kind for kind in map(record.schema_of, bills)}
+    if len(kinds) != 1:
+        raise Malformed("usage.argument", "bills of stays and of visits are measured apart" if kinds else "no bills")
+    return next(iter(kinds.values()))
+
+
 def measure(bills: Sequence[Bill], kind: Schema, policy: bytes, k: int) -> Risk:
     """Compare the finest values with the released ones. Raises `Malformed` (usage.argument) for no bills."""
     if not bills:
         raise Malformed("usage.argument", "no bills")
     every = [record.claim(bill, bytes(32)) for bill in bills]
     seen = [{row.unit: row.value for row in rows(kind, values, policy, None)} for values in every]
-    released = tuple(unit for unit in QUASI_IDENTIFIERS if any(one[unit] is not None for one in seen))
+    quasi = tuple(unit.name for unit in kind.units if unit.name in QUASI_IDENTIFIERS)
+    released = tuple(unit for unit in quasi if any(one[unit] is not None for one in seen))
     direct = tuple(sorted({unit for one in seen for unit, value in one.items() if value is not None} - _known(kind)))
     return Risk(
         k,
-        _exposure(every, QUASI_IDENTIFIERS, k),
+        _exposure(every, quasi, k),
         _exposure(seen, released, k),
         tuple(_exposure(seen, (unit,), k) for unit in released),
         direct,
@@ -107,7 +116,10 @@ def measure(bills: Sequence[Bill], kind: Schema, policy: bytes, k: int) -> Risk:
 
 def _known(kind: Schema) -> set[str]:
     """Units that are neither a name or number of a person nor the exchange's own."""
-    identifying = {"name", "citizen-id", "phone", "insured-number", "visit-number", "invoice-number", "bank-account"}
+    identifying = {
+        "name", "citizen-id", "phone", "insured-number", "medical-record-number", "visit-number", "invoice-number",
+        "policy-number", "bank-account",
+    }  # fmt: skip
     return {unit.name for unit in kind.units} - identifying
 
 

@@ -53,7 +53,7 @@ def seal(
     OUT.gate is the broker's (the epoch secret E), OUT.recipient the recipient's key, OUT.hospital the record key K.
     """
     _, bill = read_bill(file)
-    bundle, kind = load.load(policies), schema.load(record.SCHEMA)
+    bundle, kind = load.load(policies), record.schema_of(bill)
     permitted(bundle, recipient, purpose, kind)
     agreed = granted(grant, purpose)
     levels = agreed.levels(kind.hash) if agreed else kind.finest

@@ -2,7 +2,7 @@
 
 `parse` is the only way in: a `Bill` keeps the identities of SETTLEMENT 2. Keys that this module does not name are
 dropped, never carried on (default deny); `Bill.dropped` counts them, so that an operator can notice a misspelt one.
-Names come from the interfaces 2204/2301/5204 (lines) and 2304/4101 (the rest); where those two differ, both are read.
+Names come from the interfaces 2204/2301/5204 (lines) and 2203/2304/4101 (the rest); where those differ, all are read.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from zhifu.fields import AMOUNT, FEN, RATIO, Fields, Grammar
 from zhifu.identities import Deposit
 from zhifu.pricing import CLASS_A, CLASS_B, CLASS_C, CLASS_C_PAYABLE, NOTHING, PricedLine, Split, split_line
 
-__all__ = ["MAX_BYTES", "Bill", "Diagnosis", "Line", "PricedLine", "Setlinfo", "Split", "parse", "split_line"]
+__all__ = [
+    "MAX_BYTES", "Bill", "Diagnosis", "Line", "PricedLine", "Procedure", "Setlinfo", "Split", "parse", "split_line",
+]  # fmt: skip
 
 MAX_BYTES: Final = 4 << 20
 MAX_LINES: Final = 10_000
 MAX_DIAGNOSES: Final = 100
+MAX_PROCEDURES: Final = 100
 
 _REASON: Final = "bill.syntax"
 _CITIZEN: Final = "01"
@@ -62,6 +65,7 @@ class Setlinfo:
     begndate: date | None
     enddate: date | None
     deposit: Deposit | None
+    main_cond_dscr: str | None = None
 
     @property
     def days(self) -> int | None:
@@ -99,6 +103,14 @@ class Diagnosis:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class Procedure:
+    """One operation or procedure: 医保 ICD-9-CM-3 code and name."""
+
+    oprn_oprt_code: str
+    oprn_oprt_name: str | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Bill:
     """A bill whose identities hold. ``split`` is the sum over the lines, ``dropped`` how many keys were not read."""
 
@@ -107,6 +119,7 @@ class Bill:
     diagnoses: tuple[Diagnosis, ...]
     split: Split
     dropped: int
+    procedures: tuple[Procedure, ...] = ()
 
 
 def parse(data: bytes, *, payable_c: bool = False) -> Bill:
@@ -120,16 +133,19 @@ def parse(data: bytes, *, payable_c: bool = False) -> Bill:
         raise Malformed(_REASON, "a bill must be an object with setlinfo, feedetail and diseinfo")
     top = Fields(document, "", _REASON)
     head, rows, diseases = top.inner("setlinfo"), top.rows("feedetail", MAX_LINES), top.rows("diseinfo", MAX_DIAGNOSES)
+    operations = top.maybe_rows("oprninfo", MAX_PROCEDURES)
     setlinfo = _setlinfo(head)
     diagnoses = tuple(_diagnosis(row) for row in diseases)
     if not any(diagnosis.maindiag_flag for diagnosis in diagnoses):
         raise Malformed(_REASON, "diseinfo has no main diagnosis")
+    procedures = tuple(_procedure(row) for row in operations)
     lines = tuple(_line(row) for row in rows)
     split = _add_up(lines, rows, payable_c)
     _check_totals(setlinfo, head, split)
     if (unusable := strict_json.find_unusable(document)) is not None:
         raise Malformed(_REASON, f"a value under a key that is not read {unusable.why}")
-    return Bill(setlinfo, lines, diagnoses, split, sum(len(part.unread()) for part in (top, head, *rows, *diseases)))
+    dropped = sum(len(part.unread()) for part in (top, head, *rows, *diseases, *operations))
+    return Bill(setlinfo, lines, diagnoses, split, dropped, procedures)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -164,6 +180,7 @@ def _setlinfo(head: Fields) -> Setlinfo:
         begndate=begin,
         enddate=end,
         deposit=_deposit(head),
+        main_cond_dscr=head.maybe(forms.PROSE, "main_cond_dscr"),
     )
 
 
@@ -212,6 +229,10 @@ def _diagnosis(row: Fields) -> Diagnosis:
     return Diagnosis(
         row.need(forms.ICD10, "diag_code"), row.need(forms.NAME, "diag_name"), row.need(forms.MARK, "maindiag_flag")
     )
+
+
+def _procedure(row: Fields) -> Procedure:
+    return Procedure(row.need(forms.ICD9, "oprn_oprt_code"), row.maybe(forms.NAME, "oprn_oprt_name"))
 
 
 # --- adding up ----------------------------------------------------------------------------------------------------

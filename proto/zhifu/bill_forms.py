@@ -56,6 +56,10 @@ def _icd10(text: str) -> str | None:
     return text if ladder.conforms("diagnoses", [[text, "-", 0]]) else None
 
 
+def _icd9(text: str) -> str | None:
+    return text if ladder.conforms("procedures", [[text, None]]) else None
+
+
 COUNT: Final = Grammar("a decimal string with up to four places", money.ten_thousandths)
 PRICE: Final = Grammar(f"{COUNT.expected}, not negative", at_least(0, money.ten_thousandths))
 # Some systems write 0 for "no limit", others mean it: too dear to guess.
@@ -72,9 +76,11 @@ GRADE: Final = _pattern("0[1-9]|1[0-4]", "a hospital grade, 01 to 14")
 CLASS: Final = _pattern("0[1-4]", "01甲, 02乙, 03丙 or 04可报丙")
 CHARGE_TYPE: Final = Grammar("a charge category, 01 to 14, with or without a sub-category", _charge)
 ICD10: Final = Grammar("an ICD-10 code", _icd10)
+ICD9: Final = Grammar("an ICD-9-CM-3 code", _icd9)
 
 TOKEN: Final = _form("token", 64, "1 to 64 letters, digits or ._+*/-")
 PERSON: Final = _form("person-name", 64, "1 to 64 printable characters")
 NAME: Final = _form("text", 128, "1 to 128 printable characters")
 ADDRESS: Final = _form("address", 256, "1 to 256 printable characters")
 PHONE: Final = _form("phone", 20, "7 to 20 digits or hyphens, with or without a leading +")
+PROSE: Final = _form("scrubbed-text", 2000, "1 to 2000 printable characters or line breaks")

@@ -84,6 +84,10 @@ class Fields:
             raise self.refusal(name, f"must be a list of 1 to {most} objects")
         return [self._object(row, f"{self._at(name)}[{index}]") for index, row in enumerate(value)]
 
+    def maybe_rows(self, name: str, most: int) -> list[Fields]:
+        """Like `rows`; none where there is no such list, or an empty one. Raises `Malformed`."""
+        return self.rows(name, most) if self._value(name) not in (None, []) else []
+
     def texts(self, name: str) -> tuple[str, ...]:
         """The strings of the list under ``name``, at least one. Raises `Malformed`."""
         value = self._value(name)

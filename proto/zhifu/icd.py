@@ -20,12 +20,6 @@ from zhifu.errors import Malformed
 _DATA: Final = "sensitive-diagnoses.toml"
 _DIAGNOSIS: Final = re.compile(r"[A-Z][0-9]{2}")
 _PROCEDURE: Final = re.compile(r"[0-9]{2}(?:\.|$)")
-# ICD-9-CM-3, first two digits. 3A (17, other operations) came later; it has the number that no chapter had.
-_PROCEDURE_CHAPTERS: Final = (
-    (0, 0, 0), (1, 5, 1), (6, 7, 2), (8, 16, 3), (17, 17, 17), (18, 20, 4), (21, 29, 5), (30, 34, 6), (35, 39, 7),
-    (40, 41, 8), (42, 54, 9), (55, 59, 10), (60, 64, 11), (65, 71, 12), (72, 75, 13), (76, 84, 14), (85, 86, 15),
-    (87, 99, 16),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +46,29 @@ class CodeTable:
 
 @dataclass(frozen=True, slots=True)
 class Sensitive:
-    """One group of sensitive diagnoses. ``codes`` are first and last of each run, both of one length."""
+    """One group of sensitive diagnoses, and the procedures that name one.
+
+    ``codes`` and ``procedures`` are first and last of each run, both of one length.
+    """
 
     reason: str
     titles: Mapping[str, str]
     why: str
     codes: tuple[tuple[str, str], ...]
+    procedures: tuple[tuple[str, str], ...]
     words: tuple[str, ...]
 
     def holds(self, code: str, name: str) -> bool:
-        """Whether a part of ``code`` is in one of the runs, or ``name`` has one of the words, in whatever case."""
+        """Whether a part of a diagnosis ``code`` is in one of the runs, or ``name`` has one of the words."""
+        return self._says(name) or any(_within(part, self.codes) for part in code.split("+"))
+
+    def holds_procedure(self, code: str, name: str) -> bool:
+        """The same of a procedure."""
+        return self._says(name) or _within(code, self.procedures)
+
+    def _says(self, name: str) -> bool:
         said = name.upper()
-        return any(word in said for word in self.words) or any(
-            first <= part[: len(first)] <= last for part in code.split("+") for first, last in self.codes
-        )
+        return any(word in said for word in self.words)
 
 
 NO_TABLE: Final = CodeTable()
@@ -99,8 +102,7 @@ def procedure_category(code: str, table: CodeTable = NO_TABLE) -> str:
 
 def procedure_chapter(code: str, table: CodeTable = NO_TABLE) -> int:
     """The chapter of a procedure, 0 to 16, or 17 for chapter 3A. Raises `Malformed` (schema.value)."""
-    two = int(procedure_category(code, table))
-    return next(number for first, last, number in _PROCEDURE_CHAPTERS if first <= two <= last)
+    return ladder.procedure_chapter(procedure_category(code, table))
 
 
 def sensitivity(code: str, name: str = "", table: CodeTable = NO_TABLE) -> str | None:
@@ -115,6 +117,15 @@ def sensitivity(code: str, name: str = "", table: CodeTable = NO_TABLE) -> str |
     return None
 
 
+def procedure_sensitivity(code: str, name: str = "", table: CodeTable = NO_TABLE) -> str | None:
+    """Like `sensitivity`, of a procedure: one can tell the diagnosis that was withheld."""
+    names = f"{name}\n{table.name(code) or ''}"
+    for group in sensitive_groups():
+        if group.holds_procedure(code, names) or group.holds_procedure(table.standard(code), ""):
+            return group.reason
+    return None
+
+
 @cache
 def sensitive_groups() -> tuple[Sensitive, ...]:
     """The groups of this version, as an officer can read them in ``sensitive-diagnoses.toml``."""
@@ -123,14 +134,18 @@ def sensitive_groups() -> tuple[Sensitive, ...]:
 
 
 def _group(table: Mapping[str, Any]) -> Sensitive:
-    runs = tuple(_run(text) for text in table["codes"])
+    runs, procedures = (tuple(_run(text) for text in table.get(name, ())) for name in ("codes", "procedures"))
     words = tuple(word.upper() for word in table["words"])
-    return Sensitive(table["reason"], {"zh": table["zh"], "en": table["en"]}, table["why"], runs, words)
+    return Sensitive(table["reason"], {"zh": table["zh"], "en": table["en"]}, table["why"], runs, procedures, words)
 
 
 def _run(text: str) -> tuple[str, str]:
     first, _, last = text.partition("-")
     return first, last or first
+
+
+def _within(code: str, runs: tuple[tuple[str, str], ...]) -> bool:
+    return any(first <= code[: len(first)] <= last for first, last in runs)
 
 
 def _shorter(code: str) -> Iterator[str]:

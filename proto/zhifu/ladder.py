@@ -15,6 +15,8 @@ from itertools import pairwise
 from typing import Final
 
 from zhifu.cbor import Value
+from zhifu.chapters import chapter as chapter
+from zhifu.chapters import procedure_chapter as procedure_chapter
 from zhifu.errors import Malformed
 
 Check = Callable[[Value], bool]
@@ -30,12 +32,8 @@ _CITY: Final = r"[^省市区县道路街巷弄号村楼栋室\s!-~０-９]{1,8}?
 _ADDRESS: Final = re.compile(rf"(?P<province>{_PROVINCE})(?P<city>{_CITY})?")
 _ICD10: Final = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Za-z+*]{1,12}){0,2}")
 _ICD3: Final = re.compile(r"[A-Z][0-9]{2}")
-_CHAPTERS: Final = (
-    ("A00", "B99", 1), ("C00", "D48", 2), ("D50", "D89", 3), ("E00", "E90", 4), ("F00", "F99", 5), ("G00", "G99", 6),
-    ("H00", "H59", 7), ("H60", "H95", 8), ("I00", "I99", 9), ("J00", "J99", 10), ("K00", "K93", 11), ("L00", "L99", 12),
-    ("M00", "M99", 13), ("N00", "N99", 14), ("O00", "O99", 15), ("P00", "P96", 16), ("Q00", "Q99", 17),
-    ("R00", "R99", 18), ("S00", "T98", 19), ("V01", "Y98", 20), ("Z00", "Z99", 21), ("U00", "U99", 22),
-)  # fmt: skip
+_PROCEDURE: Final = re.compile(r"[0-9]{2}(?:\.[0-9A-Za-z]{1,12})?")
+_MAX_PROSE: Final = 4000
 
 
 def _matches(pattern: str) -> Check:
@@ -49,6 +47,11 @@ def _text(most: int) -> Check:
         return printable and 1 <= len(value) <= most
 
     return check
+
+
+def _prose(value: Value) -> bool:
+    """A text of several lines."""
+    return isinstance(value, str) and 1 <= len(value) <= _MAX_PROSE and _text(_MAX_PROSE)(value.replace("\n", " "))
 
 
 def _between(low: int, high: int) -> Check:
@@ -144,10 +147,18 @@ FORMS: Final[dict[str, Check]] = {
     "diagnoses": _each(_code_name),
     "icd-categories": _unlike(_matches(_ICD3.pattern)),
     "icd-chapters": _ascending(_between(1, 22)),
+    "procedures": _each(_tuple_of(_matches(_PROCEDURE.pattern), _or_null(_text(128)))),
+    "procedure-categories": _unlike(_matches("[0-9]{2}")),
+    "procedure-chapters": _ascending(_between(0, 17)),
     "departments": _each(_or_null(_text(64))),
     "names": _each(_or_null(_text(128))),
     "dates": _each(_or_null(_is_date)),
     "months": _each(_or_null(_matches(r"[0-9]{4}-(?:0[1-9]|1[0-2])"))),
+    # Days from admission; what was done before it is negative.
+    "offsets": _each(_or_null(_between(-3660, 36600))),
+    # What was written, and what is left of it: the sealer commits to both, so an auditor can compare.
+    "free-text": _tuple_of(_prose, _prose),
+    "scrubbed-text": _prose,
     # Prices, counts, limits and ratios are in ten-thousandths, as `zhifu.pricing` computes with them.
     "prices": _columns(_between(0, _MAX_FEN), _between(-_MAX_FEN, _MAX_FEN)),
     "charges": _columns(_matches(r"[0-9]{2}"), _fen),
@@ -188,15 +199,6 @@ def _province_of_address(address: str) -> Value:
     return found["province"] if found else None
 
 
-def chapter(code: str) -> int:
-    """The ICD-10 chapter, 1 to 22, of a code that starts with its three characters. Raises `Malformed`."""
-    category = code[:3]
-    for first, last, number in _CHAPTERS:
-        if first <= category <= last:
-            return number
-    raise Malformed("schema.value", "a diagnosis code is in no ICD-10 chapter")
-
-
 def _unique(items: Sequence[Value]) -> list[Value]:
     return list(dict.fromkeys(items))
 
@@ -217,6 +219,9 @@ _COARSEN: Final[dict[tuple[str, str], Callable[[Value], Value]]] = {
     ("address", "province"): _province_of_address,
     ("diagnoses", "icd-categories"): lambda rows: _unique([row[0][:3] for row in rows]),
     ("diagnoses", "icd-chapters"): lambda rows: sorted({chapter(row[0]) for row in rows}),
+    ("procedures", "procedure-categories"): lambda rows: _unique([row[0][:2] for row in rows]),
+    ("procedures", "procedure-chapters"): lambda rows: sorted({procedure_chapter(row[0]) for row in rows}),
+    ("free-text", "scrubbed-text"): lambda texts: texts[1],
     ("dates", "months"): lambda days: [day and day[:7] for day in days],
     ("charges", "charge-sums"): _charge_sums,
     ("catalog", "levels"): lambda columns: list(columns[0]),

@@ -1,7 +1,8 @@
 """Record schemas: which units a record has, their ladders, and how long every leaf is (DESIGN 4.1).
 
 A schema is a TOML file of this package. Its hash covers the file's exact bytes, and grants, manifests and
-leaves name it by that hash, so a changed schema neither opens an old record nor widens an old grant.
+leaves name it by that hash, so a changed schema neither opens an old record nor widens an old grant. A change is
+therefore a new file, one version more, beside the old one: what was sealed under that stays readable by its hash.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class Schema:
     """A parsed schema. ``leaves`` lists (unit, level) in schema order; ``sizes[c]`` their bytes in class c."""
 
     name: str
+    version: int
     hash: bytes
     units: tuple[Unit, ...]
     leaves: tuple[tuple[int, int], ...]
@@ -120,7 +122,7 @@ def parse(source: bytes) -> Schema:
     try:
         document = tomllib.loads(source.decode())
         units = tuple(_unit(index, table) for index, table in enumerate(document["unit"]))
-        name = _name(document)
+        name, version = _name(document), _version(document)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise Malformed("malformed.encoding", "not a schema file") from error
     leaves = tuple((unit.index, rank) for unit in units for rank in range(len(unit.levels)))
@@ -130,7 +132,7 @@ def parse(source: bytes) -> Schema:
         tuple(KC_BYTES + units[u].levels[rank].sizes[size_class] + TAG_BYTES for u, rank in leaves)
         for size_class in range(len(SIZE_CLASSES))
     )
-    return Schema(name, schema_hash(source), units, leaves, sizes)
+    return Schema(name, version, schema_hash(source), units, leaves, sizes)
 
 
 def _unit(index: int, table: Mapping[str, Any]) -> Unit:
@@ -157,6 +159,13 @@ def _name(table: Mapping[str, Any]) -> str:
     return name
 
 
+def _version(document: Mapping[str, Any]) -> int:
+    version = document.get("version", 1)
+    if type(version) is not int or version < 1:
+        raise ValueError("version")
+    return version
+
+
 def _sizes(given: int | Sequence[int]) -> tuple[int, int, int, int]:
     s, m, x, xx = [given] * 4 if isinstance(given, int) else given
     if {type(size) for size in (s, m, x, xx)} != {int} or not 1 <= s <= m <= x <= xx <= 2**20:
@@ -165,28 +174,45 @@ def _sizes(given: int | Sequence[int]) -> tuple[int, int, int, int]:
 
 
 @cache
-def _all() -> Mapping[str, Schema]:
+def _all() -> Mapping[str, tuple[Schema, ...]]:
     folder = resources.files("zhifu") / "schemas"
-    found = [parse(file.read_bytes()) for file in folder.iterdir() if file.name.endswith(".toml")]
-    return {schema.name: schema for schema in found}
+    found: dict[str, list[Schema]] = {}
+    for file in folder.iterdir():
+        if file.name.endswith(".toml"):
+            one = parse(file.read_bytes())
+            found.setdefault(one.name, []).append(one)
+    return {name: in_order(every) for name, every in found.items()}
+
+
+def in_order(every: Sequence[Schema]) -> tuple[Schema, ...]:
+    """The versions of one schema, the newest last. Raises `Malformed` (malformed.field) where one is there twice."""
+    ordered = tuple(sorted(every, key=lambda one: one.version))
+    if len({one.version for one in ordered}) != len(ordered):
+        raise Malformed("malformed.field", f"schema {ordered[0].name}: a version twice")
+    return ordered
 
 
 @cache
 def _by_hash() -> Mapping[bytes, Schema]:
-    return {schema.hash: schema for schema in _all().values()}
+    return {schema.hash: schema for name in _all() for schema in _all()[name]}
 
 
 def names() -> list[str]:
-    """The schemas of this version, sorted."""
+    """The schemas of this package, sorted; each in one version or more."""
     return sorted(_all())
 
 
-def load(name: str) -> Schema:
-    """The schema called ``name``. Raises `Malformed` (schema.unknown)."""
+def versions(name: str) -> tuple[Schema, ...]:
+    """Every version of the schema called ``name``, the newest last. Raises `Malformed` (schema.unknown)."""
     try:
         return _all()[name]
     except KeyError:
         raise Malformed("schema.unknown", f"no schema called {name}") from None
+
+
+def load(name: str) -> Schema:
+    """The newest version of the schema called ``name``: the one to seal under. Raises `Malformed` (schema.unknown)."""
+    return versions(name)[-1]
 
 
 def by_hash(digest: bytes) -> Schema:

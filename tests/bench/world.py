@@ -210,7 +210,7 @@ def _grant(bundle: Bundle, hospital: Participant, payer: Participant, public: by
         sender=hospital.id,
         recipient=payer.id,
         encounter=sealed.encounter_handle(secret, payer.id),
-        scopes=scopes(bundle, "insurer"),
+        scopes=scopes(bundle, "insurer", schema.load("inpatient-claim")),
         max_uses=consent.MAX_USES,
         not_before=now - 60,
         expiry=now + DAY,

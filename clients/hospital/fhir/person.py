@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Final
 
 from clients.hospital.fhir.coding import CITIZEN, NATIONAL, RECORD, V3_ACT, code, coding, has_code, identifier, national
-from clients.hospital.fhir.openbill import Head
 from clients.hospital.fhir.place import Place
 from clients.hospital.fhir.reading import Reading
 from clients.hospital.fhir.resources import Resource, below_reference
+from clients.hospital.openbill import Head
 from zhifu import bill_forms as forms
 from zhifu import ladder
 

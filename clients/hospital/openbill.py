@@ -6,25 +6,27 @@ they cannot be invented: its fields here are None, and so are the units that the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from functools import reduce
 from operator import add
 from typing import Final
 
-from clients.hospital.fhir.amounts import CNY
 from zhifu import money
-from zhifu.bill import Diagnosis
-from zhifu.pricing import CLASS_A, CLASS_B, CLASS_C, CLASS_C_PAYABLE, NOTHING, PricedLine, Split, split_line
+from zhifu.bill import Bill, Diagnosis, Procedure
+from zhifu.pricing import CLASS_A, CLASS_C, NOTHING, PricedLine, Split, split_line
 
+CNY: Final = "CNY"
 _DEFAULT_PROP: Final = {CLASS_A: 0, CLASS_C: money.ONE}
+# 医疗类别: outpatient, emergency and chronic care (1…), and medicines from a pharmacy (41).
+_OUTPATIENT: Final = ("1", "41")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Head:
     """Who, where and when; names and values as in `zhifu.bill.Setlinfo`. No repr: it is patient data.
 
-    ``policy_no`` is of a commercial policy; ``inpatient`` None where nothing says so.
+    ``policy_no`` is of a commercial policy; ``inpatient`` what the file itself says, None where it says nothing.
     """
 
     psn_name: str | None = None
@@ -48,8 +50,21 @@ class Head:
     med_type: str | None = None
     begndate: date | None = None
     enddate: date | None = None
+    main_cond_dscr: str | None = None
     policy_no: str | None = None
     inpatient: bool | None = None
+
+    @property
+    def days(self) -> int | None:
+        """Days of the stay: the day of admission counts, the day of discharge does not, one at least."""
+        if self.begndate is None or self.enddate is None:
+            return None
+        return max(1, (self.enddate - self.begndate).days)
+
+    @property
+    def is_outpatient(self) -> bool:
+        """By the kind of care, or else by what the file says of the visit; a stay where nothing says so."""
+        return self.med_type.startswith(_OUTPATIENT) if self.med_type else self.inpatient is False
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -95,7 +110,7 @@ class OpenBill:
     head: Head
     lines: tuple[OpenLine, ...] = ()
     diagnoses: tuple[Diagnosis, ...] | None = None
-    procedures: tuple[str, ...] | None = None
+    procedures: tuple[Procedure, ...] | None = None
     currency: str = CNY
     total: int | None = None
     path: str = ""
@@ -109,11 +124,16 @@ class OpenBill:
             return None
         return reduce(add, map(split_line, whole), NOTHING)
 
-    @property
-    def needs_ratio(self) -> tuple[str, ...]:
-        """Paths of the lines whose class has a ratio of its own, and that do not give it."""
-        return tuple(
-            line.path
-            for line in self.lines
-            if line.chrgitm_lv in (CLASS_B, CLASS_C_PAYABLE) and line.selfpay_prop is None
-        )
+
+def of_bill(bill: Bill) -> OpenBill:
+    """A complete bill in the same words."""
+    head = Head(**{one.name: getattr(bill.setlinfo, one.name) for one in fields(Head) if one.name in _SHARED})
+    lines = tuple(
+        OpenLine(f"feedetail[{i}]", **{name: getattr(line, name) for name in _COLUMNS})
+        for i, line in enumerate(bill.lines)
+    )
+    return OpenBill(head, lines, bill.diagnoses, bill.procedures or None, CNY, bill.split.total)
+
+
+_SHARED: Final = frozenset(one.name for one in fields(Head)) - {"policy_no", "inpatient"}
+_COLUMNS: Final = tuple(one.name for one in fields(OpenLine) if one.name != "path")
