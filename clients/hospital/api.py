@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from clients import desk
 from clients.hospital import case as cases
-from clients.hospital import view
+from clients.hospital import intake, view
 from clients.hospital.case import Case
 from clients.hospital.settlement import Settlements
 from clients.store import Store
@@ -96,7 +96,7 @@ class Api:
         return guarded
 
     async def _open(self, request: Request) -> Response:
-        """``{"bill": text of the bill file, "consent": a desk's consent or null, "route": "public"|"direct"}``."""
+        """``{"bill": text of the bill file or FHIR, "consent": a desk's consent or null, "route": "public"|"direct"}``."""
         document = await _body(request)
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
         if not isinstance(bill, str) or not isinstance(route, str):
@@ -104,7 +104,7 @@ class Api:
         given = document.get("consent")
         consent = desk.parse_consent(given, "consent") if isinstance(given, dict) else None
         opened = self._settlements.open(
-            bill.encode(),
+            intake.national_file(bill.encode()),
             consent.grant if consent else None,
             consent.attestations if consent else (),
             route,

@@ -14,7 +14,7 @@ from rich.table import Table
 from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
-from clients.hospital import encounter, request
+from clients.hospital import encounter, intake, request
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
 from clients.record import files
@@ -26,18 +26,21 @@ from zhifu.errors import CATALOGUE, Malformed, Refused
 
 app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
 
-BillFile = Annotated[Path, typer.Option("--bill", help="The bill, JSON in the national interface's field names.")]
+BillFile = Annotated[
+    Path, typer.Option("--bill", help="The bill: JSON in the national interface's field names, or FHIR R4.")
+]
 SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
 
 
 def read_bill(path: Path) -> tuple[bytes, Bill]:
-    """A bill file, parsed and checked. Raises `Malformed` (bill.missing, bill.syntax, bill.identity)."""
+    """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.missing, bill.syntax, bill.identity)."""
     try:
         if path.stat().st_size > bills.MAX_BYTES:
             raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
-        content = path.read_bytes()
+        given = path.read_bytes()
     except OSError as error:
         raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
+    content = intake.national_file(given)
     return content, bills.parse(content)
 
 

@@ -104,7 +104,8 @@ class OpenBill:
     """A bill whose identities hold on what is there.
 
     ``diagnoses`` and ``procedures`` are whole or None: a list with one left out would be a lie. ``total`` is in minor
-    units of ``currency`` (ISO 4217), "" where there is no amount at all. ``path`` is where the file has the claim.
+    units of ``currency`` (ISO 4217), "" where there is no amount at all. ``path`` is where the file has the claim,
+    ``created`` when it was made out.
     """
 
     head: Head
@@ -114,6 +115,7 @@ class OpenBill:
     currency: str = CNY
     total: int | None = None
     path: str = ""
+    created: date | None = None
 
     @property
     def split(self) -> Split | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clients import command
+from clients.record.convert import convert
 from clients.record.explain import explain
 from clients.record.risk import risk
 from clients.record.scrub import scrub
@@ -21,4 +22,5 @@ app.command()(seal)
 app.command()(gate)
 app.command("open")(open_)
 app.command()(risk)
+app.command()(convert)
 app.command()(scrub)

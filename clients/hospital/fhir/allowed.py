@@ -53,7 +53,7 @@ ALLOWED: Final[Mapping[str, Allowed]] = MappingProxyType(
             "billablePeriod": _PERIOD,
             "insurance": {**_values("sequence focal"), "coverage": _REFERENCE},
             "careTeam": {"sequence": None, "provider": _REFERENCE, "role": _CONCEPT},
-            "supportingInfo": {"sequence": None, "category": _CONCEPT, "valueQuantity": _AMOUNT},
+            "supportingInfo": {**_values("sequence valueString"), "category": _CONCEPT, "valueQuantity": _AMOUNT},
             "diagnosis": {
                 "sequence": None,
                 "diagnosisCodeableConcept": _CONCEPT,

@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Final
 
 from clients.hospital.fhir.place import Place
-from zhifu import money
+from clients.hospital.openbill import CNY
+from zhifu.money import MAX_FEN
+from zhifu.money import decimal as shortest
 
-CNY: Final = "CNY"
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
 # ISO 4217 currencies whose minor unit is not a hundredth.
 _PLACES: Final = {
@@ -31,7 +32,7 @@ def minor_units(amount: Place) -> tuple[str, int]:
     scaled = value.number().scaleb(places(currency.text()))
     if scaled != scaled.to_integral_value():
         raise value.refusal("has more places than its currency")
-    if abs(scaled) > money.MAX_FEN:
+    if abs(scaled) > MAX_FEN:
         raise value.refusal("is too large")
     return currency.text(), int(scaled)
 
@@ -46,14 +47,19 @@ def decimal(minor: int, currency: str = CNY) -> Decimal:
     return Decimal(minor).scaleb(-places(currency))
 
 
+def money(minor: int | None, currency: str) -> dict[str, object] | None:
+    """A Money; None where there is no amount."""
+    return None if minor is None else {"value": decimal(minor, currency), "currency": currency}
+
+
 def ten_thousandths(value: Place) -> int | None:
     """A number in ten-thousandths; None where that is not exact, or beyond what a bill can say."""
     scaled = value.number().scaleb(4)
-    if scaled != scaled.to_integral_value() or abs(scaled) > money.MAX_FEN:
+    if scaled != scaled.to_integral_value() or abs(scaled) > MAX_FEN:
         return None
     return int(scaled)
 
 
 def from_ten_thousandths(value: int) -> Decimal:
     """The inverse of `ten_thousandths`."""
-    return Decimal(money.decimal(value))
+    return Decimal(shortest(value))

@@ -13,6 +13,7 @@ from clients.hospital.fhir.resources import Resource, below_reference
 from clients.hospital.openbill import Head
 from zhifu import bill_forms as forms
 from zhifu import ladder
+from zhifu.fields import Grammar
 
 SEXES: Final = {"male": 1, "female": 2, "other": 9, "unknown": 0}
 """FHIR's administrative gender to GB/T 2261.1."""
@@ -25,11 +26,12 @@ _PARTS: Final = ("country", "state", "city", "district")
 
 
 def read_patient(patient: Resource, reading: Reading) -> Head:
-    """What a bill says of the person. Raises `Malformed` for a record that is not in use, or a wrong citizen ID."""
+    """What a bill says of the person. Raises `Malformed` for a record that was replaced, or a wrong citizen ID."""
     place = patient.place
     active = place.maybe("active")
     if active is not None and not active.flag():
-        raise active.refusal("the patient's record is not in use")
+        # Of somebody who died, or has not come for long: the claim stands all the same.
+        reading.note(active, "the patient's record is not in use any more")
     for link in place.rows("link"):
         if link.need("type").text() == "replaced-by":
             raise link.need("type").refusal("the patient's record was replaced by another")
@@ -59,8 +61,11 @@ def read_coverages(claim: Resource, patient: Resource, head: Head, reading: Read
             reading.note(insurance.need("coverage"), "left out: names no resource")
             continue
         status = coverage.place.need("status")
+        if status.text() == "entered-in-error":
+            raise status.refusal("was entered in error")
         if status.text() != "active":
-            raise status.refusal("must be active")
+            reading.note(status, "left out: not an active insurance")
+            continue
         check_person(coverage, "beneficiary", patient, reading)
         if _is_public(coverage.place):
             public.append(coverage)
@@ -107,20 +112,21 @@ def _name(place: Place, reading: Reading) -> str | None:
     for use in _NAME_USES:
         for row in rows:
             if _text(row, "use") == use:
-                return _one_name(row, reading)
+                return one_name(row, reading)
     return None
 
 
-def _one_name(row: Place, reading: Reading) -> str | None:
+def one_name(row: Place, reading: Reading, grammar: Grammar[str] = forms.PERSON) -> str | None:
+    """A HumanName as it is written; what does not fit ``grammar`` is left out, with a note."""
     whole = row.maybe("text")
     if whole is not None:
-        return reading.fit(whole, forms.PERSON)
+        return reading.fit(whole, grammar)
     family, given = _text(row, "family") or "", [one.text() for one in row.rows("given")]
     chinese = _HAN.search(family + "".join(given))
     joined = family + "".join(given) if chinese else " ".join([*given, family])
-    found = forms.PERSON.read(joined)
+    found = grammar.read(joined)
     if found is None:
-        reading.note(row, f"left out: not {forms.PERSON.expected}")
+        reading.note(row, f"left out: not {grammar.expected}")
     return found
 
 

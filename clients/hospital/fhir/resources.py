@@ -69,7 +69,7 @@ class Resources:
         if kind != "Bundle":
             return cls([Held(top, kind)])
         found = keep(top.value, ALLOWED["Bundle"], "", "Bundle", Counter())
-        _validate("Bundle", found, "")
+        validate("Bundle", found, "")
         return cls(_entries(top))
 
     @classmethod
@@ -91,7 +91,8 @@ class Resources:
                 REASON, f"{below(self._all[0].place.path, 'resourceType')}: must be Claim, or a Bundle with one"
             )
         if not found:
-            raise Malformed(REASON, "entry: holds no Claim")
+            where = self._all[0].place.path.partition("[")[0] if self._all else "entry"
+            raise Malformed(REASON, f"{where}: holds no Claim")
         return found
 
     def unread(self) -> dict[str, int]:
@@ -105,7 +106,7 @@ class Resources:
         if found is None:
             dropped: Counter[str] = Counter()
             value = keep(held.place.value, ALLOWED[held.kind], held.place.path, held.kind, dropped)
-            _validate(held.kind, value, held.place.path)
+            validate(held.kind, value, held.place.path)
             found = self._read[id(held)] = Resource(held, Place(value, held.place.path), dropped)
         return found
 
@@ -176,7 +177,8 @@ def _model(kind: str) -> Any:
     return getattr(import_module(f"fhir.resources.R4B.{kind.lower()}"), kind)
 
 
-def _validate(kind: str, value: object, path: str) -> None:
+def validate(kind: str, value: object, path: str) -> None:
+    """Whether a resource is valid FHIR R4. Raises `Malformed` (bill.syntax) with the path, never the value."""
     try:
         _model(kind).model_validate(value)
     except (ValueError, TypeError, ArithmeticError) as error:

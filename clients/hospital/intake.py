@@ -1,0 +1,27 @@
+"""What a hospital's own systems hand in as a bill: the national interface's file, or a FHIR Claim that says as much."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from clients.hospital import national
+from clients.hospital.fhir import claim
+from clients.hospital.fhir.resources import Resources
+from zhifu.errors import Malformed
+
+_MARK: Final = b'"resourceType"'
+
+
+def national_file(content: bytes) -> bytes:
+    """``content`` as a file of the national interface; FHIR is converted, anything else is handed on for `zhifu.bill`.
+
+    Raises `Malformed` (bill.*) with the JSON path: more than one Claim, or one that leaves open what a bill needs.
+    """
+    # A national file has no such key; that it is one for sure the parser of bills finds out.
+    if _MARK not in content:
+        return content
+    resources = Resources.of_json(content)
+    held, *others = resources.claims()
+    if others:
+        raise Malformed("bill.syntax", f"{others[0].place.path}: is a second Claim; a settlement is of one")
+    return national.encode(claim.read(held, resources)[0])
