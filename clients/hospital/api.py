@@ -96,7 +96,7 @@ class Api:
         return guarded
 
     async def _open(self, request: Request) -> Response:
-        """``{"bill": text of the bill file or FHIR, "consent": a desk's consent or null, "route": "public"|"direct"}``."""
+        """``{"bill": text, national or FHIR, "consent": a desk's consent or null, "route": "public"|"direct"}``."""
         document = await _body(request)
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
         if not isinstance(bill, str) or not isinstance(route, str):

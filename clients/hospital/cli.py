@@ -26,14 +26,12 @@ from zhifu.errors import CATALOGUE, Malformed, Refused
 
 app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
 
-BillFile = Annotated[
-    Path, typer.Option("--bill", help="The bill: JSON in the national interface's field names, or FHIR R4.")
-]
+BillFile = Annotated[Path, typer.Option("--bill", help="The bill: JSON in the national names, or FHIR R4.")]
 SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
 
 
 def read_bill(path: Path) -> tuple[bytes, Bill]:
-    """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.missing, bill.syntax, bill.identity)."""
+    """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.*)."""
     try:
         if path.stat().st_size > bills.MAX_BYTES:
             raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
