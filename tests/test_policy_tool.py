@@ -57,6 +57,8 @@ def test_a_unit_that_a_table_forgets_is_found(copy: Path) -> None:
     change(copy / "disclosure" / "commercial-settlement.toml", 'phone = "absent"\n', "")
     found = analyse.check(load.load(copy), copy)
     assert found.unnamed == ((("commercial-settlement", "insurer", "inpatient-claim"), "phone"),)
+    # It stays absent, but an officer has to say so.
+    assert runner.invoke(app, ["check", str(copy)]).exit_code == 3
 
 
 def test_who_would_see_more_is_shown(copy: Path) -> None:

@@ -42,8 +42,9 @@ def check(directory: Directory = None, as_json: Json = False) -> None:
         print_json(_findings(bundle, found))
     else:
         _print_findings(bundle, found)
-    if found.dead or found.silent or found.unreachable:
-        raise Refused("policy.invalid", "a rule is dead, an exchange releases nothing, or a table is never reached")
+    if found.dead or found.unnamed or found.silent or found.unreachable:
+        what = "a rule is dead, a table forgets a unit or is never reached, or an exchange releases nothing"
+        raise Refused("policy.invalid", what)
 
 
 def _findings(bundle: Bundle, found: Findings) -> dict[str, Any]:
