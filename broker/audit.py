@@ -108,11 +108,17 @@ class Log:
 
     def proof(self, commit: Commit, begin: int, end: int, known: Head) -> LogProof:
         """Leaves [begin, end) under ``commit``'s checkpoint, and its consistency with the receiver's ``known`` head."""
-        # Another writer of ours may have committed more than this process has been told of yet.
-        old, new = sorted((min(known.size, max(self.size, commit.size)), commit.size))
+        old, new = sorted((min(known.size, self._reach(known.size, commit.size)), commit.size))
         consistent = merkle.consistency_proof(old, new, self.fetch) if old else []
         leaves = ranges.build_range(begin, end, commit.size, self.fetch)
         return LogProof(commit.note, leaves, known.size, tuple(consistent))
+
+    def _reach(self, *sizes: int) -> int:
+        """How far the log goes, as far as ``sizes`` make it matter: another broker may have written since."""
+        if max(sizes) > self.size:
+            head = self.reader.get(tables.Head, 1)
+            return max(self.size, head.size if head else 0)
+        return self.size
 
     def commit_at(self, size: int) -> Commit:
         """The commit whose checkpoint has this size. Raises `NotAuthentic` (log.corrupt)."""

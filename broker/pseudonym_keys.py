@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,12 @@ class PseudonymKeys:
         self._path(recipient, epoch).unlink()
 
     def _draw(self, recipient: bytes, epoch: int) -> None:
-        write_private(self._path(recipient, epoch), os.urandom(_SEED_BYTES).hex().encode())
+        drawn = self._folder / f".{os.urandom(8).hex()}.new"
+        write_private(drawn, os.urandom(_SEED_BYTES).hex().encode())
+        # Another broker on the same folder may draw it at the same moment: whichever is there first is the key.
+        with suppress(FileExistsError):
+            self._path(recipient, epoch).hardlink_to(drawn)
+        drawn.unlink()
 
     def _path(self, recipient: bytes, epoch: int) -> Path:
         return self._folder / f"{recipient.hex()}.{epoch}.key"

@@ -47,21 +47,30 @@ _BY_CODE: Final = {
 }
 
 
-def node_channel(config: NodeConfig, keystore: Keystore) -> grpc.aio.Channel:
-    """To the node port, as this participant (mTLS). Raises `Malformed` (usage.file)."""
+def node_channel(config: NodeConfig, keystore: Keystore, attempt: int = 0) -> grpc.aio.Channel:
+    """To the node port, as this participant (mTLS); each ``attempt`` at the next of the brokers' addresses.
+
+    Raises `Malformed` (usage.file).
+    """
     authority, certificate = read_file(config.authority, _MAX_PEM), read_file(config.certificate, _MAX_PEM)
-    return mutual(config.node_address, authority, keystore, certificate)
+    addresses = config.node_address.split(",")
+    return mutual(addresses[attempt % len(addresses)], authority, keystore, certificate)
 
 
 def mutual(address: str, authority: bytes, keystore: Keystore, certificate: bytes) -> grpc.aio.Channel:
     """To ``address``, as the participant of ``certificate`` (mTLS); ``authority`` and ``certificate`` are PEM."""
     credentials = grpc.ssl_channel_credentials(authority, keystore.tls_key, certificate)
-    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+    return grpc.aio.secure_channel(_target(address), credentials, options=_OPTIONS)
 
 
 def public_channel(address: str, authority: bytes) -> grpc.aio.Channel:
     """To the public port, as nobody yet; ``authority`` is PEM."""
-    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority), options=_OPTIONS)
+    return grpc.aio.secure_channel(_target(address), grpc.ssl_channel_credentials(authority), options=_OPTIONS)
+
+
+def _target(address: str) -> str:
+    """Of several IPv4 addresses, gRPC finds one that answers."""
+    return f"ipv4:{address}" if "," in address else address
 
 
 def refusal(error: grpc.aio.AioRpcError) -> Refused:

@@ -30,7 +30,8 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """A node's settings. ``pins`` maps participant ids (32 bytes) to who they are; addresses are ``host:port``.
+    """A node's settings. ``pins`` maps participant ids (32 bytes) to who they are; an address is ``host:port``, or
+    several with commas between them, where several brokers serve one log.
 
     ``registrar`` is the identity key (32 bytes) whose word puts the policy bundle in force; ``policies``
     the bundle's folder, None for the packaged one. ``pseudonym_service`` is the contact file of a service of its own,
@@ -187,8 +188,12 @@ def _log_key(value: str) -> VerifierKey | None:
 
 
 def _address(value: str) -> str | None:
+    return value if all(_is_address(one) for one in value.split(",")) else None
+
+
+def _is_address(value: str) -> bool:
     host, _, port = value.rpartition(":")
-    return value if host and port.isdecimal() and 0 < int(port) < 65536 else None
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
 def _quoted(value: str) -> str:
@@ -199,4 +204,4 @@ def _quoted(value: str) -> str:
 _ROLE: Final = Grammar(f"one of {', '.join(ROLES)}", lambda value: value if value in ROLES else None)
 _HEX: Final = Grammar("64 hex digits, lower case", _hex)
 _LOG_KEY: Final = Grammar("the log's verifier key, <name>+<id>+<base64>", _log_key)
-_ADDRESS: Final = Grammar("host:port", _address)
+_ADDRESS: Final = Grammar("host:port, several with commas between them", _address)

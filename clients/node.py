@@ -223,19 +223,21 @@ class Node:
                 await asyncio.gather(keeper, return_exceptions=True)
 
     async def _stay_attached(self) -> None:
-        pause = FIRST_PAUSE_S
+        pause, attempt = FIRST_PAUSE_S, 0
         while not self._stopping.is_set():
-            was_open = await self._attach()
+            was_open = await self._attach(attempt)
+            # Where there are several brokers, the next one: this one is gone, draining, or did not answer.
+            attempt += 1
             pause = FIRST_PAUSE_S if was_open else min(2 * pause, LONGEST_PAUSE_S)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(0.5, 1.0)):
                     await self._stopping.wait()
 
-    async def _attach(self) -> bool:
+    async def _attach(self, attempt: int) -> bool:
         """One stream; whether exchanges flowed on it. Raises what no retry can mend."""
         self._session = Session(self._parts, self._open.set)
         try:
-            async with channel.node_channel(self.config, self._keystore) as opened:
+            async with channel.node_channel(self.config, self._keystore, attempt) as opened:
                 await self._session.run(opened)
         except Error as error:
             if _is_final(error):

@@ -313,13 +313,22 @@ class House:
         return found
 
 
+H = TypeVar("H", bound=House)
+
+
 @contextmanager
-def open_house(path: Path, product: str = "full", kind: type[House] = House) -> Iterator[House]:
-    """A running house in an empty folder; all its processes are over when the block ends."""
-    house = kind(Stage(path), product)
+def built(house: H) -> Iterator[H]:
+    """A house that runs; all its processes are over when the block ends."""
     try:
         house.build()
         yield house
     finally:
         house.thaw()
         house.stage.stop()
+
+
+@contextmanager
+def open_house(path: Path, product: str = "full", kind: type[House] = House) -> Iterator[House]:
+    """A running house in an empty folder."""
+    with built(kind(Stage(path), product)) as house:
+        yield house

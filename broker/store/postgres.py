@@ -93,13 +93,24 @@ class Driver:
 
     def ask(self, sql: str, values: Sequence[Any] = ()) -> Answer:
         _check(values)
-        connection = self.open()
+        idle = self.idle
         try:
-            with connection.cursor(binary=True) as cursor:
-                cursor.execute(_translated(sql), values)
-                return Answer(cursor.fetchall() if cursor.description else [], cursor.rowcount)
+            return self._ask(sql, values)
+        except psycopg.OperationalError as error:
+            if not (idle and self._connection is not None and self._connection.closed):
+                raise _ours(error) from error
         except psycopg.Error as error:
             raise _ours(error) from error
+        # The database went away while nothing was open here: a statement by itself, a read or BEGIN, is asked again.
+        try:
+            return self._ask(sql, values)
+        except psycopg.Error as error:
+            raise _ours(error) from error
+
+    def _ask(self, sql: str, values: Sequence[Any]) -> Answer:
+        with self.open().cursor(binary=True) as cursor:
+            cursor.execute(_translated(sql), values)
+            return Answer(cursor.fetchall() if cursor.description else [], cursor.rowcount)
 
     def write_all(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
         for row in rows:

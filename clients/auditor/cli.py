@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from zhifu.errors import Error, Exit, Refused
 BROKER: Final = "broker"
 AUDITOR: Final = "auditor"
 _DATABASE: Final = "broker.db"
+_SETTINGS: Final = "broker.toml"
 
 app = typer.Typer(no_args_is_help=True, help="Check what a broker recorded, trusting only pinned keys. 核验审计日志")
 
@@ -83,13 +85,21 @@ def spot_(
         raise typer.Exit(int(Exit.INTEGRITY))
 
 
+def _is_elsewhere(broker: Path) -> bool:
+    """Whether the broker's database is at an address."""
+    try:
+        return bool(tomllib.loads((broker / _SETTINGS).read_text("utf-8")).get("store"))
+    except (OSError, ValueError):
+        return False
+
+
 def audit(directory: Path, *, show_progress: bool = False) -> Report:
     """Verify the log of ``directory/broker`` with the pins of ``directory/auditor``; a good head is remembered there.
 
     Raises `Malformed`, `Refused` (usage.file) where either cannot be read.
     """
     broker, own = directory / BROKER, directory / AUDITOR
-    if not (broker / _DATABASE).is_file():
+    if not ((broker / _DATABASE).is_file() or _is_elsewhere(broker)):
         raise Refused("usage.file", f"no broker's database in {broker}")
     verification = Verification(pins.load(own), pins.load_head(own), [load.load()])
     with closing(source.lines(broker)) as lines, _progress(show_progress) as tell:

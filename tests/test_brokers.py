@@ -1,0 +1,146 @@
+"""Several brokers on one PostgreSQL: nodes attach to any, one log, and nothing is lost when one of them dies."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+import pytest
+
+from clients import config
+from clients.demo import cast as casting
+from clients.demo.stage import Stage
+from clients.hospital.sample import sample_bill
+from tests.house import NODES, House, built, operate, python, run, until
+from tests.postgres import Server, open_server
+
+BROKERS = ("broker", "broker-2")
+FIGURES = ("confirmed", 1_200_000, 800_000)
+
+
+@dataclass(slots=True)
+class Brokers(House):
+    """A house with two brokers on one database; their folders are copies, their ports their own."""
+
+    address: str = ""
+
+    def build(self) -> None:
+        operators = [word for path in casting.operator_files(self.stage) for word in ("--operator", path)]
+        operate("init", self.path / "broker", "--origin", casting.ORIGIN, "--store", self.address, *operators)
+        shutil.copytree(self.path / "broker", self.path / "broker-2")
+        # Drawn while they serve, so that both must see the same folder.
+        (self.path / "broker" / "pseudonym").mkdir(mode=0o700, exist_ok=True)
+        (self.path / "broker-2" / "pseudonym").symlink_to(self.path / "broker" / "pseudonym")
+        for name in BROKERS:
+            self.restart(name)
+        (self.path / "desk").mkdir(mode=0o700)
+        invitations = {role: self.path / "desk" / f"{role}.invitation" for role in NODES}
+        for role, path in invitations.items():
+            operate("invite", self.path / "broker-2", "--role", role, "--name", casting.NAMES[role], "-o", path)
+        operate("contact", self.path / "broker", "-o", self.contact)
+        self.cast = casting.join(self.stage, invitations)
+        self.spread()
+        for role in NODES:
+            self.start(role)
+        for role in NODES:
+            self.ready(role)
+
+    def spread(self) -> None:
+        """Every node knows both brokers; the hospital begins with one of them, the payers with the other."""
+        addresses = [f"127.0.0.1:{self.said(name)['node_port']}" for name in BROKERS]
+        for role in NODES:
+            order = addresses if role == "hospital" else addresses[::-1]
+            config.write(replace(config.load(self.path / role), node_address=",".join(order)))
+
+    def start(self, role: str, *more: str, code: str = "") -> None:
+        if role not in BROKERS:
+            # Slots make the class anew, and leave a bare super() with the old one.
+            House.start(self, role, *more, code=code)
+            return
+        ports = self.said(role) if role in self.running else {"node_port": 0, "public_port": 0}
+        words = ["serve", str(self.path / role)]
+        words += ["--node-port", str(ports["node_port"]), "--public-port", str(ports["public_port"])]
+        self.running[role] = self.stage.launch(role, python(*words, module="broker", code=code))
+
+    def broker_rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.address) as connection:
+            return connection.execute(query.replace("?", "%s").encode(), values).fetchall()
+
+    def patient_bill(self, number: int) -> tuple[bytes, Any]:
+        bill = sample_bill(number)
+        patient = self.enrol(bill, f"patient-{number}")
+        return bill, self.consent(patient, bill)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with open_server() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def house(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokers]:
+    with built(Brokers(Stage(tmp_path_factory.mktemp("brokers")), address=server.database())) as opened:
+        yield opened
+        # Whatever happened before: one log, whole, by the words of either broker.
+        verified = run("audit", "verify", opened.path, "--json").ok().json
+        assert verified["verified"] is True
+        assert verified["entries"]["exchange.accepted"] == opened.broker_rows("SELECT count(*) FROM exchange")[0][0]
+
+
+def settled(house: Brokers, settlement: str) -> tuple[str, int, int]:
+    found = house.finish(settlement)
+    return found["state"], found["public_fen"], found["commercial_fen"]
+
+
+def test_nodes_on_different_brokers_settle(house: Brokers) -> None:
+    bill, consent = house.patient_bill(1)
+    assert settled(house, house.begin(bill, consent)) == FIGURES
+
+
+@pytest.mark.parametrize("killed", BROKERS)
+def test_a_broker_dies_during_a_settlement_and_the_other_goes_on(house: Brokers, killed: str) -> None:
+    bill, consent = house.patient_bill(10 + BROKERS.index(killed))
+    with house.frozen("insurer"):
+        settlement = house.begin(bill, consent)
+        waiting = house.cast.ids["insurer"]
+        until(lambda: house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", waiting), "the claim waits")
+        house.kill(killed)
+    assert settled(house, settlement) == FIGURES
+    house.restart(killed)
+
+
+def test_a_rolling_restart_fails_no_settlement(house: Brokers) -> None:
+    made = [house.patient_bill(number) for number in (20, 21, 22)]
+    settlements = []
+    for (bill, consent), name in zip(made, (*BROKERS, ""), strict=True):
+        settlements.append(house.begin(bill, consent))
+        if name:
+            assert house.end(name) == 0
+            house.restart(name)
+    assert Counter(settled(house, one) for one in settlements) == {FIGURES: 3}
+
+
+def test_the_database_restarts_and_nothing_is_lost(house: Brokers, server: Server) -> None:
+    bill, consent = house.patient_bill(30)
+    with house.frozen("public-payer"):
+        settlement = house.begin(bill, consent)
+        until(lambda: house.broker_rows("SELECT 1 FROM delivery"), "the claim waits")
+        server.stop("immediate")
+    server.start()
+    assert settled(house, settlement) == FIGURES
+
+
+def test_a_broker_that_hangs_while_it_writes_does_not_stop_the_other(house: Brokers) -> None:
+    bill, consent = house.patient_bill(40)
+    with psycopg.connect(house.address) as hanging:
+        # What a frozen broker leaves behind: an open transaction that holds the lock.
+        hanging.execute("SET idle_in_transaction_session_timeout = '3s'")
+        hanging.execute("SELECT pg_advisory_xact_lock(8820414001)")
+        settlement = house.begin(bill, consent)
+        assert settled(house, settlement) == FIGURES
+        hanging.close()
