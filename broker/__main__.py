@@ -30,14 +30,17 @@ from broker.core import Core, clock_ms
 from broker.directory import Directory
 from broker.gate import Gate
 from broker.home import Home
+from broker.indexing import Indexer
 from broker.pipeline import Pipeline
+from broker.services.audit import AuditService
 from broker.services.enrolment import EnrolmentService
 from broker.services.exchange import ExchangeService
 from broker.services.wallet import WalletService
 from broker.store import opening
+from broker.store.audit_index import AuditIndex
 from policies import load
 from zhifu.errors import Error, Exit, Refused
-from zhifu.v1 import enrolment_pb2_grpc, exchange_pb2_grpc, pseudonym_pb2_grpc, wallet_pb2_grpc
+from zhifu.v1 import audit_pb2_grpc, enrolment_pb2_grpc, exchange_pb2_grpc, pseudonym_pb2_grpc, wallet_pb2_grpc
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
@@ -45,6 +48,7 @@ _STORE: Final = (
     "postgresql://user@host:port/database, which several brokers may share (a password: PGPASSFILE or ~/.pgpass); or "
     "ZHIFU_STORE; default: what init wrote into broker.toml, or SQLite in the folder"
 )
+AUDIT_INDEX: Final = "audit-index.db"
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -90,6 +94,7 @@ class Served:
     ports: tuple[int, int]
     checks: tuple[health.HealthServicer, ...]
     background: Sequence[asyncio.Task[None]]
+    indexer: Indexer
 
     async def stop(self) -> None:
         """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
@@ -99,6 +104,7 @@ class Served:
         self.exchange.drain("unavailable.draining")
         await asyncio.gather(*(server.stop(DRAIN_S) for server in self.servers))
         await self.core.committer.close()
+        self.indexer.index.close()
         self.core.store.close()
 
 
@@ -112,6 +118,8 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
         EnrolmentService(core, opened, exchange.broadcast), wallets
     )
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
+    indexer = _indexer(core, opened)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     checks = tuple(_health(server) for server in (nodes, wallets))
     ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
     core.committer.start()
@@ -123,7 +131,8 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     await asyncio.gather(nodes.start(), wallets.start())
     opened.write_ports(*ports)
     await _say(checks, serving=True)
-    return Served(core, exchange, (nodes, wallets), ports, checks, background)
+    background.append(asyncio.create_task(indexer.follow()))
+    return Served(core, exchange, (nodes, wallets), ports, checks, background, indexer)
 
 
 async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
@@ -133,6 +142,17 @@ async def serve(opened: Home, policy: Path | None, node_port: int, public_port: 
     print(json.dumps({"node_port": node, "public_port": public, "pid": os.getpid()}), flush=True)
     await _terminated()
     await served.stop()
+
+
+def _indexer(core: Core, opened: Home) -> Indexer:
+    """It follows the log once there is an auditor, or somebody searched."""
+    index = AuditIndex(opened.path / AUDIT_INDEX)
+
+    def wait() -> bool:
+        audited = index.size > 0 or any(one.role == "auditor" for one in core.directory.members)
+        return core.committer.busy or not audited
+
+    return Indexer(index, core.log, core.store.reader, wait)
 
 
 def _health(server: grpc.aio.Server) -> health.HealthServicer:
@@ -213,11 +233,18 @@ def _invite(arguments: argparse.Namespace) -> None:
     reached = _reached(opened)
     store = opened.open_store()
     state = store.begin()
-    code = enrolment.invite(arguments.role, arguments.name, state, clock_ms())
+    code = enrolment.invite(arguments.role, arguments.name, state, clock_ms(), arguments.of)
     store.commit()
     store.close()
     invitation = {"code": code, "role": arguments.role, "name": arguments.name, **reached}
     home.write_private(arguments.output, json.dumps(invitation, ensure_ascii=False, indent=1).encode())
+
+
+def _participant(word: str) -> bytes:
+    found = bytes.fromhex(word)
+    if len(found) != 32:
+        raise ValueError(word)
+    return found
 
 
 def _contact(arguments: argparse.Namespace) -> None:
@@ -264,6 +291,9 @@ def _parser() -> argparse.ArgumentParser:
     inviting = add("invite", _invite, "Write a one-time invitation for a participant.")
     inviting.add_argument("--role", required=True, choices=enrolment.ROLES)
     inviting.add_argument("--name", required=True, help="the legal name")
+    inviting.add_argument(
+        "--of", type=_participant, default=b"", metavar="ID", help="an auditor of this participant's exchanges only"
+    )
     inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
     contact = add("contact", _contact, "Write where the running broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)

@@ -62,6 +62,11 @@ class Committer:
         self._closing = False
         self._in_doubt = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether operations wait."""
+        return bool(self._waiting)
+
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="committer")
 

@@ -28,6 +28,7 @@ class Member:
     status: str
     statement: KeyStatement
     envelope: Envelope
+    scope: bytes = b""
 
 
 class Directory:
@@ -52,7 +53,7 @@ class Directory:
             signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
             # Whether it is still in time is asked when it is used; here it was accepted before.
             found = verify_key_statement(signed, row.id, _issued(signed))
-            self._members[row.id] = Member(row.id, row.role, row.name, row.status, found, signed)
+            self._members[row.id] = Member(row.id, row.role, row.name, row.status, found, signed, row.scope)
         self._spki = {row.hash: row.participant for row in self._reader.scan(tables.Spki)}
 
     @property
@@ -104,13 +105,17 @@ def _issued(signed: Envelope) -> int:
 
 
 def enrol(
-    participant: bytes, role: str, name: str, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int
-) -> None:
-    """A new participant with its first statement. Raises `Refused` (enrolment.exists), `NotAuthentic`, `Malformed`."""
+    participant: bytes, role: str, name: str, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int,
+    scope: bytes = b"",
+) -> None:  # fmt: skip
+    """A new participant with its first statement; ``scope`` is whose auditor it is, if of one participant only.
+
+    Raises `Refused` (enrolment.exists), `NotAuthentic`, `Malformed`.
+    """
     if state.get(tables.Participant, participant) is not None:
         raise Refused("enrolment.exists")
-    state.insert(tables.Participant, [(participant, role, name, "active", now_ms)])
-    meta = Meta("participant.enrolled", sender=participant)
+    state.insert(tables.Participant, [(participant, role, name, "active", now_ms, scope)])
+    meta = Meta("participant.enrolled", sender=participant, recipient=scope)
     sequence.record(meta, Detail(documents=(name.encode(), role.encode())), now_ms)
     state_keys(participant, signed, state, sequence, now_ms)
 

@@ -27,12 +27,19 @@ def code_hash(code: str) -> bytes:
     return hashlib.sha256(b"zhifu/v1 invite\0" + code.encode()).digest()
 
 
-def invite(role: str, name: str, state: Transaction, now_ms: int) -> str:
-    """A new one-time code for a participant with this role and legal name. Raises `Refused` (usage.argument)."""
+def invite(role: str, name: str, state: Transaction, now_ms: int, scope: bytes = b"") -> str:
+    """A new one-time code for a participant with this role and legal name.
+
+    An auditor may be one of a single participant, ``scope``. Raises `Refused` (usage.argument, participant.unknown).
+    """
     if role not in ROLES or not 1 <= len(name) <= 128:
         raise Refused("usage.argument", f"a role is one of {', '.join(ROLES)}; a name has 1 to 128 characters")
+    if scope and role != "auditor":
+        raise Refused("usage.argument", "only an auditor is invited for one participant")
+    if scope and state.get(tables.Participant, scope) is None:
+        raise Refused("participant.unknown")
     code = secrets.token_urlsafe(16)
-    state.insert(tables.Invite, [(code_hash(code), role, name, now_ms + INVITE_LIFETIME_MS, b"")])
+    state.insert(tables.Invite, [(code_hash(code), role, name, now_ms + INVITE_LIFETIME_MS, b"", scope)])
     return code
 
 
@@ -49,7 +56,7 @@ def redeem(code: str, spki: bytes, signed: Envelope, state: Transaction, sequenc
     found = statement.verify_key_statement(signed, participant, now_ms // 1000)
     if spki not in found.tls_spki:
         raise Refused("enrolment.csr", "the key statement does not list the TLS key")
-    directory.enrol(participant, row.role, row.name, signed, state, sequence, now_ms)
+    directory.enrol(participant, row.role, row.name, signed, state, sequence, now_ms, row.scope)
     state.update(tables.Invite, {"used_by": participant}, code_hash=row.code_hash)
     return participant
 

@@ -76,8 +76,8 @@ def store(opened: Open) -> Store:
     return opened()
 
 
-def invite(name: str, role: str = "hospital", expires_ms: int = 0) -> tuple[bytes, str, str, int, bytes]:
-    return name.encode(), role, name, expires_ms, b""
+def invite(name: str, role: str = "hospital", expires_ms: int = 0) -> tuple[bytes, str, str, int, bytes, bytes]:
+    return name.encode(), role, name, expires_ms, b"", b""
 
 
 def checkpoint(size: int, time_ms: int = 0) -> tuple[int, bytes, bytes, int]:

@@ -17,6 +17,8 @@ class Participant(SQLModel, table=True):
     name: str
     status: str = "active"
     enrolled_ms: int
+    # Of an auditor: the participant whose exchanges it may see; empty: all.
+    scope: bytes = b""
 
 
 class Spki(SQLModel, table=True):
@@ -42,6 +44,7 @@ class Invite(SQLModel, table=True):
     name: str
     expires_ms: int
     used_by: bytes = b""
+    scope: bytes = b""
 
 
 class Epoch(SQLModel, table=True):
@@ -218,7 +221,7 @@ class PseudonymDay(SQLModel, table=True):
     used: int
 
 
-VERSION = 2
+VERSION = 3
 
 # Rows are made without the ORM's constructor (`broker.store.sqlite`); their attributes need the mapping all the same.
 configure_mappers()

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clients.auditor import pins, source, spot
+from clients.auditor import pins, source, spot, trail_cli
 from clients.auditor.report import Report
 from clients.auditor.verify import Tell, Verification
 from policies import load
@@ -122,6 +122,8 @@ def _fail(what: str, code: Exit) -> NoReturn:
     typer.echo(f"zhifu: {what}", err=True)
     raise typer.Exit(int(code))
 
+
+trail_cli.add_to(app)
 
 if __name__ == "__main__":
     app()

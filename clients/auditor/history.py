@@ -95,6 +95,8 @@ class History:
             "exchange.acknowledged": self._acknowledged,
             "exchange.expired": lambda one, meta, detail: exchanges.expire(meta, detail, _seconds(one)),
             _WITHDRAWN: lambda one, meta, detail: exchanges.withdraw(meta, detail),
+            "audit.searched": lambda one, meta, detail: people.note_reading(meta, detail),
+            "audit.exported": lambda one, meta, detail: people.note_reading(meta, detail),
             "pseudonym.evaluated": lambda one, meta, detail: self._pseudonyms.evaluate(meta, detail),
             "pseudonym.denied": lambda one, meta, detail: self._pseudonyms.deny(meta, detail),
             "pseudonym.quota": lambda one, meta, detail: self._pseudonyms.raise_quota(meta, detail, _seconds(one)),

@@ -12,6 +12,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.receipt import Detail, Meta
 from zhifu.statement import SKEW_S, KeyStatement, verify_key_statement
+from zhifu.trail import MAX_QUERY
 
 _EPOCH_BYTES = 16
 
@@ -43,12 +44,25 @@ class Participants:
             raise NotAuthentic("key.not_pinned", "a participant that is not pinned was enrolled")
         if meta.sender in self._standing:
             raise NotAuthentic("log.corrupt", "a participant was enrolled twice")
-        check_only(meta, Meta(meta.event, sender=meta.sender))
+        check_only(meta, Meta(meta.event, sender=meta.sender, recipient=self._audited(pin, meta)))
         if detail != Detail(documents=(pin.name.encode(), pin.role.encode())):
             raise NotAuthentic(
                 "key.not_pinned", "the participant was enrolled under another role or name than is pinned"
             )
         self._standing[meta.sender] = Standing(pin)
+
+    def _audited(self, pin: Pin, meta: Meta) -> bytes:
+        """Whose auditor it is, if of one participant only; nobody else has a second party here."""
+        return meta.recipient if pin.role == "auditor" and meta.recipient in self._standing else b""
+
+    def note_reading(self, meta: Meta, detail: Detail) -> None:
+        """Somebody searched or exported, and the entry tells for what. Raises `NotAuthentic`, `Malformed`."""
+        self.standing(meta.sender)
+        scope = meta.recipient if meta.recipient in self._standing else b""
+        check_only(meta, Meta(meta.event, sender=meta.sender, recipient=scope))
+        (query,) = detail.documents if len(detail.documents) == 1 else (b"",)
+        if not 0 < len(query) <= MAX_QUERY or detail != Detail(documents=(query,)):
+            raise Malformed("malformed.field", "not the entry of one search")
 
     def state_keys(self, signed: Envelope, participant: bytes, now: int) -> None:
         """The key statement that claims to be ``participant``'s, in force from here on. ``now`` is the entry's time.

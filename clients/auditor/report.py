@@ -26,6 +26,8 @@ _EVENTS: Mapping[str, str] = {
     "pseudonym.evaluated": "假名计算",
     "pseudonym.denied": "假名拒绝",
     "pseudonym.quota": "假名额度",
+    "audit.searched": "审计查询",
+    "audit.exported": "审计导出",
 }
 
 

@@ -39,6 +39,8 @@ EVENTS: Final = (
     "pseudonym.evaluated",
     "pseudonym.denied",
     "pseudonym.quota",
+    "audit.searched",
+    "audit.exported",
 )
 
 
@@ -113,12 +115,24 @@ class Entry:
     @property
     def leaf(self) -> bytes:
         """``magic || index || time || C_meta || C_detail``, 95 bytes: what the tree hashes."""
-        head = _ENTRY + self.index.to_bytes(8, "big") + self.time_ms.to_bytes(8, "big")
-        return head + commit(self.meta_key, _META, self.meta) + commit(self.detail_key, _DETAIL, self.detail)
+        return leaf(self.index, self.time_ms, meta_commitment(self), detail_commitment(self))
 
     @property
     def leaf_hash(self) -> bytes:
         return merkle.leaf_hash(self.leaf)
+
+
+def leaf(index: int, time_ms: int, c_meta: bytes, c_detail: bytes) -> bytes:
+    """The leaf of an entry whose contents are not at hand, from their commitments."""
+    return _ENTRY + index.to_bytes(8, "big") + time_ms.to_bytes(8, "big") + c_meta + c_detail
+
+
+def meta_commitment(one: Entry) -> bytes:
+    return commit(one.meta_key, _META, one.meta)
+
+
+def detail_commitment(one: Entry) -> bytes:
+    return commit(one.detail_key, _DETAIL, one.detail)
 
 
 def entry(index: int, time_ms: int, meta: bytes, detail: bytes) -> Entry:

@@ -1,0 +1,263 @@
+"""The broker as an auditor sees it: a server that is asked, and whose every answer is checked (DESIGN section 9).
+
+Each answer's checkpoint must be signed by the pinned log key and extend what this auditor saw before; each entry must
+stand in its tree. Which entries meet a search is the broker's word until a full check (`mirror`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from clients import channel, config, wire
+from clients.auditor import pins, rows
+from clients.auditor.pins import Pins
+from clients.auditor.rows import BROKEN, Proven, Row
+from clients.config import NodeConfig, Pin
+from clients.keystore import FileKeystore, participant_of
+from clients.store import Evidence, Store
+from zhifu import checkpoint, envelope, receipt, statement, witness
+from zhifu.checkpoint import Checkpoint
+from zhifu.errors import Error, NotAuthentic
+from zhifu.receipt import Head
+from zhifu.statement import KeyStatement
+from zhifu.trail import Query
+from zhifu.v1 import audit_pb2, audit_pb2_grpc
+
+CALL_S: Final = 30.0
+LONG_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, newest first; ``total`` of all pages, None where it is not known. ``indexed_size`` < ``size``: partial."""
+
+    rows: Sequence[Row]
+    next_before: int
+    total: int | None
+    indexed_size: int
+    size: int
+    root: bytes
+
+    @property
+    def complete(self) -> bool:
+        """Every entry of the log was searched; the entry that notes this very search is the newest."""
+        return self.indexed_size >= self.size
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the log and its witnesses are at this moment. Times are Unix ms, ``witnessed`` Unix s by participant.
+
+    ``final`` entries are cosigned by a quorum; ``refused`` are statements that do not verify against the pins.
+    """
+
+    head: Checkpoint
+    final: int
+    witnessed: Mapping[bytes, tuple[int, int]]
+    quorum: int
+    indexed_size: int
+    clock_ms: int
+    scope: bytes
+    members: Mapping[bytes, Pin]
+    statements: Mapping[bytes, KeyStatement]
+    refused: Mapping[bytes, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Hour by hour; ``waiting`` are accepted entries that nothing ended."""
+
+    hours: Sequence[audit_pb2.HourCount]
+    waiting: Sequence[int]
+    complete: bool
+
+
+class Auditor:
+    """One auditor's folder (`zhifu node enrol` made it) and its way to the broker. Used on one event loop."""
+
+    def __init__(self, settings: NodeConfig, keystore: FileKeystore, store: Store, stub: Any) -> None:
+        self.settings = settings
+        self.id = participant_of(keystore)
+        self._store = store
+        self._stub = stub
+        self.final = 0
+
+    @property
+    def pins(self) -> Pins:
+        """Who may be in the log, for a full check: all whom this auditor pinned, and itself. Raises `Malformed`."""
+        settings = self.settings
+        known = {**settings.pins, self.id: Pin(settings.role, settings.name)}
+        found = Pins(settings.origin, settings.log_key, known, settings.registrar)
+        if (settings.directory / pins.FILE).exists():
+            kept = pins.load(settings.directory)
+            return replace(found, policies=kept.policies, operators=kept.operators)
+        return found
+
+    def name(self, participant: bytes) -> str:
+        """The name that this auditor's own operator pinned; a short id for a stranger, empty for nobody."""
+        if participant == self.id:
+            return self.settings.name
+        pin = self.settings.pins.get(participant)
+        return pin.name if pin else participant.hex()[:12]
+
+    @property
+    def head(self) -> Head:
+        return self._store.trust.head()
+
+    def evidence(self) -> list[Evidence]:
+        """What was kept of answers that did not verify."""
+        return self._store.receipts.evidence()
+
+    async def search(self, query: Query, before: int = 0, limit: int = 50) -> Page:
+        """One page. Raises `NotAuthentic` (log.*) where the log is not the one seen before, `Refused`."""
+        head = self.head
+        request = audit_pb2.SearchRequest(
+            query=message(query), before=before, limit=limit, head_size=head.size, head_root=head.root
+        )
+        return self._page(await self._call(self._stub.Search, request), query, head)
+
+    async def export(self, query: Query) -> AsyncGenerator[Page, None]:
+        """Every page. Raises as `search`."""
+        head = self.head
+        request = audit_pb2.ExportRequest(query=message(query), head_size=head.size, head_root=head.root)
+        async for answer in self._stream(self._stub.Export, request):
+            page = self._page(answer.page, query, head)
+            head = Head(page.size, page.root)
+            yield page
+
+    async def count(self, query: Query) -> Counts:
+        """How many entries meet the query, hour by hour. The broker's word: counts have no proof. Raises `Refused`."""
+        answer = await self._call(self._stub.Count, audit_pb2.CountRequest(query=message(query)))
+        return Counts(list(answer.hours), list(answer.waiting), answer.complete)
+
+    async def mirror(self) -> AsyncIterator[bytes]:
+        """The lines of the whole log, for `clients.auditor.verify`. Raises `Refused` (policy.denied, unavailable.*)."""
+        async for answer in self._stream(self._stub.Mirror, audit_pb2.MirrorRequest()):
+            for line in answer.lines:
+                yield line
+
+    async def standing(self) -> Standing:
+        """The newest head and its witnesses. Raises as `search`."""
+        head = self.head
+        answer = await self._call(self._stub.Status, audit_pb2.StatusRequest(head_size=head.size, head_root=head.root))
+        signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
+        statements, refused = self._statements(answer)
+        witnessed = self._witnessed(answer.cosigned, statements)
+        quorum = witness.majority(len(self.settings.pins))
+        self.final = max(self.final, _final(witnessed, quorum))
+        members = {one.participant: Pin(one.role, one.name) for one in answer.directory}
+        return Standing(
+            signed, self.final, witnessed, quorum, answer.indexed_size, answer.clock_ms, answer.scope, members,
+            statements, refused,
+        )  # fmt: skip
+
+    def _statements(self, answer: audit_pb2.StatusResponse) -> tuple[dict[bytes, KeyStatement], dict[bytes, str]]:
+        """Each against the pinned id; one in our own name must list our keys."""
+        found: dict[bytes, KeyStatement] = {}
+        refused: dict[bytes, str] = {}
+        for one in answer.directory:
+            try:
+                signed = envelope.from_proto(envelope.KEY_STATEMENT, one.key_statement)
+                if one.participant in self.settings.pins:
+                    found[one.participant] = statement.verify_key_statement(signed, one.participant, int(time.time()))
+                elif one.participant == self.id and not self._is_ours(signed.to_bytes()):
+                    raise NotAuthentic("key.foreign")
+            except Error as error:
+                refused[one.participant] = error.reason
+        return found, refused
+
+    def _is_ours(self, signed: bytes) -> bool:
+        return any(ours == signed for _, ours in self._store.trust.statements(self.id))
+
+    def _witnessed(self, note: bytes, statements: Mapping[bytes, KeyStatement]) -> dict[bytes, tuple[int, int]]:
+        """Participant -> (size, Unix s) of the newest cosignature shown, once it verifies."""
+        if not note:
+            return {}
+        signed = checkpoint.verify(note, self.settings.log_key)
+        keys = {witness.key_of(one): who for who, one in statements.items()}
+        cosigned = checkpoint.verify_cosignatures(note, keys)
+        return {keys[key]: (signed.size, at) for key, at in cosigned.items()}
+
+    def _page(self, answer: audit_pb2.SearchResponse, query: Query, head: Head) -> Page:
+        signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
+        found = [self._row(one, answer.checkpoint, signed, query) for one in answer.entries]
+        if [one.index for one in found] != sorted({one.index for one in found}, reverse=True):
+            raise NotAuthentic("receipt.invalid", "the entries of a page are not in order")
+        total = answer.total if answer.total_known else None
+        return Page(found, answer.next_before, total, answer.indexed_size, signed.size, signed.root)
+
+    def _row(self, found: audit_pb2.FoundEntry, note: bytes, signed: Checkpoint, query: Query) -> Row:
+        one, commitments = wire.entry(found.entry), (found.meta_commitment, found.detail_commitment)
+        leaf = rows.leaf_hash(one, found.plain, *commitments)
+        proven = Proven(leaf, wire.hashes(found.inclusion), note, signed)
+        row = rows.read(one, found.plain, proven, commitments, withheld=found.withheld, final=self.final)
+        try:
+            rows.check_meets(row, query)
+        except NotAuthentic as error:
+            row = replace(row, state=BROKEN, fault=str(error))
+        if row.state == BROKEN:
+            self._keep(NotAuthentic("receipt.invalid", row.fault), self.head, found.SerializeToString())
+        return row
+
+    def _extend(self, note: bytes, known_size: int, consistency: bytes, head: Head) -> Checkpoint:
+        """The checkpoint, once it is signed and extends our head, which then moves. Raises `NotAuthentic` (log.*)."""
+        if not note and not head.size:
+            return Checkpoint(self.settings.origin, 0, Head().root)
+        try:
+            signed = checkpoint.verify(note, self.settings.log_key)
+            found = Head(signed.size, signed.root)
+            receipt.check_consistency(head, found, known_size, wire.hashes(consistency))
+        except Error as error:
+            self._keep(error, head, note)
+            raise
+        with self._store.transaction():
+            self._store.trust.move_head(found)
+        return signed
+
+    def _keep(self, error: Error, head: Head, content: bytes) -> None:
+        with self._store.transaction():
+            self._store.receipts.keep_evidence(int(time.time()), error.reason, head, content)
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        try:
+            return await method(request, timeout=CALL_S)
+        except grpc.aio.AioRpcError as error:
+            raise channel.refusal(error) from error
+
+    async def _stream(self, method: Any, request: Any) -> AsyncGenerator[Any, None]:
+        try:
+            async for answer in method(request, timeout=LONG_S):
+                yield answer
+        except grpc.aio.AioRpcError as error:
+            raise channel.refusal(error) from error
+
+
+@asynccontextmanager
+async def connect(folder: Path) -> AsyncIterator[Auditor]:
+    """The auditor of a folder, with its channel open. Raises `Malformed`, `Refused` (usage.file, unavailable.store)."""
+    settings = config.load(folder)
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    try:
+        async with channel.node_channel(settings, keystore) as opened:
+            yield Auditor(settings, keystore, store, audit_pb2_grpc.AuditServiceStub(opened))
+    finally:
+        store.close()
+
+
+def message(query: Query) -> audit_pb2.AuditQuery:
+    """A query as it is sent."""
+    return audit_pb2.AuditQuery(**{name: getattr(query, name) for name in Query.__slots__})
+
+
+def _final(witnessed: Mapping[bytes, tuple[int, int]], quorum: int) -> int:
+    """The largest size that a quorum cosigned."""
+    sizes = sorted((size for size, _ in witnessed.values()), reverse=True)
+    return sizes[quorum - 1] if quorum and len(sizes) >= quorum else 0

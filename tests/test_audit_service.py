@@ -1,0 +1,275 @@
+"""Auditors and the running broker: what they find, what they may see, what is proven, and that it is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from fhir.resources.R4B.auditevent import AuditEvent
+from nacl.signing import SigningKey
+
+from clients.auditor import remote
+from clients.auditor.remote import Auditor, Page
+from clients.auditor.rows import BROKEN, Row, leaf_hash
+from clients.auditor.verify import Verification
+from clients.config import Pin
+from clients.demo import cast as casting
+from policies import load
+from tests.audited import Audited, open_audited
+from tests.house import run
+from zhifu import bill as bills
+from zhifu import cbor, tlogproof, trail
+from zhifu.errors import Refused
+from zhifu.merkle import Frontier
+from zhifu.receipt import Entry, parse_detail
+from zhifu.trail import Query
+
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Audited]:
+    with open_audited(tmp_path_factory.mktemp("audited")) as found:
+        yield found
+
+
+def ask(folder: Path, what: Callable[[Auditor], Awaitable[T]]) -> T:
+    async def connected() -> T:
+        async with remote.connect(folder) as auditor:
+            return await what(auditor)
+
+    return asyncio.run(connected())
+
+
+def search(folder: Path, query: Query = Query(), limit: int = 200, before: int = 0) -> Page:  # noqa: B008
+    return ask(folder, lambda auditor: auditor.search(query, before, limit))
+
+
+def test_everything_is_found_in_order_and_proven(audited: Audited) -> None:
+    page = search(audited.auditor)
+    assert page.complete
+    assert page.total == len(page.rows)
+    assert {row.state for row in page.rows} == {"awaiting"}
+    assert {"exchange.accepted", "exchange.acknowledged", "grant.registered", "key.stated"} <= {
+        row.words.event for row in page.rows
+    }
+    rows: list[Row] = []
+    before = 0
+    while True:
+        part = search(audited.auditor, limit=7, before=before)
+        rows += part.rows
+        before = part.next_before
+        if not before:
+            break
+    assert [row.index for row in rows] == [row.index for row in page.rows]
+
+
+def test_filters_combine(audited: Audited) -> None:
+    ids, everything = audited.house.cast.ids, search(audited.auditor).rows
+    insurer = ids["insurer"]
+    for query in (
+        Query(events=(trail.ACCEPTED,), counterparty=insurer),
+        Query(party=insurer, purposes=("commercial-settlement",), unit="diagnosis"),
+        Query(actor=ids["hospital"], outcomes=("accepted",), purposes=("public-settlement",)),
+        Query(about=(bytes.fromhex(audited.grant),), outcomes=("accepted",)),
+        Query(policy=load.load().hash, since_ms=everything[-1].time_ms, until_ms=everything[0].time_ms),
+    ):
+        wanted = [
+            row.index
+            for row in everything
+            if query.in_time(row.time_ms)
+            and set(query.about) <= set(row.names)
+            and any(query.met_by(one) for one in row.said)
+        ]
+        assert wanted
+        # Whose exchange was acknowledged stands in another entry, so here the list cannot tell.
+        found = [row.index for row in search(audited.auditor, query).rows if row.words.event != "exchange.acknowledged"]
+        assert found == wanted
+
+
+def test_an_acknowledgement_is_found_by_what_it_acknowledges(audited: Audited) -> None:
+    query = Query(
+        events=(trail.ACKNOWLEDGED,), counterparty=audited.house.cast.ids["hospital"], purposes=("public-settlement",)
+    )
+    (row, *_) = search(audited.auditor, query).rows
+    assert row.words.actor == audited.house.cast.ids["public-payer"]
+
+
+def test_an_auditor_of_one_participant_sees_its_exchanges_only(audited: Audited) -> None:
+    hospital = audited.house.cast.ids["hospital"]
+    page = search(audited.inspector)
+    assert page.rows
+    for row in page.rows:
+        if row.words.event != trail.ACKNOWLEDGED and not row.withheld:
+            assert row.words.is_about(hospital)
+    insurer = audited.house.path / "insurer"
+    assert {row.words.event for row in search(insurer).rows} >= {"exchange.accepted", "exchange.acknowledged"}
+    between_others = Query(counterparty=audited.house.cast.ids["public-payer"])
+    assert not search(insurer, between_others).rows
+
+    async def mirror(auditor: Auditor) -> list[bytes]:
+        return [line async for line in auditor.mirror()]
+
+    with pytest.raises(Refused, match=r"policy\.denied"):
+        ask(audited.inspector, mirror)
+
+
+def test_who_reads_is_noted_with_what_was_asked(audited: Audited) -> None:
+    query = Query(reasons=("leaf.grammar",))
+    search(audited.inspector, query)
+    row = search(audited.auditor, Query(events=("audit.searched",)), limit=2).rows[1]
+    assert row.detail is not None
+    assert row.words.counterparty == audited.house.cast.ids["hospital"]
+    assert row.detail.documents == (query.to_bytes(),)
+    assert "leaf.grammar" in str(cbor.decode(row.detail.documents[0], 4096))
+    assert run("audit", "export", audited.auditor, "-o", "-").ok().out
+    assert search(audited.auditor, Query(events=("audit.exported",))).rows[0].detail
+
+
+def test_the_whole_log_verifies_readings_and_scopes_included(audited: Audited) -> None:
+    async def check(auditor: Auditor) -> Any:
+        pins = auditor.pins
+        assert pins.operators
+        inspector = json.loads(run("node", "card", audited.inspector).ok().out)
+        known = {**pins.participants, bytes.fromhex(inspector["id"]): Pin("auditor", inspector["name"])}
+        lines = [line async for line in auditor.mirror()]
+        return Verification(replace(pins, participants=known), Frontier(), [load.load()]).run(lines)
+
+    operators = [word for key in operator_keys(audited) for word in ("--operator", key)]
+    run("audit", "pin", audited.auditor, *operators).ok()
+    report = ask(audited.auditor, check)
+    assert report.verified, report.first_bad
+    assert report.entries["audit.searched"] >= 1
+
+
+def exported(audited: Audited, form: str) -> str:
+    return run("audit", "export", audited.auditor, "-o", "-", "--format", form).ok().out
+
+
+def test_exports_carry_proofs_that_verify_by_themselves(audited: Audited) -> None:
+    key = ask(audited.auditor, log_key)
+    lines = [json.loads(line) for line in exported(audited, "ndjson").splitlines()]
+    assert len(lines) == search(audited.auditor).total
+    for one in (line["receipt"] for line in lines):
+        raw = {name: bytes.fromhex(one.get(name, "")) for name in ("meta_key", "meta", "detail_key", "detail")}
+        entry = Entry(one["index"], one["time_ms"], **raw)
+        tlogproof.verify(tlogproof.Proof.parse(one["proof"].encode()), leaf_hash(entry, one["plain"], b"", b""), key)
+    for row in csv.DictReader(io.StringIO(exported(audited, "csv"))):
+        proof = tlogproof.Proof.parse(base64.b64decode(row["tlog_proof"]))
+        tlogproof.verify(proof, bytes.fromhex(row["leaf_hash"]), key)
+
+
+def operator_keys(audited: Audited) -> list[str]:
+    files = casting.operator_files(audited.house.stage)
+    return [bytes(SigningKey(bytes.fromhex(one.read_text())).verify_key).hex() for one in files]
+
+
+async def log_key(auditor: Auditor) -> Any:
+    return auditor.settings.log_key
+
+
+def test_fhir_is_valid_and_discloses_by_balp(audited: Audited) -> None:
+    events: list[Any] = [AuditEvent.model_validate_json(line) for line in exported(audited, "fhir").splitlines()]
+    assert len(events) > 20
+    disclosed = [one for one in events if one.meta is not None]
+    assert disclosed
+    for one in disclosed:
+        kinds = [agent.type.coding[0].code for agent in one.agent]
+        assert kinds == ["110153", "110152"]
+        assert one.agent[0].who == one.source.observer
+        assert all(agent.network is not None for agent in one.agent)
+        assert [entity.type.code for entity in one.entity].count("1") == 1
+        assert (one.type.code, one.action, one.subtype[0].code) == ("110106", "R", "disclose")
+
+
+def test_ocsf_has_what_its_class_requires(audited: Audited) -> None:
+    for line in exported(audited, "ocsf").splitlines():
+        found = json.loads(line)
+        assert found["type_uid"] == 100 * found["class_uid"] + found["activity_id"]
+        assert found["class_uid"] // 1000 == found["category_uid"]
+        assert {"actor", "api", "metadata", "severity_id", "src_endpoint", "time"} <= set(found)
+        assert found["metadata"]["version"]
+
+
+def canaries(bill: bytes) -> list[str]:
+    """Values of the record that no auditor may ever meet."""
+    found = bills.parse(bill).setlinfo
+    names = ("psn_name", "certno", "gend", "brdy", "tel", "addr", "mdtrt_id", "psn_no")
+    values = [str(getattr(found, name)) for name in names if getattr(found, name, "")]
+    return [value for value in values if len(value) > 3 or not value.isascii()]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "ocsf", "fhir"])
+def test_no_value_of_the_record_is_in_an_export(audited: Audited, form: str) -> None:
+    content, values = exported(audited, form), canaries(audited.bill)
+    assert len(values) >= 2
+    for value in values:
+        assert value not in content
+        assert value.encode().hex() not in content
+
+
+def test_a_timeline_and_disclosures_tell_the_story(audited: Audited) -> None:
+    told = run("audit", "timeline", audited.auditor, audited.grant, "--json").ok().json
+    events = [one["event"] for one in told]
+    assert events[0] == "grant.registered"
+    assert events.count("exchange.acknowledged") >= 4
+    assert [one["index"] for one in told] == sorted({one["index"] for one in told})
+    subject = next(one["subject"] for one in told if one["subject"])
+    used = run("audit", "disclosures", audited.auditor, subject, "--json").ok().json
+    assert all(one["units"] for one in used)
+    assert run("audit", "disclosures", audited.auditor, "00" * 32).code == 1
+
+
+def test_usage_is_told_in_one_line(audited: Audited) -> None:
+    for words in (
+        ("search", audited.auditor, "--event", "nonsense"),
+        ("search", audited.auditor, "--party", "nobody"),
+        ("search", audited.auditor, "--since", "yesterday"),
+        ("timeline", audited.auditor, "zz"),
+        ("export", audited.auditor, "-o", "-", "--format", "xml"),
+        ("search", audited.house.path),
+    ):
+        ran = run("audit", *words)
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1), ran
+
+
+def test_a_changed_entry_is_found_named_and_kept_as_evidence(audited: Audited) -> None:
+    rows = search(audited.auditor, Query(events=(trail.ACCEPTED,))).rows
+    victim = rows[0].index
+    with closing(sqlite3.connect(audited.house.path / "broker" / "broker.db")) as opened, opened:
+        (before,) = opened.execute('SELECT meta FROM entry WHERE "index" = ?', (victim,)).fetchone()
+        changed = before.replace(b"exchange.accepted", b"exchange.withdraw")
+        opened.execute('UPDATE entry SET meta = ? WHERE "index" = ?', (changed, victim))
+    try:
+        page = search(audited.auditor, Query(events=(trail.ACCEPTED,)))
+        assert [row.index for row in page.rows if row.state == BROKEN] == [victim]
+        ran = run("audit", "show", audited.auditor, victim, "--json")
+        assert ran.code == 5
+        assert f"entry {victim}" in ran.err
+
+        async def evidence(auditor: Auditor) -> int:
+            return len(auditor.evidence())
+
+        assert ask(audited.auditor, evidence) >= 1
+    finally:
+        with closing(sqlite3.connect(audited.house.path / "broker" / "broker.db")) as opened, opened:
+            opened.execute('UPDATE entry SET meta = ? WHERE "index" = ?', (before, victim))
+
+
+def test_a_row_says_no_more_than_was_opened(audited: Audited) -> None:
+    for row in search(audited.inspector).rows:
+        if row.withheld:
+            assert not row.entry.detail
+            assert row.commitments[1]
+        elif row.meta is not None:
+            assert parse_detail(row.entry.detail) == row.detail
