@@ -115,10 +115,14 @@ def serve_(
     folder: Folder,
     product: Annotated[str, typer.Option(help="Insurer: the product that decides.")] = serve.DEFAULT_PRODUCT,
     table: Annotated[str, typer.Option(help="Public payer: the city's table.")] = serve.DEFAULT_TABLE,
+    core: Annotated[
+        str, typer.Option(help="Insurer: the core system's address, asked what the rules leave open.")
+    ] = "",
+    core_decides: Annotated[bool, typer.Option("--core-decides", help="Insurer: it is asked every claim.")] = False,
     api_port: Annotated[int, typer.Option(help="Hospital: the local API's port, 0 for a free one.")] = 0,
 ) -> None:
     """Serve until SIGTERM: attach to the broker, open what comes, answer by the role's rules."""
     if not folder.is_dir():
         raise Malformed("usage.file", f"no folder {folder}")
     log_to_stderr()
-    node.run_process(serve.run(folder, serve.Options(product, table, api_port)))
+    node.run_process(serve.run(folder, serve.Options(product, table, api_port, core, core_decides)))

@@ -7,7 +7,7 @@ reserved and committed, never a running total that a repeated message could coun
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -20,10 +20,11 @@ from zhifu.cbor import Value
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.receive import Opened
 
-State = Literal["reserved", "committed", "cancelled", "reversed"]
+State = Literal["reserved", "committed", "cancelled", "reversed", "expired"]
 _ACCOUNT: Final = "account"
 _RESERVATION: Final = "reservation"
 _MAX_BYTES: Final = 1 << 20
+_MOST: Final = 1_000_000
 # action -> (from, to); a step from where it leads to is a repetition and changes nothing.
 _STEPS: Final[Mapping[str, tuple[State, State]]] = {
     "confirm": ("reserved", "committed"),
@@ -35,26 +36,36 @@ _OUTCOMES: Final = {"confirm": "committed", "cancel": "cancelled", "reverse": "r
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One decision's amounts (token -> fen) against an account. ``expires`` is Unix s and binds while reserved."""
+    """One decision's amounts (token -> fen) against an account.
+
+    ``expires`` is Unix s and binds while reserved; ``since`` is when it got its state, Unix s.
+    """
 
     id: bytes
     state: State
     amounts: Mapping[str, int]
     expires: int
+    since: int = 0
 
     def counts(self, now: int) -> bool:
         return self.state == "committed" or (self.state == "reserved" and now <= self.expires)
+
+    def at(self, now: int) -> Holding:
+        """As it stands at ``now``: what nobody confirmed in time has expired, whether or not anybody wrote it down."""
+        if self.state == "reserved" and now > self.expires:
+            return replace(self, state="expired", since=self.expires)
+        return self
 
 
 class Ledger:
     """Accounts in the node's store. Every method joins the transaction that is open, or makes one."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
 
     def account(self, *parts: str) -> bytes:
         """The 32-byte id of an account: keyed, so that the ids on disk name nobody."""
-        return naming.name(self._store, "account", *parts)
+        return naming.name(self.store, "account", *parts)
 
     def used(self, account: bytes, now: int) -> dict[str, int]:
         """Sums by token of what is committed, or reserved and not expired at ``now`` (Unix s)."""
@@ -70,37 +81,57 @@ class Ledger:
         holdings = self._holdings(account)
         if any(one.id == holding.id for one in holdings):
             return
-        with self._store.transaction():
+        with self.store.transaction():
             self._put(account, [*holdings, holding], now)
-            self._store.jobs.put(Job(_RESERVATION, holding.id, holding.state, account, now * 1000))
+            self.store.jobs.put(Job(_RESERVATION, holding.id, holding.state, account, now * 1000))
 
     def step(self, reservation: bytes, action: str, now: int) -> Holding:
         """Confirm, cancel or reverse; the holding afterwards, the same for a repetition.
 
         Raises `Refused` (exchange.unknown, exchange.state): no such reservation, expired, or past that state.
         """
-        account = self._store.jobs.need(_RESERVATION, reservation).payload
-        holdings = self._holdings(account)
-        (found,) = [one for one in holdings if one.id == reservation]
-        changed = _stepped(found, action, now)
-        if changed is not found:
-            with self._store.transaction():
-                self._put(account, [changed if one is found else one for one in holdings], now)
-                self._store.jobs.put(Job(_RESERVATION, reservation, changed.state, account, now * 1000))
-        return changed
+        self.store.jobs.need(_RESERVATION, reservation)
+        return self._change(reservation, lambda found: _stepped(found, action, now), now)
+
+    def change(self, reservation: bytes, amounts: Mapping[str, int], now: int) -> Holding:
+        """Hold other amounts than were reserved. Raises `Refused` (exchange.unknown)."""
+        self.store.jobs.need(_RESERVATION, reservation)
+        return self._change(reservation, lambda found: replace(found, amounts=dict(amounts)), now)
+
+    def find(self, reservation: bytes) -> Holding | None:
+        """A holding by its id."""
+        job = self.store.jobs.get(_RESERVATION, reservation)
+        if job is None:
+            return None
+        (found,) = [one for one in self._holdings(job.payload) if one.id == reservation]
+        return found
 
     def holdings(self) -> list[Holding]:
         """Every holding, for reconciling."""
-        accounts = {job.payload for job in self._store.jobs.find(_RESERVATION)}
+        accounts = {job.payload for job in self.store.jobs.find(_RESERVATION, limit=_MOST)}
         return [one for account in sorted(accounts) for one in self._holdings(account)]
 
+    def _change(self, reservation: bytes, step: Callable[[Holding], Holding], now: int) -> Holding:
+        account = self.store.jobs.need(_RESERVATION, reservation).payload
+        holdings = self._holdings(account)
+        (found,) = [one for one in holdings if one.id == reservation]
+        changed = step(found)
+        if changed is not found:
+            with self.store.transaction():
+                self._put(account, [changed if one is found else one for one in holdings], now)
+                self.store.jobs.put(Job(_RESERVATION, reservation, changed.state, account, now * 1000))
+        return changed
+
     def _holdings(self, account: bytes) -> list[Holding]:
-        job = self._store.jobs.get(_ACCOUNT, account)
+        job = self.store.jobs.get(_ACCOUNT, account)
         return [] if job is None else [_read(row) for row in cbor.decode(job.payload, _MAX_BYTES)]
 
     def _put(self, account: bytes, holdings: list[Holding], now: int) -> None:
-        rows = [[one.id, one.state, [[t, fen] for t, fen in one.amounts.items()], one.expires] for one in holdings]
-        self._store.jobs.put(Job(_ACCOUNT, account, "open", cbor.encode(rows), now * 1000))
+        rows = [
+            [one.id, one.state, [[token, fen] for token, fen in one.amounts.items()], one.expires, one.since]
+            for one in holdings
+        ]
+        self.store.jobs.put(Job(_ACCOUNT, account, "open", cbor.encode(rows), now * 1000))
 
 
 def follow(opened: Opened, tx: Transaction) -> Decision:
@@ -126,12 +157,12 @@ def _stepped(holding: Holding, action: str, now: int) -> Holding:
         raise Refused("exchange.state", f"{action}: the reservation is {holding.state}")
     if action == "confirm" and now > holding.expires:
         raise Refused("exchange.state", "the reservation has expired")
-    return replace(holding, state=after)
+    return replace(holding, state=after, since=now)
 
 
 def _read(row: Value) -> Holding:
     try:
-        holding, state, amounts, expires = row
-        return Holding(holding, state, {token: fen for token, fen in amounts}, expires)  # noqa: C416
+        holding, state, amounts, expires, *since = row
+        return Holding(holding, state, {token: fen for token, fen in amounts}, expires, *since)  # noqa: C416
     except (TypeError, ValueError) as error:
         raise NotAuthentic("ledger.mismatch", "an account cannot be read") from error

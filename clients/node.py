@@ -145,9 +145,12 @@ class Node:
         """
         return await self._until(exchange, lambda: self._result(exchange), timeout_s)
 
-    async def answer_to(self, exchange: bytes, timeout_s: float = TIMEOUT_S) -> Opened:
-        """Await the first answer to an exchange. Raises as `result_of`, and `Refused` with the recipient's reason."""
-        return await self._until(exchange, lambda: self._answer(exchange), timeout_s)
+    async def answer_to(self, exchange: bytes, timeout_s: float = TIMEOUT_S, after: int = 0) -> Opened:
+        """Await the first answer to an exchange, or where a payer decides later the one with ``after`` before it.
+
+        Raises as `result_of`, and `Refused` with the recipient's reason.
+        """
+        return await self._until(exchange, lambda: self._answer(exchange, after), timeout_s)
 
     def _result(self, exchange: bytes) -> Accepted | None:
         released = self.store.outgoing.released(exchange)
@@ -155,12 +158,12 @@ class Node:
             _raise_if_ended(self._latest(exchange))
         return None if released is None else Accepted(exchange, released)
 
-    def _answer(self, exchange: bytes) -> Opened | None:
+    def _answer(self, exchange: bytes, after: int) -> Opened | None:
         latest = self._latest(exchange)
         found = self.store.incoming.answers(exchange)
         if not found:
             _raise_if_ended(latest)
-        return found[0] if found else None
+        return found[after] if len(found) > after else None
 
     def _latest(self, exchange: bytes) -> Sent:
         found = self.store.outgoing.latest(exchange)

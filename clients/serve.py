@@ -24,7 +24,9 @@ from clients.hospital.api import Api
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
-from clients.insurer import product
+from clients.insurer import core_system, product
+from clients.insurer.core_system import CoreSystem
+from clients.insurer.reviewing import Reviewing
 from clients.insurer.role import Insurer
 from clients.keystore import FileKeystore
 from clients.node import Node, serve
@@ -47,6 +49,8 @@ class Options:
     product: str = DEFAULT_PRODUCT
     table: str = DEFAULT_TABLE
     api_port: int = 0
+    core: str = ""
+    core_decides: bool = False
 
 
 class _Server(uvicorn.Server):
@@ -62,7 +66,7 @@ def role(settings: NodeConfig, options: Options) -> Role:
     if settings.role == "public-payer":
         return PublicPayer(rules.load(options.table))
     if settings.role == "insurer":
-        return Insurer(product.load(options.product))
+        return Insurer(product.load(options.product), core_decides=options.core_decides)
     if settings.role == "hospital":
         return Hospital()
     raise Refused("usage.argument", f"a {settings.role} has no node to serve")
@@ -78,6 +82,9 @@ async def run(directory: Path, options: Options) -> None:
     beside = [asyncio.create_task(_announce(node, settings.role))]
     if settings.role in _CALLING:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
+    if settings.role == "insurer":
+        core = CoreSystem(options.core, core_system.secret(directory)) if options.core else None
+        beside.append(asyncio.create_task(Reviewing(node.store, node.transaction, core).run()))
     try:
         if settings.role == "hospital":
             await _with_api(node, settings, options, service)

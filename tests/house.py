@@ -6,6 +6,7 @@ this process, since starting Python costs more than what they do. `open_house` s
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from clients import cli
 from clients.demo import cast as casting
 from clients.demo.cast import Cast
 from clients.demo.stage import LOG, Actor, Stage
+from clients.insurer import book as books
+from clients.insurer import cli as insurers
 from clients.keystore import FileKeystore
 from clients.ledger import Holding, Ledger
 from clients.store import Store
@@ -34,6 +37,7 @@ from zhifu import bill as bills
 
 T = TypeVar("T")
 NODES: Final = ("hospital", "public-payer", "insurer")
+_NOBODY: Final[Mapping[str, str]] = {}
 PATIENCE_S: Final = 40.0
 """How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
 _LOOK_S: Final = 0.02
@@ -110,14 +114,19 @@ class Patient:
 
     wallet: Path
     key: str
+    insurer: str = "insurer"
 
 
 @dataclass(slots=True)
 class House:
-    """A running house. ``product`` is the insurer's; ``ports`` are the broker's, the same over its restarts."""
+    """A running house. ``product`` is the insurer's; ``ports`` are the broker's, the same over its restarts.
+
+    ``others`` are further insurers: the folder of each, and its product.
+    """
 
     stage: Stage
     product: str = "full"
+    others: Mapping[str, str] = field(default_factory=dict)
     cast: Cast = field(init=False)
     ports: tuple[int, int] = (0, 0)
     running: dict[str, Actor] = field(default_factory=dict)
@@ -126,6 +135,11 @@ class House:
     @property
     def path(self) -> Path:
         return self.stage.path
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node's folder; that of a further insurer starts with its role."""
+        return (*NODES, *self.others)
 
     def file(self, name: str, content: bytes | None = None) -> Path:
         """A path of its own for what passes from hand to hand; with ``content`` it is there."""
@@ -144,15 +158,17 @@ class House:
         self.restart("broker")
         self.ports = (self.said("broker")["node_port"], self.said("broker")["public_port"])
         (self.path / "desk").mkdir(mode=0o700)
-        invitations = {role: self.path / "desk" / f"{role}.invitation" for role in NODES}
-        for role, path in invitations.items():
-            operate("invite", self.path / "broker", "--role", role, "--name", casting.NAMES[role], "-o", path)
+        invitations = {name: self.path / "desk" / f"{name}.invitation" for name in self.nodes}
+        for name, path in invitations.items():
+            role = "insurer" if name in self.others else name
+            called = casting.NAMES[role] if name in NODES else f"示例{name}保险有限公司"
+            operate("invite", self.path / "broker", "--role", role, "--name", called, "-o", path)
         operate("contact", self.path / "broker", "-o", self.contact)
         self.cast = casting.join(self.stage, invitations)
         self.prepare()
-        for role in NODES:
+        for role in self.nodes:
             self.start(role)
-        for role in NODES:
+        for role in self.nodes:
             self.ready(role)
 
     def prepare(self) -> None:
@@ -169,8 +185,8 @@ class House:
             module, words = "broker", ["serve", str(self.path / role)]
             for option, port in zip(("--node-port", "--public-port"), self.ports, strict=True):
                 words += [option, str(port)]
-        elif role == "insurer":
-            words += ["--product", self.product]
+        elif role == "insurer" or role in self.others:
+            words += ["--product", self.others.get(role, self.product)]
         self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
 
     def restart(self, role: str, *more: str, code: str = "") -> None:
@@ -239,18 +255,22 @@ class House:
 
     # The patient
 
-    def enrol(self, bill: bytes, name: str = "patient") -> Patient:
-        """The patient of ``bill``: her wallet draws a key, hospital and insurer attest it, she enrols it."""
+    def enrol(self, bill: bytes, name: str = "patient", insurer: str = "insurer", *, insured: bool = False) -> Patient:
+        """The patient of ``bill``: her wallet draws a key, hospital and insurer attest it, she enrols it.
+
+        ``insured``: she stands in the insurer's book already.
+        """
         wallet, file = self.path / name, self.file("bill.json", bill)
-        cards = ("--hospital", self.cast.cards["hospital"], "--recipient", self.cast.cards["insurer"])
+        cards = ("--hospital", self.cast.cards["hospital"], "--recipient", self.cast.cards[insurer])
         drawn = run("wallet", "enrol", wallet, *cards, "--contact", self.contact, "--json").ok()
         key = str(drawn.json["subject_key"])
         words = [self.file("attestation"), self.file("attestation")]
         run("hospital", "attest", self.path / "hospital", key, "--bill", file, "-o", words[0]).ok()
-        run("node", "attest", self.path / "insurer", key, "-o", words[1]).ok()
+        run("node", "attest", self.path / insurer, key, "-o", words[1]).ok()
         run("wallet", "enrol", wallet, *cards, "--attestation", words[0], "--attestation", words[1]).ok()
-        self.insure(bill)
-        return Patient(wallet, key)
+        if not insured:
+            self.insure(bill)
+        return Patient(wallet, key, insurer)
 
     def insure(self, bill: bytes) -> None:
         """The patient of ``bill`` is in the insurer's book."""
@@ -258,10 +278,33 @@ class House:
         operate(*casting.quota_command(self.stage, self.cast, quota))
         casting.insure(self.stage, self.cast, bills.parse(bill), quota)
 
+    def cover(self, insurer: str, rows: Sequence[str]) -> None:
+        """These rows of a list, with all its columns, are in an insurer's book."""
+        quota = self.file("quota.json")
+        operate(*casting.quota_command(self.stage, self.cast, quota, insurer))
+        content = "\n".join([",".join(books.COLUMNS), *rows, ""]).encode()
+        asyncio.run(insurers.run_build(self.path / insurer, content, insurers.read_quota(quota), add=True))
+
+    def credit(self, bill: bytes, yuan: str) -> None:
+        """The patient of ``bill`` has this much in her personal account."""
+        person = bills.parse(bill).setlinfo.certno
+        run("payer", "account", self.path / "public-payer", person, "--paid-in", yuan).ok()
+
+    def decide(self, insurer: str, claim: str, *how: str) -> None:
+        """A reviewer decides a claim of the queue."""
+        said = ("--clause", "理赔须知 第九条：人工核定", "--officer", "复核员甲")
+        run("insurer", "decide", self.path / insurer, claim, *said, *how).ok()
+
+    def day(self, part: str, payer: str, day: str) -> Path:
+        """A payer's signed statement of a day to the hospital, as a file."""
+        path = self.file("statement")
+        run(part, "statement", self.path / payer, day, "--hospital", self.cast.ids["hospital"].hex(), "-o", path).ok()
+        return path
+
     def ask(self, patient: Patient, bill: bytes, *more: object) -> Path:
         """The hospital's consent request for a bill, as a file."""
         request, file = self.file("request.json"), self.file("bill.json", bill)
-        to = ("--recipient", self.cast.ids["insurer"].hex(), "-o", request)
+        to = ("--recipient", self.cast.ids[patient.insurer].hex(), "-o", request)
         run("hospital", "request-consent", self.path / "hospital", patient.key, "--bill", file, *to, *more).ok()
         return request
 
@@ -284,26 +327,31 @@ class House:
         file = self.file("bill.json", bill)
         return run("hospital", "settle", self.path / "hospital", "--bill", file, *given, "--json", *more)
 
+    def submit(self, bill: bytes, consents: Sequence[tuple[str, Path]], **desk: object) -> str:
+        """Hand a bill to the hospital's node with any number of consents, each with its policy's kind."""
+        given = [json.loads(path.read_text("utf-8")) | {"kind": kind} for kind, path in consents]
+        return str(self.api("POST", "/settlements", {"bill": bill.decode(), "consents": given, **desk})["settlement"])
+
     def begin(self, bill: bytes, consent: Path | None, route: str = "public") -> str:
         """Hand a bill to the hospital's node and do not wait; the settlement's id."""
         given = json.loads(consent.read_text("utf-8")) if consent is not None else None
         body = {"bill": bill.decode(), "consent": given, "route": route}
-        return str(self._api("POST", "/settlements", body)["settlement"])
+        return str(self.api("POST", "/settlements", body)["settlement"])
 
     def look(self, settlement: str) -> dict[str, Any]:
         """A settlement as the hospital's node shows it now."""
-        return self._api("GET", f"/settlements/{settlement}", None)
+        return self.api("GET", f"/settlements/{settlement}", None)
 
     def finish(self, settlement: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
         """The settlement once it ended."""
 
         def ended() -> dict[str, Any] | None:
             found = self.look(settlement)
-            return found if found["state"] in ("confirmed", "failed") else None
+            return found if found["state"] in ("confirmed", "failed", "cancelled", "reversed") else None
 
         return until(ended, f"settlement {settlement} ends", patience_s)
 
-    def _api(self, method: str, path: str, body: object) -> dict[str, Any]:
+    def api(self, method: str, path: str, body: object) -> dict[str, Any]:
         folder = self.path / "hospital"
         headers = {"Authorization": f"Bearer {(folder / 'api.token').read_text()}"}
         url = f"http://127.0.0.1:{(folder / 'api.port').read_text()}{path}"
@@ -328,7 +376,9 @@ def built(house: H) -> Iterator[H]:
 
 
 @contextmanager
-def open_house(path: Path, product: str = "full", kind: type[House] = House) -> Iterator[House]:
+def open_house(
+    path: Path, product: str = "full", others: Mapping[str, str] = _NOBODY, kind: type[House] = House
+) -> Iterator[House]:
     """A running house in an empty folder."""
-    with built(kind(Stage(path), product)) as house:
+    with built(kind(Stage(path), product, others)) as house:
         yield house

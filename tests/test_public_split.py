@@ -161,8 +161,9 @@ def test_an_unknown_city_names_the_known() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "why"),
     [
-        ('pays = "hifob_pay"', 'pays = "hifmi_pay"', "rule[0].layer[1].pays must be hifob_pay"),
-        ('base = "above-cap"', 'base = "out-of-pocket"', "rule[0].layer[1].pays must be hifob_pay from above-cap"),
+        ('pays = "hifob_pay"', 'pays = "hifmi_pay"', "rule[0].layer[1].base is not what this fund"),
+        ('pays = "hifob_pay"', 'pays = "hifp_pay"', "rule[0].layer[1].base is not what this fund"),
+        ('base = "above-cap"', 'base = "out-of-pocket"', "rule[0].layer[1].base is not what this fund"),
         ('ratio = "0.80"', 'ratio = "1.80"', "rule[0].layer[0].segments[0].ratio must be"),
         ('ratio = "0.80"', "ratio = 0.80", "rule[0].layer[0].segments[0].ratio must be"),
         ('from = "0.00", ratio = "0.80"', 'from = "1.00", ratio = "0.80"', "rule[0].layer[0].segments must start at"),
@@ -233,3 +234,62 @@ def test_what_a_claim_leaves_open_the_payers_registers_say() -> None:
     # What it does say is never overruled by the registers.
     with pytest.raises(Refused):
         table.rule(DAY, "390", None, None)
+
+
+# --- residents: 大病 and 救助 over the year (SETTLEMENT 2) ------------------------------------------------------------
+
+
+def resident(psn_type: str = "1401", day: date = DAY) -> rules.Rule:
+    return rules.load("example-city").rule(day, "390", psn_type, "02")
+
+
+def test_serious_illness_pays_by_segments_above_the_years_threshold() -> None:
+    found = settle(resident(), in_scope("201000.00"))
+    # 200,000 x 65 % = 130,000; the burden is 71,000, of which 55,000 lie above 16,000: 50,000 x 60 % + 5,000 x 65 %.
+    assert (found.hifp_pay, found.hifmi_pay, found.copay_one) == (13_000_000, 3_325_000, 3_775_000)
+    assert (found.year.hifmi_burden, found.fund_pay_sumamt) == (7_100_000, 16_325_000)
+
+
+def test_the_same_bill_before_the_revision() -> None:
+    found = settle(resident(day=date(2025, 12, 31)), in_scope("201000.00"))
+    # 200,100 x 60 % = 120,060, capped at 120,000; the burden is 81,000: 50,000 x 60 % + 13,000 x 65 %.
+    assert (found.hifp_pay, found.hifmi_pay) == (12_000_000, 3_845_000)
+
+
+def test_relief_pays_of_what_the_others_leave() -> None:
+    found = settle(resident("1801"), in_scope("100000.00"))
+    # 65 % = 65,000; burden 35,000: (35,000 - 8,000) x 65 % = 17,550; then 17,450 x 70 % = 12,215.
+    assert (found.hifp_pay, found.hifmi_pay, found.maf_pay) == (6_500_000, 1_755_000, 1_221_500)
+    assert found.copay_one == 523_500
+
+
+def test_relief_reaches_the_advance_share_too() -> None:
+    found = settle(resident("1801"), lines_of([["02", "100000.00", "0.5"]]))
+    assert found.funds + found.copay_one + found.copay_two == found.medfee_sumamt
+    assert min(found.copay_one, found.copay_two) >= 0
+
+
+@given(st.integers(0, 10**8), st.integers(0, 10**8), st.sampled_from(["1401", "1801"]))
+def test_serious_illness_pays_a_year_in_two_bills_like_one(one: int, two: int, person: str) -> None:
+    rule = replace(
+        resident(person), threshold=0, layers=tuple(replace(la, cap=10**12) for la in resident(person).layers)
+    )
+    first = settle(rule, in_scope(money.yuan(one)))
+    second = settle(rule, in_scope(money.yuan(two)), first.year)
+    whole = settle(rule, in_scope(money.yuan(one + two)))
+    assert abs(first.funds + second.funds - whole.funds) <= 4
+
+
+@given(st.lists(priced(), max_size=8), st.sampled_from(["1401", "1801"]), st.integers(0, 10**9), st.integers(0, 10**7))
+def test_for_every_resident(lines: list[PricedLine], person: str, burden: int, paid: int) -> None:
+    year = YearToDate(hifmi_burden=burden, maf_burden=burden // 2, hifmi_pay=paid, maf_pay=paid // 2)
+    found = settle(resident(person), lines, year)
+    identities.check_statement(found.statement, public=True)
+    assert found.hifmi_pay <= max(0, 40_000_000 - paid)
+    assert found.maf_pay <= max(0, 6_000_000 - paid // 2)
+    assert min(found.copay_one, found.copay_two) >= 0
+
+
+def test_an_outpatient_visit_has_a_threshold_of_its_own() -> None:
+    rule = rules.load("example-city").rule(DAY, "310", "1101", "02", outpatient=True)
+    assert (rule.outpatient, settle(rule, in_scope("620.00")).hifp_pay) == (True, 22_000)

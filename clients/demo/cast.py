@@ -78,25 +78,28 @@ def hand_over(stage: Stage, name: str, content: bytes) -> None:
 
 
 def join(stage: Stage, invitations: dict[str, Path]) -> Cast:
-    """Every node draws its keys and enrols; then each pins the others' identities, and the registrar's."""
+    """Every node draws its keys and enrols; then each pins the others' identities, and the registrar's.
+
+    The names of ``invitations`` are the nodes' folders; without several of one role they are the role words.
+    """
 
     async def all_at_once() -> list[NodeConfig]:
         joining = (enrol.enrol(enrol.read_invitation(path), stage.path / role) for role, path in invitations.items())
         return list(await asyncio.gather(*joining))
 
-    enrolled = {one.role: one for one in asyncio.run(all_at_once())}
+    enrolled = dict(zip(invitations, asyncio.run(all_at_once()), strict=True))
     ids = {role: participant_of(FileKeystore.load(one.keys)) for role, one in enrolled.items()}
     key = registrar.draw(stage.path / "registrar")
     policy, digest = registrar.statement(stage.path / "registrar", None, 90)
-    pinned = {ids[role]: Pin(role, one.name) for role, one in enrolled.items()}
+    pinned = {ids[name]: Pin(one.role, one.name) for name, one in enrolled.items()}
     settings, cards = {}, {}
-    for role, one in enrolled.items():
-        others = {who: pin for who, pin in pinned.items() if who != ids[role]}
-        settings[role] = replace(one, pins=others, registrar=key)
-        config.write(settings[role])
+    for name, one in enrolled.items():
+        others = {who: pin for who, pin in pinned.items() if who != ids[name]}
+        settings[name] = replace(one, pins=others, registrar=key)
+        config.write(settings[name])
         config.write_file(one.policy_statement, policy.to_bytes())
-        cards[role] = _desk(stage) / f"{role}.card"
-        config.write_file(cards[role], to_json({"id": ids[role].hex(), "role": role, "name": one.name}).encode())
+        cards[name] = _desk(stage) / f"{name}.card"
+        config.write_file(cards[name], to_json({"id": ids[name].hex(), "role": one.role, "name": one.name}).encode())
     _pin_auditor(stage, enrolled["hospital"].log_key, pinned, key, digest)
     return Cast(settings, ids, cards)
 
@@ -116,10 +119,10 @@ def _operator_key(path: Path) -> bytes:
     return bytes(SigningKey(bytes.fromhex(path.read_text("ascii"))).verify_key)
 
 
-def quota_command(stage: Stage, cast: Cast, output: Path) -> tuple[str, ...]:
+def quota_command(stage: Stage, cast: Cast, output: Path, insurer: str = "insurer") -> tuple[str, ...]:
     """What the two operators type, one after the other looking on."""
     keys = [word for path in operator_files(stage) for word in ("--operator", str(path))]
-    whom = ("--recipient", cast.ids["insurer"].hex(), "--allowed", str(QUOTA))
+    whom = ("--recipient", cast.ids[insurer].hex(), "--allowed", str(QUOTA))
     return ("pseudonym-quota", str(stage.path / "broker"), *whom, *keys, "-o", str(output))
 
 
@@ -135,7 +138,7 @@ def insure(stage: Stage, cast: Cast, bill: Bill, quota: Path | None) -> Built:
 
     ``quota`` is what two operators signed; None where one was handed in before. Persons are only added.
     """
-    lines = [",".join(books.COLUMNS)]
+    lines = [",".join(books.COLUMNS[: books.LEAST_COLUMNS])]
     for number, person in enumerate([bill.setlinfo, *_strangers()]):
         policy = hashlib.sha256(person.certno.encode()).hexdigest()[:12]
         lines.append(f"{person.psn_cert_type},{person.certno},P{number}-{policy},,,")

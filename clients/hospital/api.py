@@ -19,11 +19,12 @@ from starlette.routing import Route
 
 from clients import desk
 from clients.hospital import case as cases
-from clients.hospital import intake, view
-from clients.hospital.case import Case
-from clients.hospital.settlement import Settlements
+from clients.hospital import coordination, intake, view
+from clients.hospital.case import Case, Desk
+from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
 from clients.store import Store
 from zhifu.errors import Error, Exit, Malformed, Refused
+from zhifu.fields import AMOUNT, FLAG, Fields, text
 
 MAX_BODY: Final = 8 << 20
 MAX_WAIT_S: Final = 60.0
@@ -96,20 +97,13 @@ class Api:
         return guarded
 
     async def _open(self, request: Request) -> Response:
-        """``{"bill": text, national or FHIR, "consent": a desk's consent or null, "route": "public"|"direct"}``."""
+        """``{"bill": text, national or FHIR, "consents": [a desk's consents], …}``: see the OpenAPI document."""
         document = await _body(request)
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
         if not isinstance(bill, str) or not isinstance(route, str):
             raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
-        given = document.get("consent")
-        consent = desk.parse_consent(given, "consent") if isinstance(given, dict) else None
-        opened = self._settlements.open(
-            intake.national_file(bill.encode()),
-            consent.grant if consent else None,
-            consent.attestations if consent else (),
-            route,
-            self._public_payer,
-        )
+        content = intake.national_file(bill.encode())
+        opened = self._settlements.open(content, _consents(document), route, self._public_payer, _desk(document))
         self._drive(opened.id)
         return JSONResponse(view.document(opened, self._store, self._roles), 202)
 
@@ -125,6 +119,26 @@ class Api:
 
 async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
+
+
+def _consents(document: Mapping[str, Any]) -> list[Consented]:
+    given = document.get("consents")
+    rows = given if isinstance(given, list) else [document["consent"]] if document.get("consent") else []
+    if len(rows) > MAX_POLICIES or not all(isinstance(row, dict) for row in rows):
+        raise Malformed("usage.argument", f"consents is a list of at most {MAX_POLICIES} consents")
+    found = [(str(row.get("kind", coordination.USUAL)), desk.parse_consent(row, "consents")) for row in rows]
+    return [Consented(kind, one.grant, one.attestations) for kind, one in found]
+
+
+def _desk(document: Mapping[str, Any]) -> Desk:
+    fields = Fields(document, "", "usage.argument")
+    return Desk(
+        order=fields.maybe(text(64), "order") or coordination.DEFAULT,
+        hold=fields.maybe(FLAG, "hold") or False,
+        patient=fields.maybe(FLAG, "patient") or False,
+        account=fields.maybe(AMOUNT, "account") or 0,
+        deposit=fields.maybe(AMOUNT, "deposit") or 0,
+    )
 
 
 async def _body(request: Request) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from clients.hospital import coordination
 from clients.store import Job, Store
 from zhifu import cbor, consent, envelope
 from zhifu.capsule import Terms
@@ -16,40 +17,27 @@ from zhifu.errors import Refused
 KIND: Final = "settlement"
 PUBLIC: Final = "public"
 DIRECT: Final = "direct"
-FINAL: Final = ("confirmed", "failed")
+FINAL: Final = ("confirmed", "failed", "cancelled", "reversed")
+UNFINISHED: Final = ("open", "reserved", "reversing")
+WISHES: Final = ("confirm", "cancel", "reverse")
 _MAX_BYTES: Final = 16 << 20
+_MOST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """``state`` is open, reserved, confirmed or failed. ``exchanges`` maps step to exchange hash; amounts are fen.
+class Policy:
+    """One policy that the patient claims under: her grant, who attested her key, the sealed terms, and its kind.
 
-    ``route`` says whether the public payer comes first. ``record`` is the manifest hash of the bill, sealed once.
-    Times are Unix ms, 0 while it has not happened.
+    ``kind`` is a word of the coordination rule (`clients.hospital.coordination`).
     """
 
-    id: bytes
-    state: str
-    route: str
-    bill: bytes = field(repr=False)
-    encounter: bytes = field(repr=False)
-    record: bytes
+    kind: str
     grant: bytes
     attestations: tuple[bytes, ...]
-    terms: tuple[bytes, ...] = field(repr=False)
-    public_payer: bytes
-    started: int
-    finished: int = 0
-    reason: str = ""
-    detail: str = ""
-    exchanges: Mapping[str, bytes] = field(default_factory=dict)
-    amounts: Mapping[str, int] = field(default_factory=dict)
+    terms: tuple[bytes, bytes] = field(repr=False)
 
     @property
     def signed_grant(self) -> Envelope:
-        """Raises `Refused` (consent.missing) where the patient gave none."""
-        if not self.grant:
-            raise Refused("consent.missing")
         return envelope.from_bytes(envelope.GRANT, self.grant)
 
     @property
@@ -58,27 +46,98 @@ class Case:
 
     @property
     def sealed_terms(self) -> Terms:
-        salt, content = self.terms
-        return Terms(salt, content)
+        return Terms(*self.terms)
+
+    @property
+    def cap(self) -> int | None:
+        """The most the patient agreed to have claimed, in fen; None for no cap."""
+        _, cap, _, _ = cbor.array(self.sealed_terms.content, 65_536, 4)
+        return cap if isinstance(cap, int) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What the desk wants. ``hold``: stop at the split until it confirms. ``patient``: wait for a reviewer.
+
+    ``account`` is the most that is taken from the personal account, ``deposit`` what the patient paid in advance, fen.
+    ``wish`` is confirm, cancel or reverse, once somebody said so.
+    """
+
+    order: str = coordination.DEFAULT
+    hold: bool = False
+    patient: bool = False
+    account: int = 0
+    deposit: int = 0
+    wish: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """``state`` is open, reserved, confirmed, cancelled, reversing, reversed or failed.
+
+    ``policies`` stand in the order in which they pay. ``exchanges`` maps step to exchange hash; amounts are fen.
+    ``route`` says whether the public payer comes first. ``record`` is the manifest hash of the bill, sealed once.
+    Times are Unix ms, 0 while it has not happened; ``expires`` (Unix s) is when the first reservation ends.
+    """
+
+    id: bytes
+    state: str
+    route: str
+    bill: bytes = field(repr=False)
+    encounter: bytes = field(repr=False)
+    record: bytes
+    policies: tuple[Policy, ...]
+    public_payer: bytes
+    started: int
+    desk: Desk = Desk()
+    finished: int = 0
+    expires: int = 0
+    reason: str = ""
+    detail: str = ""
+    exchanges: Mapping[str, bytes] = field(default_factory=dict)
+    amounts: Mapping[str, int] = field(default_factory=dict)
 
     def with_exchange(self, step: str, exchange: bytes) -> Case:
         return replace(self, exchanges={**self.exchanges, step: exchange})
 
+    def with_wish(self, wish: str) -> Case:
+        return replace(self, desk=replace(self.desk, wish=wish))
+
+    @property
+    def payers(self) -> tuple[str, ...]:
+        """The payers' names within the case, in the order in which they pay."""
+        policies = tuple(numbered("commercial", place) for place in range(len(self.policies)))
+        return (("public",) if self.route == PUBLIC else ()) + policies
+
+    def claim(self, payer: str) -> str:
+        """The step that asked this payer."""
+        return "public-claim" if payer == "public" else payer.replace("commercial", "claim")
+
+    def pay(self, payer: str) -> int:
+        """What a payer reserved, fen."""
+        return self.amounts[payer if payer == "public" else payer.replace("commercial", "insurer")]
+
+
+def numbered(word: str, place: int) -> str:
+    """``word`` for the first policy, ``word-2`` for the second."""
+    return word if place == 0 else f"{word}-{place + 1}"
+
 
 def put(store: Store, case: Case, now_ms: int) -> None:
     """Durable with the transaction."""
+    desk = case.desk
     payload = cbor.encode(
         [
             case.route,
             case.bill,
             case.encounter,
             case.record,
-            case.grant,
-            list(case.attestations),
-            list(case.terms),
+            [[one.kind, one.grant, list(one.attestations), list(one.terms)] for one in case.policies],
             case.public_payer,
             case.started,
+            [desk.order, desk.hold, desk.patient, desk.account, desk.deposit, desk.wish],
             case.finished,
+            case.expires,
             case.reason,
             case.detail,
             [[step, exchange] for step, exchange in case.exchanges.items()],
@@ -95,27 +154,36 @@ def get(store: Store, case_id: bytes) -> Case:
 
 def unfinished(store: Store) -> list[Case]:
     """What a restarted node takes up again, the oldest first."""
-    return [_read(job) for job in store.jobs.find(KIND, "open", "reserved")]
+    return [_read(job) for job in store.jobs.find(KIND, *UNFINISHED, limit=_MOST)]
+
+
+def every(store: Store) -> list[Case]:
+    """All of them, the longest unchanged first."""
+    return [_read(job) for job in store.jobs.find(KIND, limit=_MOST)]
+
+
+def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:
+    """Confirm, cancel or reverse a settlement; saying it again changes nothing. Durable on return.
+
+    Raises `Refused` (exchange.unknown, exchange.state): it is past that.
+    """
+    with store.transaction():
+        case = get(store, case_id)
+        told = any(step.startswith(("public-confirm", "commercial-confirm")) for step in case.exchanges)
+        if case.desk.wish == said:
+            return case
+        late = case.state not in UNFINISHED or told or case.desk.wish
+        if late if said != "reverse" else case.state != "confirmed":
+            raise Refused("exchange.state", f"{said}: the settlement is {case.state}")
+        state = "reversing" if said == "reverse" else case.state
+        changed = replace(case.with_wish(said), state=state)
+        put(store, changed, now_ms)
+        return changed
 
 
 def _read(job: Job) -> Case:
-    fields = cbor.array(job.payload, _MAX_BYTES, 14)
-    (
-        route,
-        bill,
-        encounter,
-        record,
-        grant,
-        attestations,
-        terms,
-        payer,
-        started,
-        finished,
-        reason,
-        detail,
-        steps,
-        sums,
-    ) = fields
+    route, bill, encounter, record, policies, payer, started, desk, *rest = cbor.array(job.payload, _MAX_BYTES, 14)
+    finished, expires, reason, detail, steps, sums = rest
     return Case(
         job.id,
         job.state,
@@ -123,12 +191,12 @@ def _read(job: Job) -> Case:
         bill,
         encounter,
         record,
-        grant,
-        attestations,
-        terms,
+        tuple(Policy(kind, grant, tuple(attested), tuple(terms)) for kind, grant, attested, terms in policies),
         payer,
         started,
+        Desk(*desk),
         finished,
+        expires,
         reason,
         detail,
         dict(steps),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from clients.decision import Decision
+from clients.hospital.coordination import Compensation
 from zhifu import identities
 from zhifu.bill import Bill
 from zhifu.errors import Malformed, NotAuthentic, Refused
@@ -56,23 +58,33 @@ def public(bill: Bill, found: Decision) -> int:
     return statement.pool + statement.other_funds
 
 
-def commercial(bill: Bill, found: Decision, public_fen: int, cap: int | None) -> int:
-    """What the insurer pays, fen: within what is left, and within the patient's cap.
+def commercial(bill: Bill, found: Decision, paid: Compensation, cap: int | None) -> int:
+    """What an insurer pays, fen: within what is left of each category, and within the patient's cap.
 
     Raises `NotAuthentic` (ledger.mismatch), `Refused` (consent.cap).
     """
-    pay, left = found.amounts.get("pay", -1), bill.split.total - public_fen
-    if not 0 <= pay <= left or found.amounts.get("patient") != left - pay:
+    amounts, left, split = found.amounts, bill.split.total - paid.total, bill.split
+    inside, outside = amounts.get("pay_in_catalog", -1), amounts.get("pay_out_of_catalog", -1)
+    pay = inside + outside
+    if min(inside, outside) < 0 or amounts.get("pay") != pay or amounts.get("patient") != left - pay:
         raise NotAuthentic("ledger.mismatch", "the insurer's amounts do not add up with the bill")
+    within = split.inscp + split.pre - paid.public - paid.in_catalog
+    if inside > within or outside > split.own + split.over - paid.out_of_catalog:
+        raise NotAuthentic("ledger.mismatch", "the insurer pays more than what is left")
     if cap is not None and pay > cap:
         raise Refused("consent.cap")
     return pay
 
 
-def committed(found: Decision, action: str, amount: int) -> None:
-    """The payer took the notice: the same amount. Raises `NotAuthentic` (ledger.mismatch), `Refused`."""
+def pays(found: Decision) -> int:
+    """What a payer holds by its decision, fen: an insurer's payment, or all public funds of a split."""
+    return found.amounts.get("pay", sum(found.amounts.get(name, 0) for name in ("hifp_pay", *FUNDS)))
+
+
+def committed(found: Decision, action: str, amounts: Mapping[str, int]) -> None:
+    """The payer took the notice: the same amounts. Raises `NotAuthentic` (ledger.mismatch), `Refused`."""
     expected = {"confirm": "committed", "cancel": "cancelled", "reverse": "reversed"}[action]
     if found.outcome != expected:
         raise Refused("settlement.refused", f"{action}: {found.outcome}")
-    if found.amounts.get("pay") != amount:
+    if any(found.amounts.get(token) != fen for token, fen in amounts.items()):
         raise NotAuthentic("ledger.mismatch", f"{action}: the payer holds another amount")

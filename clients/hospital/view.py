@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clients.hospital.case import Case
+from clients.hospital.case import Case, numbered
 from clients.store import Store
 from zhifu.errors import CATALOGUE, Exit
 from zhifu.presentation import Presentation
@@ -27,9 +27,30 @@ def document(case: Case, store: Store, roles: Mapping[bytes, str]) -> dict[str, 
         "public_fen": case.amounts.get("public"),
         "commercial_fen": case.amounts.get("commercial"),
         "patient_fen": case.amounts.get("patient"),
+        "account_fen": case.amounts.get("account"),
+        "cash_fen": case.amounts.get("cash"),
+        **_at_the_desk(case),
+        "order": case.desk.order,
+        "expires": case.expires,
+        "payers": list(_payers(case)),
         "settlement_ms": case.finished - case.started if case.finished else None,
         "exchanges": list(_exchanges(case, store, roles)),
     }
+
+
+def _at_the_desk(case: Case) -> dict[str, int | None]:
+    """What still changes hands: identity 4, deposit + top-up - refund = cash (SETTLEMENT 2)."""
+    cash, deposit = case.amounts.get("cash"), case.desk.deposit
+    if cash is None:
+        return {"deposit_fen": deposit, "topup_fen": None, "refund_fen": None}
+    return {"deposit_fen": deposit, "topup_fen": max(0, cash - deposit), "refund_fen": max(0, deposit - cash)}
+
+
+def _payers(case: Case) -> Iterator[dict[str, Any]]:
+    """Each payer in the order in which it pays, with the kind of its policy."""
+    kinds = {numbered("commercial", place): one.kind for place, one in enumerate(case.policies)}
+    for payer in case.payers:
+        yield {"payer": payer, "kind": kinds.get(payer, "basic"), "fen": case.pay(payer) if case.amounts else None}
 
 
 def _exchanges(case: Case, store: Store, roles: Mapping[bytes, str]) -> Iterator[dict[str, Any]]:
@@ -49,7 +70,7 @@ def _exchanges(case: Case, store: Store, roles: Mapping[bytes, str]) -> Iterator
 
 def _was_answered(step: str, told: set[str]) -> bool:
     """A decision is answered by the notice about it."""
-    return {"public-claim": "public", "claim": "commercial"}.get(step) in told
+    return step.replace("public-claim", "public").replace("claim", "commercial") in told
 
 
 def _answer_row(step: str, answer: Opened, state: str, roles: Mapping[bytes, str]) -> dict[str, Any]:

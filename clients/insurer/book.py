@@ -10,24 +10,31 @@ import csv
 import hmac
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import date
 from typing import Final, Protocol
 
 from clients import naming
 from clients.insurer import product as products
+from clients.insurer.cover import OPEN, Cover, Range
 from clients.insurer.product import Product
 from clients.store import Insured, Store
 from zhifu import cbor, money, pseudonym
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.voprf import MAX_BATCH
 
-COLUMNS: Final = ("cert_type", "cert_no", "policy", "product", "sum_insured", "deductible")
-"""The first line of a list. ``sum_insured`` and ``deductible`` are yuan with two places; empty: the product's.
+COLUMNS: Final = (
+    "cert_type", "cert_no", "policy", "product", "sum_insured", "deductible", "begin", "end", "renewal", "pre_existing"
+)  # fmt: skip
+"""The first line of a list; it may end after ``deductible``.
 
-An empty ``product`` is the one that the insurer's node serves.
+``sum_insured`` and ``deductible`` are yuan with two places; empty: the product's. An empty ``product`` is the one that
+the insurer's node serves. ``begin`` and ``end`` are dates, both included; ``renewal`` is 1 where no waiting period is
+due; ``pre_existing`` are ranges of ICD-10 categories, A00-B99, with a semicolon between them.
 """
+LEAST_COLUMNS: Final = 6
 MAX_BYTES: Final = 1 << 30
-_MAX_POLICY: Final = 1024
+_MAX_POLICY: Final = 4096
 
 
 class Service(Protocol):
@@ -46,23 +53,31 @@ class Policy:
     product: str
     sum_insured: int | None = None
     deductible: int | None = None
+    cover: Cover = OPEN
 
     def terms(self, own: Product) -> Product:
         """The product with this policy's own sums. Raises `Malformed` (usage.argument) for a product that is gone."""
         found = products.load(self.product) if self.product else own
-        return replace(
-            found,
-            sum_insured=found.sum_insured if self.sum_insured is None else self.sum_insured,
-            deductible=found.deductible if self.deductible is None else self.deductible,
-        )
+        return found.with_sums(self.deductible, self.sum_insured)
 
     def to_bytes(self) -> bytes:
-        return cbor.encode([1, self.number, self.product, self.sum_insured, self.deductible])
+        """Strict CBOR; a policy that says nothing of its time is version 1."""
+        sums = [self.number, self.product, self.sum_insured, self.deductible]
+        if self.cover == OPEN:
+            return cbor.encode([1, *sums])
+        days = [day.isoformat() if day else None for day in (self.cover.begin, self.cover.end)]
+        known = [f"{one.first}-{one.last}" for one in self.cover.existing]
+        return cbor.encode([2, *sums, *days, self.cover.renewal, known])
 
     @staticmethod
     def from_bytes(data: bytes) -> Policy:
-        _, *rest = cbor.array(data, _MAX_POLICY, 5)
-        return Policy(*rest)
+        version, *rest = cbor.decode(data, _MAX_POLICY)
+        if version == 1:
+            return Policy(*rest)
+        number, product, insured, deductible, begin, end, renewal, known = rest
+        first, last = (date.fromisoformat(day) if day else None for day in (begin, end))
+        cover = Cover(first, last, renewal, tuple(Range.of(one) for one in known))
+        return Policy(number, product, insured, deductible, cover)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +166,13 @@ def read(content: bytes) -> list[Row]:
         lines = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Malformed("usage.file", "not a CSV file in UTF-8") from error
-    if not lines or tuple(lines[0]) != COLUMNS:
-        raise Malformed("usage.file", f"the first line must be {','.join(COLUMNS)}")
+    head = tuple(lines[0]) if lines else ()
+    if len(head) < LEAST_COLUMNS or head != COLUMNS[: len(head)]:
+        raise Malformed("usage.file", f"the first line must be {','.join(COLUMNS)}, or end after deductible")
     found: list[Row] = []
     persons: set[bytes] = set()
     for number, line in enumerate(lines[1:], start=2):
-        row = _row(line, number)
+        row = _row(line, number, len(head))
         if row.identifier in persons:
             raise Malformed("usage.file", f"line {number}: the person stands there twice")
         persons.add(row.identifier)
@@ -164,19 +180,31 @@ def read(content: bytes) -> list[Row]:
     return found
 
 
-def _row(line: list[str], number: int) -> Row:
-    if len(line) != len(COLUMNS):
-        raise Malformed("usage.file", f"line {number}: not {len(COLUMNS)} columns")
-    kind, person, policy, product, insured, deductible = (cell.strip() for cell in line)
+def _row(line: list[str], number: int, columns: int) -> Row:
+    if len(line) != columns:
+        raise Malformed("usage.file", f"line {number}: not {columns} columns")
+    cells = [cell.strip() for cell in line] + [""] * (len(COLUMNS) - columns)
+    kind, person, policy, product, insured, deductible, *cover = cells
     if not 1 <= len(policy) <= 64:
         raise Malformed("usage.file", f"line {number}: policy is a text of 1 to 64 characters")
     try:
         identifier = pseudonym.identifier(kind, person)
         chosen = products.load(product).name if product else ""
+        found = _cover(*cover)
     except Malformed as error:
         raise Malformed("usage.file", f"line {number}: {error.detail}") from None
-    sums = [_fen(text, name, number) for text, name in ((insured, "sum_insured"), (deductible, "deductible"))]
-    return Row(identifier, Policy(policy, chosen, *sums))
+    most, least = _fen(insured, "sum_insured", number), _fen(deductible, "deductible", number)
+    return Row(identifier, Policy(policy, chosen, most, least, found))
+
+
+def _cover(begin: str, end: str, renewal: str, known: str) -> Cover:
+    try:
+        first, last = (date.fromisoformat(day) if day else None for day in (begin, end))
+    except ValueError:
+        raise Malformed("usage.file", "begin and end are dates, YYYY-MM-DD") from None
+    if renewal not in ("", "0", "1") or (first and last and last < first):
+        raise Malformed("usage.file", "renewal is 0 or 1, and a policy ends after it began")
+    return Cover(first, last, renewal == "1", tuple(Range.of(one.strip()) for one in known.split(";") if one.strip()))
 
 
 def _fen(text: str, name: str, number: int) -> int | None:

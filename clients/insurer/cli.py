@@ -1,4 +1,4 @@
-"""``zhifu insurer``: the book of insured persons, by pseudonym."""
+"""``zhifu insurer``: the book of insured persons, by pseudonym, and the reviewer's queue."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from clients import command, config
-from clients.command import Folder, Json, chatter, clear, print_json
+from clients import command, config, daybook, plain
+from clients.command import Folder, Json, Output, chatter, clear, print_json
 from clients.directory import Directory
 from clients.insurer import book as books
+from clients.insurer import review
 from clients.insurer.book import Book, Built
 from clients.keystore import FileKeystore, participant_of
 from clients.pseudonym_service import PseudonymService
 from clients.store import Store
-from zhifu import envelope, strict_json
+from zhifu import envelope, money, strict_json
 from zhifu.envelope import QUOTA, Envelope
-from zhifu.errors import Malformed
+from zhifu.errors import Malformed, Refused
 
 app = command.app("The insurer: its book of insured persons, found by pseudonym.")
 book = command.app("The book: who is insured under which policy.")
@@ -58,12 +61,8 @@ def build(
 @clear
 def show(folder: Folder, as_json: Json = False) -> None:
     """Count the insured persons, and how many are linked under each epoch."""
-    settings = config.load(folder)
-    store = Store(settings.database, FileKeystore.load(settings.keys))
-    try:
+    with _store(folder) as store:
         persons, linked = store.insured.count()
-    finally:
-        store.close()
     if as_json:
         print_json({"persons": persons, "linked": {str(epoch): number for epoch, number in linked.items()}})
     else:
@@ -74,13 +73,84 @@ def show(folder: Folder, as_json: Json = False) -> None:
 @clear
 def forget(folder: Folder, epoch: Annotated[int, typer.Argument(min=1, help="The epoch that is over.")]) -> None:
     """Drop the links under an epoch whose key the service has retired."""
+    with _store(folder) as store, store.transaction():
+        typer.echo(f"{store.insured.forget(epoch)} links dropped")
+
+
+@app.command(name="queue")
+@clear
+def queue_(folder: Folder, as_json: Json = False) -> None:
+    """List the claims that the rules could not decide, the nearest deadline first."""
+    now = int(time.time())
+    with _store(folder) as store:
+        items = review.find(store, review.OPEN, review.ASKED)
+    if as_json:
+        print_json([_item(item, now) for item in items])
+        return
+    table = Table("claim", "policy", "proposed", "why", "decide by")
+    for item in items:
+        by = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.deadline)) + (" OVERDUE" * (now > item.deadline))
+        table.add_row(item.claim.hex()[:16], item.policy, plain.yuan(item.proposed), ", ".join(item.reasons), by)
+    Console().print(table)
+
+
+def _item(item: review.Item, now: int) -> dict[str, object]:
+    return {
+        "claim": item.claim.hex(),
+        "policy": item.policy,
+        "proposed_fen": item.proposed,
+        "reasons": list(item.reasons),
+        "since": item.since,
+        "deadline": item.deadline,
+        "state": item.state,
+        "overdue": now > item.deadline,
+    }
+
+
+@app.command()
+@clear
+def decide(
+    folder: Folder,
+    claim: Annotated[str, typer.Argument(help="The claim, hex; enough of its first digits.")],
+    clause: Annotated[str, typer.Option(help="The clause that the patient reads.")],
+    officer: Annotated[str, typer.Option(help="Who decides.")],
+    pay: Annotated[str | None, typer.Option(help="Yuan with two places, at most what was proposed.")] = None,
+    propose: Annotated[bool, typer.Option("--proposed", help="Pay what the clauses give.")] = False,
+    refuse: Annotated[bool, typer.Option("--refuse", help="Pay nothing.")] = False,
+    reason: Annotated[str, typer.Option(help="The reason code.")] = "reviewer.decision",
+) -> None:
+    """Decide a claim of the queue; the running node answers the hospital, and holds what it uses."""
+    if (pay is not None) + propose + refuse != 1:
+        raise Malformed("usage.argument", "exactly one of --pay, --proposed and --refuse")
+    with _store(folder) as store:
+        found = [one for one in review.find(store, review.OPEN, review.ASKED) if one.claim.hex().startswith(claim)]
+        if len(found) != 1:
+            raise Refused("exchange.unknown", "no claim of the queue, or several, start with these digits")
+        fen = found[0].proposed if propose else 0 if pay is None else money.fen(pay)
+        if fen is None:
+            raise Malformed("usage.argument", "--pay is yuan with two places")
+        verdict = review.Verdict(fen, clause, reason, officer)
+        review.decide(store, found[0].claim, verdict, int(time.time()))
+    typer.echo(f"{found[0].claim.hex()} {money.yuan(fen)}")
+
+
+@app.command()
+@clear
+def statement(folder: Folder, day: daybook.Day, hospital: daybook.Hospital, output: Output) -> None:
+    """Sign what changed on a day for one hospital, for it to reconcile."""
+    written = daybook.write(folder, daybook.parse_day(day), daybook.parse_id(hospital), output)
+    typer.echo(f"{len(written.rows)} reservations")
+
+
+@contextmanager
+def _store(folder: Path) -> Iterator[Store]:
+    """The node's memory, beside the node."""
     settings = config.load(folder)
-    store = Store(settings.database, FileKeystore.load(settings.keys))
+    opened = Store(settings.database, FileKeystore.load(settings.keys))
     try:
-        with store.transaction():
-            typer.echo(f"{store.insured.forget(epoch)} links dropped")
+        yield opened
     finally:
-        store.close()
+        opened.close()
 
 
 async def run_build(

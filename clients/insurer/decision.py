@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from clients.decision import RESERVED_S, Decision, read_money
 from clients.insurer import adjudicate
 from clients.insurer.adjudicate import Claim, Standing
+from clients.insurer.cover import Cover, Span
 from clients.insurer.product import Product
 from clients.ledger import Holding, Ledger
 from zhifu.cbor import Value
@@ -19,6 +20,7 @@ from zhifu.pricing import Split
 PUBLIC: Final = "public"
 DIRECT: Final = "direct"
 _CAP: Final = Explanation("pay", 0, "患者授权：金额上限 / the patient's cap on the amount", "review.above_cap")
+_CORE: Final = Explanation("pay", 0, "核心业务系统复核 / the core system decides", "review.core_system")
 _NARROWED: Final = "患者授权：未提供理赔所需信息 / the consent leaves out what the decision needs"
 
 
@@ -36,7 +38,15 @@ def claim(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> Claim
         other_in_catalog=paid.get("other-in-catalog", 0),
         other_out_of_catalog=paid.get("other-out-of-catalog", 0),
         diagnoses=tuple(row[0] if isinstance(row, tuple) else row for row in bill.get("diagnosis") or ()),
+        span=Span.of(bill.get("admission") or bill.get("visit-date")),
+        grade=(bill.get("hospital") or (None, None, None))[2],
+        charges=_charges(bill.get("item-charges")),
     )
+
+
+def _charges(rows: Value) -> dict[str, int] | None:
+    """Fen by charge category; None where the claim shows none."""
+    return None if rows is None else {kind: fen for kind, fen in rows}  # noqa: C416
 
 
 def narrowed(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> tuple[Explanation, ...]:
@@ -54,31 +64,65 @@ def undecided(exchange: bytes, reasons: tuple[Explanation, ...]) -> Decision:
     return Decision("review", {"pay": 0}, reasons, exchange, 0)
 
 
-def decide(
-    found: Claim, product: Product, ledger: Ledger, account: bytes, exchange: bytes, cap: int | None, now: int
-) -> Decision:
-    """Decide and hold what it uses of the policy year: deductible and sum insured. ``cap`` is the patient's, in fen.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a claim is decided by: the policy's terms and cover, its account, the claim's exchange.
+
+    ``cap`` is the patient's, in fen. ``core_decides``: the rules propose only.
+    """
+
+    terms: Product
+    cover: Cover
+    account: bytes
+    exchange: bytes
+    cap: int | None
+    core_decides: bool = False
+
+
+def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Decision, adjudicate.Decision]:
+    """Decide and hold what it uses of the policy year: deductibles and sum insured.
 
     What the rules cannot decide, or what is above the cap, goes to a reviewer: nothing is held, nothing is refused.
     """
-    used = ledger.used(account, now)
-    # A policy's sums may have been lowered below what was used before.
-    deductible, insured = product.deductible - used.get("deductible_used", 0), product.sum_insured - used.get("pay", 0)
-    standing = Standing(max(0, deductible), max(0, insured))
-    decided = adjudicate.decide(product, found, standing)
-    if cap is not None and decided.outcome == "pay" and decided.pay > cap:
+    product, cover, exchange = asked.terms, asked.cover, asked.exchange
+    used = ledger.used(asked.account, now)
+    decided = adjudicate.decide(product, found, _left(product, found, cover, used), cover)
+    above = asked.cap is not None and decided.pay > asked.cap
+    if decided.outcome == "pay" and (above or asked.core_decides):
+        why = (_CAP,) if above else (_CORE,)
         left = decided.patient + decided.pay
-        decided = replace(decided, outcome="review", pay=0, patient=left, deductible_used=0, reasons=(_CAP,))
-    amounts = {
+        decided = replace(decided, outcome="review", pay=0, patient=left, deductible_used=0, reasons=why)
+    if decided.outcome == "review":
+        rows = (*decided.explain, *decided.reasons)
+        return Decision("review", _amounts(decided), rows, exchange, 0), decided
+    holding = Holding(exchange, "reserved", held(decided), now + RESERVED_S, now)
+    ledger.reserve(asked.account, holding, now)
+    return Decision("reserved", _amounts(decided), decided.explain, holding.id, holding.expires), decided
+
+
+def _left(product: Product, found: Claim, cover: Cover, used: Mapping[str, int]) -> Standing:
+    existing = any(known.holds(code) for known in cover.existing for code in found.diagnoses)
+    return adjudicate.standing(product, used, existing=existing)
+
+
+def _amounts(decided: adjudicate.Decision) -> dict[str, int]:
+    """What the hospital is told. ``pay`` is in the catalogue and out of it, so that the next payer can be told."""
+    shown = decided.paid if decided.outcome == "pay" else ()
+    return {
         "pay": decided.pay,
+        "pay_in_catalog": sum(one.in_catalog for one in shown),
+        "pay_out_of_catalog": sum(one.out_of_catalog for one in shown),
         "patient": decided.patient,
         "proposed": decided.proposed,
         "deductible_used": decided.deductible_used,
         "deductible_left": decided.standing.deductible_left,
     }
-    if decided.outcome == "review":
-        return Decision("review", amounts, (*decided.explain, *decided.reasons), exchange, 0)
-    held = {name: amounts[name] for name in ("pay", "deductible_used")}
-    holding = Holding(exchange, "reserved", held, now + RESERVED_S)
-    ledger.reserve(account, holding, now)
-    return Decision("reserved", amounts, decided.explain, holding.id, holding.expires)
+
+
+def held(decided: adjudicate.Decision) -> dict[str, int]:
+    """What a decision uses of the policy year, by the ledger's tokens."""
+    sums = {"pay": sum(one.pay for one in decided.paid)}
+    for number, one in enumerate(decided.paid):
+        deductible, pay = adjudicate.tokens(number)
+        sums |= {deductible: one.deductible_used, pay: one.pay}
+    return sums

@@ -7,9 +7,10 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE
+from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE, Decision
+from clients.insurer import review
 from clients.insurer.book import Book, Policy
-from clients.insurer.decision import claim, decide, narrowed, undecided
+from clients.insurer.decision import Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
 from clients.ledger import Ledger, follow
 from clients.role import Draft, Noticed, Transaction
@@ -39,11 +40,13 @@ class _Parts:
 class Insurer:
     """Decides by the policy of the insured person, whom it finds by pseudonym; clauses make every amount.
 
-    ``product`` is that of policies which name none (SETTLEMENT 3).
+    ``product`` is that of policies which name none (SETTLEMENT 3). ``core_decides``: every claim waits for the core
+    system's word, and the rules only propose.
     """
 
-    def __init__(self, product: Product) -> None:
+    def __init__(self, product: Product, *, core_decides: bool = False) -> None:
         self._product = product
+        self._core_decides = core_decides
 
     def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
         name = opened.manifest.schema.name
@@ -74,15 +77,32 @@ class Insurer:
     def _decide(self, bill: Opened, coordination: Opened, tx: Transaction) -> Draft:
         insured = _insured(bill, tx)
         if insured is None:
-            decided = undecided(bill.hash, (NOT_INSURED,))
+            decided = self._queue(bill, (NOT_INSURED,), "", tx)
         elif reasons := narrowed(bill.values, coordination.values):
-            decided = undecided(bill.hash, reasons)
+            decided = self._queue(bill, reasons, Policy.from_bytes(insured.policy).number, tx)
         else:
-            policy, ledger = Policy.from_bytes(insured.policy), Ledger(tx.store)
-            account, terms = ledger.account("policy-year", policy.number), policy.terms(self._product)
-            found = claim(bill.values, coordination.values)
-            decided = decide(found, terms, ledger, account, bill.hash, _cap(bill), tx.now)
+            decided = self._by_rules(Policy.from_bytes(insured.policy), bill, coordination, tx)
         return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
+
+    def _queue(self, bill: Opened, reasons: tuple[Explanation, ...], policy: str, tx: Transaction) -> Decision:
+        """What cannot even be calculated."""
+        days = self._product.review_days
+        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, days, tx.now)
+        return undecided(bill.hash, reasons)
+
+    def _by_rules(self, policy: Policy, bill: Opened, coordination: Opened, tx: Transaction) -> Decision:
+        """The rules' decision; what they leave open waits in the queue, with what they propose."""
+        ledger, terms = Ledger(tx.store), policy.terms(self._product)
+        account = ledger.account("policy-year", policy.number)
+        question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides)
+        decided, proposed = decide(claim(bill.values, coordination.values), question, ledger, tx.now)
+        if decided.outcome == "review":
+            uses = held(proposed)
+            rows = decided.clauses
+            review.queue(
+                tx.store, bill.hash, policy.number, account, rows, proposed, uses, terms.review_days, tx.now
+            )  # fmt: skip
+        return decided
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
         _log.info("answer.delivered", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})

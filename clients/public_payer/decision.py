@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 
 from clients.decision import RESERVED_S, Decision
 from clients.ledger import Holding, Ledger
+from clients.public_payer import personal
 from clients.public_payer.rules import Table
 from clients.public_payer.split import PublicSplit, YearToDate, settle
 from zhifu.cbor import Value
@@ -36,6 +37,9 @@ def decide(
 
     ``exchange`` names the claim; ``now`` is Unix s.
 
+    ``acct_left`` is what of the personal account is held for the patient's own share: she says at the confirmation how
+    much of it she uses.
+
     Raises `Malformed` (schema.value, bill.identity), `Refused` where no rule of the table covers the case.
     """
     insutype, psn_type, _ = values.get("insurance") or (None, None, None)
@@ -45,14 +49,21 @@ def decide(
         raise Malformed("schema.value", "the claim names no insured person")
     seen = values.get("discharge") or values.get("visit-date")
     day = date.fromisoformat(seen) if seen else datetime.fromtimestamp(now, UTC).date()
+    rule = table.rule(day, insutype, psn_type, grade, outpatient=outpatient)
     account = ledger.account("outpatient-year" if outpatient else "year", str(day.year), person)
     used = ledger.used(account, now)
-    year = YearToDate(**{name: used.get(name, 0) for name in _USED})
-    split = settle(table.rule(day, insutype, psn_type, grade, outpatient=outpatient), lines(values), year)
-    held = {"pay": split.funds, **{name: getattr(split, name) for name in _USED}}
-    holding = Holding(exchange, "reserved", held, now + RESERVED_S)
-    ledger.reserve(account, holding, now)
-    return Decision("reserved", amounts(split), split.explain, holding.id, holding.expires)
+    before = YearToDate(**{name: used.get(name, 0) for name in _USED})
+    split = settle(rule, lines(values), before)
+    until = now + RESERVED_S
+    ledger.reserve(account, Holding(exchange, "reserved", _held(split, before), until, now), now)
+    shown = amounts(split) | {"acct_left": personal.hold(ledger, person, exchange, split.psn_cash_pay, until, now)}
+    return Decision("reserved", shown, split.explain, exchange, until)
+
+
+def _held(split: PublicSplit, before: YearToDate) -> dict[str, int]:
+    """What the bill uses of the person's year, by the ledger's tokens."""
+    used = {name: getattr(split.year, name) - getattr(before, name) for name in _USED}
+    return {"pay": split.funds, **{name: fen for name, fen in used.items() if fen}}
 
 
 def amounts(split: PublicSplit) -> dict[str, int]:

@@ -6,8 +6,9 @@ import logging
 from typing import Final
 
 from clients.decision import CLAIMS, DECISION, NOTICE, OUTPATIENT
-from clients.ledger import Ledger, follow
+from clients.ledger import Ledger
 from clients.public_payer.decision import decide
+from clients.public_payer.personal import follow_notice
 from clients.public_payer.rules import Table
 from clients.role import Draft, Noticed, Transaction
 from zhifu.errors import Refused
@@ -31,7 +32,7 @@ class PublicPayer:
             ledger, visit = Ledger(tx.store), name == OUTPATIENT
             found = decide(opened.values, self._table, ledger, opened.hash, tx.now, outpatient=visit)
         elif name == NOTICE:
-            found = follow(opened, tx)
+            found = follow_notice(opened, tx)
         else:
             raise Refused("policy.denied", f"a public payer has no use for a {name}")
         return Draft.answering(opened, DECISION, found.values(opened.values["encounter"]))

@@ -23,9 +23,21 @@ _REASON: Final = "policy.invalid"
 _MOST: Final = 1000
 _CLAUSES: Final = ("own", "over", "pre", "copay", "above")
 _NAME: Final = text(64)
-# What each layer may fill, and from which part of the expense: in this order, the first one always first.
+_UNSTATED: Final = ("insutype", "psn_type", "hosp_lv")
 _CARE: Final[Grammar[bool]] = Grammar('"inpatient" or "outpatient"', {"inpatient": False, "outpatient": True}.get)
-_ORDER: Final = (("hifp_pay", "above-threshold"), ("hifob_pay", "above-cap"))
+# What each layer may fill, and from which part of the expense, in the order in which they pay. The first one is there
+# always. What pays from a year's burden looks at what the patient still bears in the catalogue (自付一 and 自付二).
+_ORDER: Final = {
+    "hifp_pay": "above-threshold",
+    "hifob_pay": "above-cap",
+    "hifmi_pay": "year-burden",
+    "maf_pay": "year-burden",
+    "cvlserv_pay": "year-burden",
+    "hifes_pay": "year-burden",
+    "oth_pay": "year-burden",
+}
+BURDEN: Final = tuple(pays for pays, base in _ORDER.items() if base == "year-burden")
+"""The funds that pay from a year's burden: 大病, 救助, 公务员补助, 企业补充, other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +50,16 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One fund: the national field it fills, its segments, and the most it pays in a year (fen)."""
+    """One fund: the national field it fills, its segments, and the most it pays in a year (fen).
+
+    ``threshold`` (fen a year) is that of a fund which pays from a year's burden; zero elsewhere.
+    """
 
     pays: str
     cap: int
     clause: str
     segments: tuple[Segment, ...]
+    threshold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +108,10 @@ class Table:
         self, day: date, insutype: str | None, psn_type: str | None, hosp_lv: str | None, *, outpatient: bool = False
     ) -> Rule:
         """The rule for a case; codes as in the national interface. Raises `Refused` (settlement.undecided)."""
-        insurance = insutype or self.unstated["insutype"]
-        person, grade = psn_type or self.unstated["psn_type"], hosp_lv or self.unstated["hosp_lv"]
+        given = {"insutype": insutype, "psn_type": psn_type, "hosp_lv": hosp_lv}
+        case = [value or self.unstated[name] for name, value in given.items()]
         for rule in self.rules:
-            if rule.covers(day, insurance, person, grade, outpatient=outpatient):
+            if rule.covers(day, *case, outpatient=outpatient):
                 return rule
         what = "this day, insurance type, person category, hospital grade and kind of care"
         raise Refused("settlement.undecided", f"the table of {self.city} has no rule for {what}")
@@ -147,7 +163,7 @@ def _clauses(fields: Fields) -> Mapping[str, str]:
 
 
 def _unstated(fields: Fields) -> Mapping[str, str]:
-    found = {name: fields.need(_NAME, name) for name in ("insutype", "psn_type", "hosp_lv")}
+    found = {name: fields.need(_NAME, name) for name in _UNSTATED}
     fields.finish()
     return found
 
@@ -175,15 +191,21 @@ def _rule(row: Fields, name: str, clauses: Mapping[str, str], payable_c: bool, a
 
 
 def _layers(row: Fields) -> tuple[Layer, ...]:
-    layers = row.rows("layer", len(_ORDER))
-    found = []
-    for layer, (pays, base) in zip(layers, _ORDER, strict=False):
-        if layer.need(_NAME, "pays") != pays or layer.need(_NAME, "base") != base:
-            raise layer.refusal("pays", f"must be {pays} from {base}: this version knows no other layer here")
-        segments = _segments(layer)
-        found.append(Layer(pays, layer.need(AMOUNT, "cap"), layer.need(CLAUSE, "clause"), segments))
-        layer.finish()
-    return tuple(found)
+    found = tuple(_layer(layer) for layer in row.rows("layer", len(_ORDER)))
+    places = [list(_ORDER).index(layer.pays) for layer in found]
+    if places[0] != 0 or any(after <= before for before, after in pairwise(places)):
+        raise row.refusal("layer", f"must start with hifp_pay and keep the order {', '.join(_ORDER)}")
+    return found
+
+
+def _layer(layer: Fields) -> Layer:
+    pays = layer.need(_NAME, "pays")
+    if layer.need(_NAME, "base") != _ORDER.get(pays):
+        raise layer.refusal("base", "is not what this fund pays from: this version knows no other layer here")
+    threshold = layer.need(AMOUNT, "threshold") if pays in BURDEN else 0
+    found = Layer(pays, layer.need(AMOUNT, "cap"), layer.need(CLAUSE, "clause"), _segments(layer), threshold)
+    layer.finish()
+    return found
 
 
 def _segments(layer: Fields) -> tuple[Segment, ...]:

@@ -7,11 +7,11 @@ has an explanation, and the result keeps the identities before anybody sees it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import reduce
 from operator import add
 
-from clients.public_payer.rules import Layer, Rule
+from clients.public_payer.rules import BURDEN, Layer, Rule
 from zhifu import identities, money
 from zhifu.errors import Malformed
 from zhifu.explain import Explanation
@@ -20,11 +20,24 @@ from zhifu.pricing import NOTHING, PricedLine, Split, split_line
 
 @dataclass(frozen=True, slots=True)
 class YearToDate:
-    """What this person has used this year before the bill, in fen, by the field that counts it."""
+    """What this person has used this year before the bill, in fen, by the field that counts it.
+
+    A fund's burden is what the patient bore in the catalogue before that fund paid: its threshold is the year's.
+    """
 
     act_pay_dedc: int = 0
     hifp_pay: int = 0
     hifob_pay: int = 0
+    hifmi_pay: int = 0
+    maf_pay: int = 0
+    cvlserv_pay: int = 0
+    hifes_pay: int = 0
+    oth_pay: int = 0
+    hifmi_burden: int = 0
+    maf_burden: int = 0
+    cvlserv_burden: int = 0
+    hifes_burden: int = 0
+    oth_burden: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +110,15 @@ def settle(
     not between zero and what is left to the patient, or ``year`` is below zero.
     """
     year = year or YearToDate()
-    if min(year.act_pay_dedc, year.hifp_pay, year.hifob_pay) < 0:
+    if min(astuple(year)) < 0:
         raise Malformed("usage.argument", "what was used this year is below zero")
     split = _add_up(rule, lines)
     threshold = min(split.inscp, max(0, rule.threshold - year.act_pay_dedc))
     rows, above = _funds(rule, split.inscp - threshold, year)
-    explain = (*_explain_split(rule, split, threshold), *rows, *_explain_copay(rule, split, threshold, rows, above))
-    result = _result(rule, split, explain, year, acct_pay)
+    copay = _explain_copay(rule, split, threshold, rows, above)
+    relief, burdens = _relief(rule, split.inscp + split.pre - _paid(rows), year)
+    explain = (*_explain_split(rule, split, threshold), *rows, *copay, *relief)
+    result = _result(rule, split, explain, year, acct_pay, burdens)
     identities.check_statement(result.statement, public=True)
     return result
 
@@ -121,9 +136,38 @@ def _funds(rule: Rule, base: int, year: YearToDate) -> tuple[list[Explanation], 
     used = {"hifp_pay": year.hifp_pay, "hifob_pay": year.hifob_pay}
     rows: list[Explanation] = []
     for layer in rule.layers:
-        found, base = _layer(layer, base, max(0, layer.cap - used[layer.pays]))
-        rows += found
+        if layer.pays in used:
+            found, base = _layer(layer, base, max(0, layer.cap - used[layer.pays]))
+            rows += found
     return rows, base
+
+
+def _relief(rule: Rule, burden: int, year: YearToDate) -> tuple[list[Explanation], dict[str, int]]:
+    """What the funds pay that look at a year's burden, one after the other, and what burden each of them saw.
+
+    Each pays the difference that this bill makes over the year, so that a bill in two is paid like one.
+    """
+    rows, seen = [], {}
+    for layer in rule.layers:
+        if layer.pays not in BURDEN:
+            continue
+        name = burden_of(layer.pays)
+        before = getattr(year, name)
+        due = _over_year(layer, before + burden) - _over_year(layer, before)
+        pay = max(0, min(due, layer.cap - getattr(year, layer.pays), burden))
+        rows.append(Explanation(layer.pays, pay, layer.clause, f"{layer.pays}.{'ratio' if pay == due else 'cap'}"))
+        seen[name] = burden
+        burden -= pay
+    return rows, seen
+
+
+def burden_of(pays: str) -> str:
+    """The field of `YearToDate` that counts a fund's burden."""
+    return pays.replace("_pay", "_burden")
+
+
+def _over_year(layer: Layer, burden: int) -> int:
+    return sum(money.share(width, ratio) for width, ratio in _widths(layer, max(0, burden - layer.threshold)))
 
 
 def _layer(layer: Layer, base: int, left: int) -> tuple[list[Explanation], int]:
@@ -176,13 +220,18 @@ def _by_fund(rule: Rule, explain: Sequence[Explanation]) -> Mapping[str, int]:
     return {layer.pays: _paid([row for row in explain if row.field == layer.pays]) for layer in rule.layers}
 
 
-def _result(rule: Rule, split: Split, explain: tuple[Explanation, ...], year: YearToDate, acct_pay: int) -> PublicSplit:
+def _result(
+    rule: Rule, split: Split, explain: tuple[Explanation, ...], year: YearToDate, acct_pay: int,
+    burdens: Mapping[str, int],
+) -> PublicSplit:  # fmt: skip
     paid = _by_fund(rule, explain)
     funds = sum(paid.values())
     personal = split.total - funds
     if not 0 <= acct_pay <= personal:
         raise Malformed("usage.argument", "the account cannot pay more than what is left to the patient")
     threshold = sum(row.amount for row in explain if row.field == "act_pay_dedc")
+    # What relief pays is taken from 自付一 first; only what is left of it from 自付二.
+    relieved = max(0, funds - split.inscp)
     return PublicSplit(
         rule=rule.name,
         medfee_sumamt=split.total,
@@ -199,19 +248,15 @@ def _result(rule: Rule, split: Split, explain: tuple[Explanation, ...], year: Ye
         hifes_pay=paid.get("hifes_pay", 0),
         oth_pay=paid.get("oth_pay", 0),
         fund_pay_sumamt=funds + (acct_pay if rule.account_in_fund_total else 0),
-        copay_one=split.inscp - funds,
-        copay_two=split.pre,
+        copay_one=split.inscp - funds + relieved,
+        copay_two=split.pre - relieved,
         psn_part_amt=personal,
         acct_pay=acct_pay,
         psn_cash_pay=personal - acct_pay,
         explain=explain,
-        year=_counted(year, threshold, paid),
+        year=_counted(year, {"act_pay_dedc": threshold, **paid, **burdens}),
     )
 
 
-def _counted(year: YearToDate, threshold: int, paid: Mapping[str, int]) -> YearToDate:
-    return YearToDate(
-        year.act_pay_dedc + threshold,
-        year.hifp_pay + paid.get("hifp_pay", 0),
-        year.hifob_pay + paid.get("hifob_pay", 0),
-    )
+def _counted(year: YearToDate, used: Mapping[str, int]) -> YearToDate:
+    return YearToDate(**{one.name: getattr(year, one.name) + used.get(one.name, 0) for one in fields(year)})

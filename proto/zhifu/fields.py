@@ -95,6 +95,10 @@ class Fields:
             raise self.refusal(name, "must be a list of strings")
         return tuple(value)
 
+    def has(self, name: str) -> bool:
+        """Whether something stands under ``name``; it counts as asked for."""
+        return self._value(name) is not None
+
     def unread(self) -> list[str]:
         """The keys that nobody asked for so far."""
         return sorted(self._values.keys() - self._asked)

@@ -1,0 +1,192 @@
+"""The exchanges of a settlement: ask a payer, tell it what became of its answer, send the statement (DESIGN section 6).
+
+Each step is presented once: its exchange is written down in the transaction that makes it, so that asking again after a
+crash finds the exchange and waits for its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from clients import decision
+from clients.decision import COORDINATION, NOTICE, STATEMENT, Decision
+from clients.hospital import case as cases
+from clients.hospital import check, record
+from clients.hospital.case import Case, Policy, numbered
+from clients.hospital.coordination import Compensation
+from clients.outbox import Outbox
+from clients.store import Mandate, Store
+from policies.bundle import Bundle
+from policies.decide import finest
+from zhifu import pseudonym, schema, sealed
+from zhifu.bill import Bill
+from zhifu.cbor import Value
+from zhifu.errors import NotAuthentic, Refused
+from zhifu.receive import Opened
+from zhifu.schema import Schema, coarser
+
+ANSWER_S: Final = 300.0
+"""How long a payer's answer is awaited at a time; a settlement outlives it and waits again."""
+
+
+class Exchange(Protocol):
+    """What a settlement needs of its node."""
+
+    store: Store
+    outbox: Outbox
+
+    async def answer_to(self, exchange: bytes, timeout_s: float, after: int = 0) -> Opened:
+        """The opened answer, the ``after``-th if there are several, from 0.
+
+        Raises `Refused` where the exchange ended without one, or none came in time.
+        """
+
+
+class Asking:
+    """One hospital's exchanges with payers and patients."""
+
+    def __init__(self, node: Exchange, bundle: Bundle, clock_ms: Callable[[], int]) -> None:
+        self._node = node
+        self._bundle = bundle
+        self._clock_ms = clock_ms
+
+    def save(self, case: Case) -> Case:
+        """Durable on return, or with the transaction that is open."""
+        with self._node.store.transaction():
+            cases.put(self._node.store, case, self._clock_ms())
+        return case
+
+    async def public(self, case: Case, claim: Schema) -> tuple[Case, Opened]:
+        """Present the bill to the public payer, by statute; its answer."""
+        if "public-claim" not in case.exchanges:
+            mandate = Mandate.by_statute(
+                self._bundle.hash,
+                case.public_payer,
+                self._allowed("public-settlement", "public-payer", claim),
+                purpose="public-settlement",
+                encounter=sealed.encounter_handle(case.encounter, case.public_payer),
+                workflow=os.urandom(16),
+            )
+            with self._node.store.transaction():
+                case = self.save(case.with_exchange("public-claim", self._node.outbox.present(case.record, mandate)))
+        return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
+
+    async def insurer(
+        self, case: Case, place: int, bill: Bill, paid: Compensation, called: Mapping[int, bytes]
+    ) -> tuple[Case, Opened]:
+        """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
+        claim, beside = numbered("claim", place), numbered("coordination", place)
+        if claim not in case.exchanges:
+            policy, workflow, correlation = case.policies[place], os.urandom(16), os.urandom(16)
+            values: dict[str, Value] = {
+                "encounter": case.encounter,
+                "rule": case.desk.order,
+                "compensation": decision.money(paid.amounts()),
+                "route": case.route,
+            }
+            with self._node.store.transaction():
+                others = self._node.outbox.seal(COORDINATION, values)
+                for step, kind, sealed_record in (
+                    (claim, record.schema_of(bill), case.record),
+                    (beside, schema.load(COORDINATION), others),
+                ):
+                    mandate = self._under_grant(policy, kind, workflow, correlation, called)
+                    case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
+                case = self.save(case)
+        return case, await self._decided(case, claim, beside)
+
+    async def _decided(self, case: Case, claim: str, beside: str) -> Opened:
+        """The first answer, or where the desk is patient the first that a reviewer's queue does not hold."""
+        opened, after = await self._first(case, claim, beside), 0
+        while case.desk.patient and read(opened).outcome == "review":
+            after += 1
+            opened = await self._node.answer_to(case.exchanges[claim], ANSWER_S, after)
+        return opened
+
+    async def _first(self, case: Case, *steps: str) -> Opened:
+        """The claim is answered; what others pay never is, but where it is refused no answer will come."""
+        asked = [asyncio.ensure_future(self._node.answer_to(case.exchanges[step], ANSWER_S)) for step in steps]
+        try:
+            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+            return await (asked[0] if asked[0] in done else asked[1])
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    def _under_grant(
+        self, policy: Policy, kind: Schema, workflow: bytes, correlation: bytes, called: Mapping[int, bytes]
+    ) -> Mandate:
+        grant = policy.read_grant
+        granted = grant.levels(kind.hash)
+        if granted is None:
+            raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
+        return Mandate.under_grant(
+            policy.signed_grant,
+            coarser(granted, self._allowed(grant.purpose, "insurer", kind)),
+            workflow=workflow,
+            correlation=correlation,
+            terms=policy.sealed_terms,
+            attestations=policy.attestations,
+            pseudonym=called[max(called)],
+            tokens=pseudonym.tokens(called),
+        )
+
+    def _allowed(self, purpose: str, role: str, kind: Schema) -> bytes:
+        """The hospital computes its ceilings from the same policy as the broker.
+
+        A curious broker gains nothing more.
+        """
+        return finest(self._bundle, purpose, role, kind)
+
+    async def tell(self, case: Case, action: str, told: Mapping[str, tuple[Opened, Mapping[str, int]]]) -> Case:
+        """Confirm, cancel or reverse what payers hold, all at once, and wait until each says so.
+
+        ``told`` is each payer's answer, and the amounts of the notice, "pay" among them. Raises what
+        `clients.hospital.check.committed` raises.
+        """
+        with self._node.store.transaction():
+            for payer, (opened, amounts) in told.items():
+                case = self._notice(case, f"{payer}-{action}", action, opened, amounts)
+        waiting = (self._node.answer_to(case.exchanges[f"{payer}-{action}"], ANSWER_S) for payer in told)
+        for answer, (_, amounts) in zip(await asyncio.gather(*waiting), told.values(), strict=True):
+            check.committed(read(answer), action, amounts)
+        return case
+
+    def _notice(self, case: Case, step: str, action: str, opened: Opened, amounts: Mapping[str, int]) -> Case:
+        if step in case.exchanges:
+            return case
+        values = decision.notice(case.encounter, action, read(opened).reservation, amounts)
+        mandate = Mandate.answering(opened.presentation, opened.hash, schema.load(NOTICE).finest)
+        exchange = self._node.outbox.present(self._node.outbox.seal(NOTICE, values), mandate)
+        return self.save(case.with_exchange(step, exchange))
+
+    def send_statement(self, case: Case, values: Mapping[str, Value]) -> Case:
+        """To the patient, on the strength of her first claim; once."""
+        if "statement" in case.exchanges or not case.policies:
+            return case
+        asked = self._node.store.outgoing.asked(case.exchanges["claim"])
+        if asked is None:
+            raise NotAuthentic("exchange.unknown", "the claim that the statement is about is not kept")
+        grant, kind = case.policies[0].read_grant, schema.load(STATEMENT)
+        mandate = Mandate.to_patient(asked.presentation, case.exchanges["claim"], kind.finest, grant)
+        with self._node.store.transaction():
+            exchange = self._node.outbox.present(self._node.outbox.seal(STATEMENT, values), mandate)
+            return self.save(case.with_exchange("statement", exchange))
+
+    def answers(self, case: Case, payer: str) -> Sequence[Opened]:
+        """What a payer said so far."""
+        step = case.claim(payer)
+        return self._node.store.incoming.answers(case.exchanges[step]) if step in case.exchanges else ()
+
+    def reserved(self, case: Case, payer: str) -> Opened | None:
+        """The answer by which a payer holds something."""
+        return next((one for one in self.answers(case, payer) if read(one).outcome == "reserved"), None)
+
+
+def read(opened: Opened) -> Decision:
+    """A payer's answer as a decision."""
+    return decision.read_decision(opened.values)

@@ -1,0 +1,175 @@
+"""The reviewer's queue: what the rules could not decide, with the reasons, until a person or the core system does.
+
+An item stands beside the answer "review" that the hospital got. A decision about it is written down first; the node
+sends it as a further answer to the same claim, together with what it then holds of the policy year.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from clients.decision import DECISION, RESERVED_S, Decision
+from clients.insurer import adjudicate
+from clients.ledger import Holding, Ledger
+from clients.role import Draft, Transaction
+from clients.store import Job, Store
+from zhifu import cbor, money
+from zhifu.errors import Malformed, Refused
+from zhifu.explain import Explanation
+
+KIND: Final = "review"
+OPEN: Final = "open"
+ASKED: Final = "asked"
+DECIDED: Final = "decided"
+ANSWERED: Final = "answered"
+DAY_S: Final = 86_400
+_MAX_BYTES: Final = 1 << 20
+_MOST: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided: ``pay`` fen, at most what was proposed, with the clause and reason that the patient reads."""
+
+    pay: int
+    clause: str
+    reason: str
+    officer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One claim that waits. ``claim`` is its exchange; ``account`` is empty where nobody in the book was found.
+
+    ``inside`` and ``outside`` (fen) are what the arithmetic proposes in the catalogue and out of it, ``uses`` what that
+    would use of the policy year, by the ledger's token. ``left`` is what the bill leaves before this insurer pays.
+    ``deadline`` and ``since`` are Unix s.
+    """
+
+    claim: bytes
+    state: str
+    policy: str
+    account: bytes = field(repr=False)
+    inside: int
+    outside: int
+    uses: dict[str, int]
+    left: int
+    rows: tuple[Explanation, ...]
+    since: int
+    deadline: int
+    verdict: Verdict | None = None
+
+    @property
+    def proposed(self) -> int:
+        return self.inside + self.outside
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        return tuple(row.reason for row in self.rows if row.reason.startswith("review."))
+
+
+def put(store: Store, item: Item, now: int) -> None:
+    """Queue an item, or what became of it. Durable with the transaction; ``now`` is Unix s."""
+    found = item.verdict
+    verdict = [found.pay, found.clause, found.reason, found.officer] if found else None
+    rows = [[row.field, row.amount, row.clause, row.reason] for row in item.rows]
+    uses = [[token, fen] for token, fen in item.uses.items()]
+    payload = [
+        item.policy, item.account, item.inside, item.outside, uses, item.left, rows, item.since, item.deadline, verdict
+    ]  # fmt: skip
+    store.jobs.put(Job(KIND, item.claim, item.state, cbor.encode(payload), now * 1000))
+
+
+def find(store: Store, *states: str) -> list[Item]:
+    """Items in one of ``states``, the nearest deadline first."""
+    found = [_read(job) for job in store.jobs.find(KIND, *states, limit=_MOST)]
+    return sorted(found, key=lambda item: (item.deadline, item.claim))
+
+
+def queue(
+    store: Store, claim: bytes, policy: str, account: bytes, rows: Sequence[Explanation],
+    proposed: adjudicate.Decision | None, uses: dict[str, int], days: int, now: int,
+) -> None:  # fmt: skip
+    """Put a claim into the queue, unless it is there. ``days``: by when it is to be decided."""
+    if store.jobs.get(KIND, claim) is not None:
+        return
+    paid = proposed.paid if proposed else ()
+    inside, outside = sum(one.in_catalog for one in paid), sum(one.out_of_catalog for one in paid)
+    left = proposed.patient if proposed else 0
+    deadline = now + days * DAY_S
+    put(store, Item(claim, OPEN, policy, account, inside, outside, uses, left, tuple(rows), now, deadline), now)
+
+
+def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
+    """Write a decision down; the node sends it. The same again changes nothing.
+
+    Raises `Refused` (exchange.unknown, exchange.state), `Malformed` (usage.argument): more than the arithmetic gives.
+    """
+    with store.transaction():
+        item = _read(store.jobs.need(KIND, claim))
+        if item.verdict == verdict:
+            return item
+        if item.state not in (OPEN, ASKED):
+            raise Refused("exchange.state", f"the claim is {item.state}")
+        if not 0 <= verdict.pay <= item.proposed or (verdict.pay and not item.account):
+            most = money.yuan(item.proposed if item.account else 0)
+            raise Malformed("usage.argument", f"a reviewer pays at most what the clauses give: {most}")
+        item = replace(item, state=DECIDED, verdict=verdict)
+        put(store, item, now)
+        return item
+
+
+def mark_asked(store: Store, item: Item, now: int) -> None:
+    """The core system has it: a person there decides."""
+    with store.transaction():
+        if _read(store.jobs.need(KIND, item.claim)).state == OPEN:
+            put(store, replace(item, state=ASKED), now)
+
+
+def answer(item: Item, tx: Transaction) -> None:
+    """Send a decision: hold what it uses, and answer the claim. Within the transaction of ``tx``.
+
+    What the year has left may have shrunk since: no more is paid than is left.
+    """
+    stored = tx.store.incoming.get(item.claim)
+    if item.verdict is not None and stored is not None and stored.opened is not None:
+        decided = _decision(item, item.verdict, tx)
+        tx.queue(Draft.answering(stored.opened, DECISION, decided.values(stored.opened.values["encounter"])))
+    put(tx.store, replace(item, state=ANSWERED), tx.now)
+
+
+def _decision(item: Item, verdict: Verdict, tx: Transaction) -> Decision:
+    pay, ledger = verdict.pay, Ledger(tx.store)
+    inside = money.half_up(pay * item.inside, item.proposed) if pay else 0
+    part = {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()} if pay else {}
+    part["pay"] = pay
+    until = tx.now + RESERVED_S
+    ledger.reserve(item.account or item.claim, Holding(item.claim, "reserved", part, until, tx.now), tx.now)
+    amounts = {
+        "pay": pay,
+        "pay_in_catalog": inside,
+        "pay_out_of_catalog": pay - inside,
+        "patient": item.left - pay,
+        "proposed": item.proposed,
+        "deductible_used": part.get("deductible_used", 0),
+    }
+    rows = (*item.rows, Explanation("pay", pay, verdict.clause, verdict.reason))
+    return Decision("reserved", amounts, rows, item.claim, until)
+
+
+def _portion(fen: int, pay: int, proposed: int, token: str) -> int:
+    """A deductible is used whole; what parts pay shrinks with the sum."""
+    return money.half_up(fen * pay, proposed) if token.startswith(("pay", "part_pay")) else fen
+
+
+def _read(job: Job) -> Item:
+    policy, account, inside, outside, uses, left, rows, since, deadline, verdict = cbor.array(
+        job.payload, _MAX_BYTES, 10
+    )
+    explained = tuple(Explanation(*row) for row in rows)
+    found = Verdict(*verdict) if verdict else None
+    return Item(
+        job.id, job.state, policy, account, inside, outside, dict(uses), left, explained, since, deadline, found
+    )  # fmt: skip
