@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -44,6 +45,8 @@ from zhifu.v1 import audit_pb2_grpc, enrolment_pb2_grpc, exchange_pb2_grpc, pseu
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
+_COLLECT_AFTER: Final = 20_000
+"""New objects: a full frame makes some thousands, and drops them without a collector's help."""
 _STORE: Final = (
     "postgresql://user@host:port/database, which several brokers may share (a password: PGPASSFILE or ~/.pgpass); or "
     "ZHIFU_STORE; default: what init wrote into broker.toml, or SQLite in the folder"
@@ -138,6 +141,9 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
 async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     served = await start(build(opened, policy), opened, node_port, public_port)
+    # What was loaded by now stays: no collection need look through it again.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
     node, public = served.ports
     print(json.dumps({"node_port": node, "public_port": public, "pid": os.getpid()}), flush=True)
     await _terminated()

@@ -147,7 +147,8 @@ async def test_a_frame_fits_what_a_node_receives(tmp_path: Path) -> None:
 
 
 def with_leaves(one: Leased, leaves: bytes) -> Leased:
-    return replace(one, row=tables.Delivery.model_construct(**one.row.__dict__ | {"leaves": leaves}))
+    same = {name: getattr(one.row, name) for name in tables.Delivery.model_fields}
+    return replace(one, row=tables.Delivery.model_construct(**same | {"leaves": leaves}))
 
 
 # Acknowledgements

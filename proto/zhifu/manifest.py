@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from zhifu import schema as schemas
@@ -19,6 +20,7 @@ _MAGIC: Final = b"zhifu/v1 manifest\0"
 _HEAD: Final = struct.Struct(f">{len(_MAGIC)}sBB16s32s32sBQB")
 NO_AMENDMENT: Final = bytes(32)
 RID_BYTES: Final = 16
+_REMEMBERED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,12 @@ def hash_of(encoded: bytes) -> bytes:
     return hashlib.sha256(encoded).digest()
 
 
+@lru_cache(_REMEMBERED)
 def parse(encoded: bytes) -> Manifest:
-    """Read a manifest. Raises `Malformed` (malformed.size, malformed.version, malformed.field, schema.unknown)."""
+    """Read a manifest; the last ones are remembered.
+
+    Raises `Malformed` (malformed.size, malformed.version, malformed.field, schema.unknown).
+    """
     if not _HEAD.size + 32 <= len(encoded) <= _HEAD.size + 32 * (schemas.MAX_LEAVES + 1):
         raise Malformed("malformed.size", "not the size of a manifest")
     magic, version, suite, rid, schema_hash, sealer, size_class, sealed_at, n = _HEAD.unpack_from(encoded)
