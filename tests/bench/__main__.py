@@ -65,6 +65,8 @@ def run(plan: Plan, tell: Progress) -> Report:
             tell("broker, relay, participants, patients")
             made = world.open_world(stage, plan.hospitals, plan.patients)
             rows = uvloop.run(exchange.measure(made, plan.repeats, plan.window_s, tell))
+            tell("idle nodes")
+            idle = uvloop.run(exchange.idle_kib(made))
         finally:
             stage.stop()
         tell("seal, gate and open beside JWE")
@@ -82,6 +84,7 @@ def run(plan: Plan, tell: Progress) -> Report:
         sizes,
         sent,
         rows,
+        idle,
         compared,
         costs,
         accepted,

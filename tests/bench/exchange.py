@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from tests.bench.link import Link
 from tests.bench.load import Measured, Relay, attached
+from tests.bench.process import resident_kib
 from tests.bench.world import World
 from zhifu.envelope import MAX_FRAME
 
@@ -68,6 +71,22 @@ async def subjects(world: World, seconds: float) -> AsyncIterator[list[Subject]]
             many = await stack.enter_async_context(attached(world, world.hospitals[1 : full + 1]))
             found.append(Subject(f"exchange, {full} nodes", full, 1, 1.5, lambda: many.measure(full, full, seconds)))
         yield found
+
+
+async def idle_kib(world: World) -> float:
+    """By how many KiB the broker grows for each node that is attached and silent; 0 with one hospital."""
+    nodes = world.hospitals[1 : MAX_FRAME + 1]
+    # Once before, so that what the first streams leave behind for good does not count.
+    for _ in range(2):
+        before = resident_kib(world.pid)
+        links = [Link(one, lambda _: None) for one in nodes]
+        try:
+            await asyncio.gather(*(one.open() for one in links))
+            await asyncio.sleep(1.0 if links else 0.0)
+            grown = resident_kib(world.pid) - before
+        finally:
+            await asyncio.gather(*(one.close() for one in links))
+    return grown / len(nodes) if nodes else 0.0
 
 
 async def measure(world: World, repeats: int, seconds: float, tell: Tell) -> list[Row]:

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import jetstream
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.exchange import Row, percentile
@@ -17,6 +18,7 @@ from tests.bench.free_text import Quality
 from tests.bench.jwe import Compared
 
 SETTLEMENT_FLOOR = (20, 60)
+IDLE_FLOOR = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Report:
     sizes: tuple[int, int]
     relay_sizes: tuple[int, int]
     exchanges: Sequence[Row]
+    idle_kib: float
     jwe: Sequence[Compared]
     components: Sequence[Cost]
     durable: Durable
@@ -59,8 +62,11 @@ class Report:
         one = self.durable
         out.print(
             f"durable accept (SQLite, WAL, synchronous=FULL): {one.per_second:,.0f} exchanges/s, "
-            f"{one.each_commit:.0f} a commit; one fsync here takes {one.fsync_ms:.2f} ms"
+            f"{one.each_commit:.0f} a commit; one fsync here takes {one.fsync_ms:.2f} ms\n"
+            f"NATS JetStream, sync_interval always, {one.message_bytes:,} B: {one.jetstream_per_second:,.0f} "
+            f"acknowledgements/s; ÷ {one.ratio:.2f} (budget ≥ {jetstream.FLOOR:.2f})"
         )
+        out.print(f"idle attached node: {self.idle_kib:.0f} KiB (budget ≤ {IDLE_FLOOR})")
         p50, p99 = percentile(self.settlements, 50), percentile(self.settlements, 99)
         out.print(
             f"three-party settlement, idle, {len(self.settlements)} times: p50 {p50} ms, p99 {p99} ms "
