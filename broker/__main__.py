@@ -45,6 +45,7 @@ from zhifu.v1 import audit_pb2_grpc, enrolment_pb2_grpc, exchange_pb2_grpc, pseu
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
+_PSEUDONYM: Final = "pseudonym"
 _COLLECT_AFTER: Final = 20_000
 """New objects: a full frame makes some thousands, and drops them without a collector's help."""
 _STORE: Final = (
@@ -175,6 +176,8 @@ async def _say(checks: Iterable[health.HealthServicer], *, serving: bool) -> Non
 
 async def serve_pseudonyms(opened: Home, port: int) -> None:
     """The pseudonym service by itself, until SIGTERM or SIGINT."""
+    if not (opened.path / pseudonym_home.AUTHORITIES).exists():
+        raise Refused("usage.file", "nobody is admitted yet: zhifu pseudonym admit … --authority CA")
     parts, server = pseudonym_home.alone(opened), grpc.aio.server(options=_OPTIONS)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(parts.service, server)
     check = _health(server)
@@ -276,13 +279,17 @@ def _export(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="zhifu broker", description="Run and administer a Zhifu broker.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def _parser(part: str = "broker") -> argparse.ArgumentParser:
+    """Every command, or those of the pseudonym service alone under their short names."""
+    what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
+    parser = argparse.ArgumentParser(prog=f"zhifu {part}", description=what)
+    commands, prefix = parser.add_subparsers(required=True, metavar="COMMAND"), "" if part == "broker" else f"{part}-"
 
     def add(name: str, run: Callable[[argparse.Namespace], None], text: str) -> argparse.ArgumentParser:
-        found = commands.add_parser(name, help=text, description=text)
-        found.add_argument("dir", type=Path, help="the broker's folder")
+        if not name.startswith(prefix):
+            return argparse.ArgumentParser(add_help=False)
+        found = commands.add_parser(name.removeprefix(prefix), help=text, description=text)
+        found.add_argument("dir", type=Path, help=f"the {'broker' if part == 'broker' else 'service'}'s folder")
         found.add_argument("--store", default="", help=_STORE)
         found.set_defaults(run=run)
         return found
@@ -317,7 +324,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; the exit code."""
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    alone = given[:1] == [_PSEUDONYM]
+    arguments = _parser(_PSEUDONYM).parse_args(given[1:]) if alone else _parser().parse_args(given)
     # Keys, the database and its log: nothing a broker writes is for others on this machine.
     os.umask(0o077)
     try:

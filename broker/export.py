@@ -20,7 +20,7 @@ def lines(reader: Reader) -> Iterator[str]:
     for kind, table in (("entry", tables.Entry), ("node", tables.TreeNode), ("checkpoint", tables.Checkpoint)):
         try:
             for row in reader.scan(table):
-                yield _line(kind, **row.__dict__)
+                yield _line(kind, **{name: getattr(row, name) for name in table.model_fields})
         except Refused as error:
             yield _line("unreadable", table=kind, detail=error.detail)
 

@@ -43,8 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"zhifu {_version()}")
     elif given[0] == "pseudonym":
         # Its commands are the broker's, since it is the broker's code and log under another operator.
-        words = [f"pseudonym-{given[1]}", *given[2:]] if given[1:] and not given[1].startswith("-") else ["--help"]
-        _become_broker(words)
+        _become_broker(given)
     elif given[0] == "broker":
         _become_broker(given[1:])
     elif given[0] in _PARTS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -28,7 +28,7 @@ SUITE: Final = 1
 VERSION: Final = 1
 ID_BYTES: Final = 32
 _MLKEM_PUBLIC_BYTES: Final = 1184
-_MLKEM_SEED_BYTES: Final = 64
+_X25519_BYTES: Final = 32
 
 
 class Alg(IntEnum):
@@ -104,10 +104,35 @@ class KemPublic:
 
 @dataclass(frozen=True, slots=True)
 class KemPrivate:
-    """A KEM private key: 32 bytes of X25519, after a 64-byte ML-KEM seed for X-Wing."""
+    """A KEM private key: 32 bytes of X25519, after a 64-byte ML-KEM seed for X-Wing.
+
+    It is loaded and its public key derived once, here: for X-Wing that takes as long as to open something with it.
+    Raises `Malformed` (malformed.field) for bytes that are no such key.
+    """
 
     alg: Alg
-    raw: bytes
+    raw: bytes = field(repr=False)
+    public: KemPublic = field(init=False, repr=False, compare=False)
+    _loaded: X25519PrivateKey | hpke.MLKEM768X25519PrivateKey = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        try:
+            seed = b"" if self.alg is Alg.X25519 else self.raw[:-_X25519_BYTES]
+            classic = X25519PrivateKey.from_private_bytes(self.raw[len(seed) :])
+            public = classic.public_key().public_bytes_raw()
+            if self.alg is Alg.X25519:
+                self._keep(classic, public)
+                return
+            quantum = MLKEM768PrivateKey.from_seed_bytes(seed)
+            both = hpke.MLKEM768X25519PrivateKey(quantum, classic)
+            self._keep(both, quantum.public_key().public_bytes_raw() + public)
+        except ValueError:
+            # The cause is left out on purpose: it could quote the key.
+            raise Malformed("malformed.field", "not a KEM private key") from None
+
+    def _keep(self, loaded: X25519PrivateKey | hpke.MLKEM768X25519PrivateKey, public: bytes) -> None:
+        object.__setattr__(self, "_loaded", loaded)
+        object.__setattr__(self, "public", KemPublic(self.alg, public))
 
     @staticmethod
     def generate(alg: Alg) -> KemPrivate:
@@ -116,22 +141,10 @@ class KemPrivate:
             return KemPrivate(alg, classic)
         return KemPrivate(Alg.MLKEM768_X25519, MLKEM768PrivateKey.generate().private_bytes_raw() + classic)
 
-    @property
-    def public(self) -> KemPublic:
-        classic = X25519PrivateKey.from_private_bytes(self.raw[-32:]).public_key().public_bytes_raw()
-        if self.alg is Alg.X25519:
-            return KemPublic(self.alg, classic)
-        quantum = MLKEM768PrivateKey.from_seed_bytes(self.raw[:_MLKEM_SEED_BYTES])
-        return KemPublic(self.alg, quantum.public_key().public_bytes_raw() + classic)
-
     def open(self, sealed: bytes, info: bytes) -> bytes:
         """Open what `KemPublic.seal` made. Raises `NotAuthentic` (capsule.open)."""
-        classic = X25519PrivateKey.from_private_bytes(self.raw[-32:])
         try:
-            if self.alg is Alg.X25519:
-                return _SUITES[self.alg].decrypt(sealed, classic, info=info)
-            quantum = MLKEM768PrivateKey.from_seed_bytes(self.raw[:_MLKEM_SEED_BYTES])
-            return _SUITES[self.alg].decrypt(sealed, hpke.MLKEM768X25519PrivateKey(quantum, classic), info=info)
+            return _SUITES[self.alg].decrypt(sealed, self._loaded, info=info)
         except (InvalidTag, ValueError) as error:
             raise NotAuthentic("capsule.open") from error
 

@@ -42,9 +42,8 @@ def open_house(stage: Stage, patients: int) -> Cast:
     for number in range(patients):
         casting.insure(stage, cast, bill.parse(sample_bill(number)), quota)
         quota = None
-    nodes = [stage.start(role, "clients.cli", "node", "serve", str(stage.path / role)) for role in ROLES]
-    for node in nodes:
-        stage.ready(node)
+    for role in ROLES:
+        stage.ready(stage.start(role, "clients.cli", "node", "serve", str(stage.path / role)))
     return cast
 
 
