@@ -1,0 +1,61 @@
+"""Serving pages on this computer: loopback unless somebody says otherwise, and then only with TLS."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from clients.web.guard import LOOPBACK
+from zhifu.errors import Refused
+
+_BACKLOG: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where pages are served. ``port`` 0 takes a free one; ``certificate`` and ``key`` are PEM files, both or none."""
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names that a browser may use for it."""
+        return LOOPBACK | {self.host}
+
+
+def serve(app: ASGIApp, place: Place) -> None:
+    """Serve until SIGTERM or SIGINT. Says where, as one JSON line on stdout, once it listens: ``{"url": …}``.
+
+    Raises `Refused` (usage.argument) for another address than loopback without TLS: a browser makes and uses keys on
+    a page that nobody can have changed on the way only. Raises `Refused` (unavailable.port).
+    """
+    if place.host not in LOOPBACK and (place.certificate is None or place.key is None):
+        raise Refused("usage.argument", "another address than loopback needs --certificate and --key")
+    scheme = "https" if place.certificate else "http"
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
+        ssl_certfile=place.certificate, ssl_keyfile=place.key, lifespan="off",
+    )  # fmt: skip
+    with _listen(place) as listening:
+        port = listening.getsockname()[1]
+        print(json.dumps({"url": f"{scheme}://{place.host}:{port}/"}), flush=True)
+        sys.stdout.flush()
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(place: Place) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        return socket.create_server((place.host, place.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise Refused("unavailable.port", f"{place.host}:{place.port}: {error.strerror}") from error
