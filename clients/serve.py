@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from starlette.routing import Mount
 
 from clients import config
 from clients.config import NodeConfig
 from clients.hospital import icd_tables
 from clients.hospital.api import Api
+from clients.hospital.cashier.pages import Cashier
+from clients.hospital.driving import Driving
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
@@ -125,17 +128,23 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
         icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES,
     )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
-    api = Api(settlements, node.store, roles, _public_payer(roles), _token(settings))
+    driving = Driving(settlements, node.store, lambda: time.time_ns() // 1_000_000)
+    api = Api(settlements, driving, node.store, roles, names, _public_payer(roles), _token(settings))
+    cashier = Cashier(api, driving, _token(settings))
     bound = _bind(options.api_port)
-    server = _Server(uvicorn.Config(api.app(), log_config=None, access_log=False, lifespan="off", server_header=False))
+    server = _Server(
+        uvicorn.Config(
+            api.app([Mount("/", cashier.app())]), log_config=None, access_log=False, lifespan="off", server_header=False
+        )
+    )
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
-    api.resume()
+    driving.resume()
     try:
         await serve(node)
     finally:
         server.should_exit = True
-        await asyncio.gather(serving, api.close(), return_exceptions=True)
+        await asyncio.gather(serving, driving.close(), return_exceptions=True)
 
 
 def _public_payer(roles: Mapping[bytes, str]) -> bytes:

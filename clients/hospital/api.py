@@ -1,6 +1,6 @@
 """The hospital node's local HTTP API, for its own HIS on the same machine.
 
-Bearer token, loopback only (DESIGN section 9).
+Bearer token, loopback only (DESIGN section 9). ``GET /openapi.json`` describes it.
 """
 
 from __future__ import annotations
@@ -8,80 +8,68 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
 
 from clients import desk
 from clients.hospital import case as cases
-from clients.hospital import coordination, intake, view
+from clients.hospital import coordination, intake, openapi, view
 from clients.hospital.case import Case, Desk
+from clients.hospital.driving import Driving
+from clients.hospital.fhir import response
 from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
 from clients.store import Store
-from zhifu.errors import Error, Exit, Malformed, Refused
+from zhifu.errors import Error, Exit, Malformed
 from zhifu.fields import AMOUNT, FLAG, Fields, text
 
 MAX_BODY: Final = 8 << 20
 MAX_WAIT_S: Final = 60.0
-RETRY_S: Final = 1.0
+LOOK_S: Final = 0.1
 _STATUS: Final = {Exit.USAGE: 400, Exit.DENIED: 403, Exit.CONSENT: 403, Exit.INTEGRITY: 422, Exit.UNAVAILABLE: 503}
-_log = logging.getLogger("zhifu.api")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Api:
-    """Opens settlements, drives each in a task of its own, and shows where they stand."""
+    """Opens settlements, passes on what the desk says, and shows where they stand."""
 
     def __init__(
-        self, settlements: Settlements, store: Store, roles: Mapping[bytes, str], public_payer: bytes, token: str
+        self,
+        settlements: Settlements,
+        driving: Driving,
+        store: Store,
+        roles: Mapping[bytes, str],
+        names: Mapping[bytes, str],
+        public_payer: bytes,
+        token: str,
     ) -> None:
         self._settlements = settlements
+        self._driving = driving
         self._store = store
         self._roles = roles
+        self._names = names
         self._public_payer = public_payer
         self._token = token
-        self._tasks: dict[bytes, asyncio.Task[Case]] = {}
 
-    def app(self) -> Starlette:
-        """The application: POST /settlements, GET /settlements/{id}, GET /health."""
-        return Starlette(
-            routes=[
-                Route("/settlements", self._guard(self._open), methods=["POST"]),
-                Route("/settlements/{id}", self._guard(self._show), methods=["GET"]),
-                Route("/health", _health, methods=["GET"]),
-            ]
-        )
-
-    def resume(self) -> None:
-        """Take up what an earlier process of this node left unfinished."""
-        for found in cases.unfinished(self._store):
-            self._drive(found.id)
-
-    async def close(self) -> None:
-        """Stop driving; the cases stay as they are on disk."""
-        for task in self._tasks.values():
-            task.cancel()
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-
-    def _drive(self, case_id: bytes) -> asyncio.Task[Case]:
-        if case_id not in self._tasks:
-            self._tasks[case_id] = asyncio.create_task(self._run(case_id))
-        return self._tasks[case_id]
-
-    async def _run(self, case_id: bytes) -> Case:
-        while True:
-            try:
-                return await self._settlements.run(case_id)
-            except Refused as error:
-                if not error.retryable:
-                    raise
-                _log.warning("settlement.waits", extra={"about": {"settlement": case_id, "reason": error.reason}})
-                await asyncio.sleep(RETRY_S)
+    def app(self, more: list[BaseRoute] | None = None) -> Starlette:
+        """The application; `clients.hospital.openapi` lists every path. ``more`` are the cashier's pages."""
+        guarded = [
+            Route("/settlements", self._guard(self._open), methods=["POST"]),
+            Route("/settlements", self._guard(self._find), methods=["GET"]),
+            Route("/quotes", self._guard(self._quote), methods=["POST"]),
+            Route("/settlements/{id}", self._guard(self._show), methods=["GET"]),
+            Route("/settlements/{id}/statement", self._guard(self._statement), methods=["GET"]),
+            Route("/settlements/{id}/events", self._guard(self._events), methods=["GET"]),
+            Route("/fhir/Claim/$submit", self._guard(self._submit), methods=["POST"]),
+        ]
+        for word, wish in (("confirm", "confirm"), ("cancel", "cancel"), ("refund", "reverse")):
+            guarded.append(Route(f"/settlements/{{id}}/{word}", self._guard(self._wish(wish)), methods=["POST"]))
+        plain = [Route("/health", _health, methods=["GET"]), Route("/openapi.json", _describe, methods=["GET"])]
+        return Starlette(routes=[*guarded, *plain, *(more or [])])
 
     def _guard(self, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
@@ -97,28 +85,95 @@ class Api:
         return guarded
 
     async def _open(self, request: Request) -> Response:
-        """``{"bill": text, national or FHIR, "consents": [a desk's consents], …}``: see the OpenAPI document."""
-        document = await _body(request)
+        return self._opened(await _body(request))
+
+    async def _quote(self, request: Request) -> Response:
+        """A settlement that stops at the split: every payer's reservation is the quote, cancelled or confirmed."""
+        return self._opened({**await _body(request), "hold": True})
+
+    def _opened(self, document: Mapping[str, Any]) -> Response:
+        opened = self.begin(document)
+        return JSONResponse(view.document(opened, self._store, self._roles), 202)
+
+    def begin(self, document: Mapping[str, Any]) -> Case:
+        """Open and drive a settlement from a request's body. Raises what `Settlements.open` raises."""
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
         if not isinstance(bill, str) or not isinstance(route, str):
             raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
         content = intake.national_file(bill.encode())
         opened = self._settlements.open(content, _consents(document), route, self._public_payer, _desk(document))
-        self._drive(opened.id)
-        return JSONResponse(view.document(opened, self._store, self._roles), 202)
+        self._driving.drive(opened.id)
+        return opened
+
+    def show(self, case_id: bytes) -> dict[str, Any]:
+        """A settlement as it stands. Raises `Refused` (exchange.unknown)."""
+        return view.document(cases.get(self._store, case_id), self._store, self._roles)
 
     async def _show(self, request: Request) -> Response:
-        """The settlement; with ``?wait=S`` after at most S seconds, or as soon as it ended."""
+        """With ``?wait=S`` after at most S seconds, or as soon as it stands still."""
         case_id = _id(request.path_params["id"])
         cases.get(self._store, case_id)
-        task = self._tasks.get(case_id)
-        if task is not None:
-            await asyncio.wait([task], timeout=min(MAX_WAIT_S, _seconds(request)))
-        return JSONResponse(view.document(cases.get(self._store, case_id), self._store, self._roles))
+        await self._driving.wait(case_id, min(MAX_WAIT_S, _seconds(request)))
+        return JSONResponse(self.show(case_id))
+
+    async def _find(self, request: Request) -> Response:
+        """Settlements, the newest first: those of ``?visit=`` or ``?invoice=``, or the last 50."""
+        wanted = {name: request.query_params.get(name) for name in ("visit", "invoice")}
+        return JSONResponse([view.row(one) for one in view.find(self._store, wanted["visit"], wanted["invoice"])])
+
+    async def _statement(self, request: Request) -> Response:
+        """Both the formal rows and the plain words, in ``?lang=`` zh or en."""
+        language = request.query_params.get("lang", "zh")
+        if language not in ("zh", "en"):
+            raise Malformed("usage.argument", "lang is zh or en")
+        return JSONResponse(self.statement(request.path_params["id"], language))
+
+    def statement(self, settlement: str, language: str) -> dict[str, Any]:
+        """The statement of a settlement, named in hex. Raises `Refused` (exchange.unknown, exchange.state)."""
+        return view.statement(cases.get(self._store, _id(settlement)), self._store, self._names, language)
+
+    def recent(self) -> list[dict[str, Any]]:
+        """The last settlements, the newest first."""
+        return [view.row(one) for one in view.find(self._store, None, None)[:10]]
+
+    def _wish(self, said: str) -> Handler:
+        async def wished(request: Request) -> Response:
+            case_id = _id(request.path_params["id"])
+            await self._driving.wish(case_id, said)
+            await self._driving.wait(case_id, min(MAX_WAIT_S, _seconds(request)))
+            return JSONResponse(self.show(case_id))
+
+        return wished
+
+    async def _events(self, request: Request) -> Response:
+        """Server-sent events: the settlement whenever it changed, until it is over."""
+        case_id = _id(request.path_params["id"])
+        cases.get(self._store, case_id)
+        return StreamingResponse(self._changes(case_id), media_type="text/event-stream")
+
+    async def _changes(self, case_id: bytes) -> AsyncIterator[bytes]:
+        before = None
+        while before is None or before.state not in cases.FINAL:
+            case = cases.get(self._store, case_id)
+            if case != before:
+                yield b"data: " + json.dumps(view.brief(case)).encode() + b"\n\n"
+            before = case
+            await asyncio.sleep(LOOK_S)
+
+    async def _submit(self, request: Request) -> Response:
+        """FHIR ``Claim/$submit``: a Bundle with one Claim; a ClaimResponse with the public payer's split."""
+        case = self.begin({"bill": (await _content(request)).decode("utf-8", "replace")})
+        await self._driving.wait(case.id, min(MAX_WAIT_S, _seconds(request) or MAX_WAIT_S))
+        ended = cases.get(self._store, case.id)
+        return JSONResponse(response.claim_response(ended), 200, media_type="application/fhir+json")
 
 
 async def _health(_: Request) -> Response:
     return JSONResponse({"status": "ok"})
+
+
+async def _describe(_: Request) -> Response:
+    return JSONResponse(openapi.DOCUMENT)
 
 
 def _consents(document: Mapping[str, Any]) -> list[Consented]:
@@ -141,14 +196,18 @@ def _desk(document: Mapping[str, Any]) -> Desk:
     )
 
 
-async def _body(request: Request) -> Mapping[str, Any]:
+async def _content(request: Request) -> bytes:
     content = b""
     async for part in request.stream():
         content += part
         if len(content) > MAX_BODY:
             raise Malformed("malformed.size", f"a body has at most {MAX_BODY} bytes")
+    return content
+
+
+async def _body(request: Request) -> Mapping[str, Any]:
     try:
-        found = json.loads(content)
+        found = json.loads(await _content(request))
     except ValueError as error:
         raise Malformed("bill.syntax", "the body is not JSON") from error
     if not isinstance(found, dict):

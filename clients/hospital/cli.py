@@ -138,6 +138,18 @@ def settle(
     _print(submit(folder, read_bill(bill)[0], consent, direct=direct, timeout=timeout), as_json)
 
 
+@app.command()
+@clear
+def cashier(folder: Folder) -> None:
+    """Print the address that opens the cashier's page in a browser of this computer; keep it as a password."""
+    settings = config.load(folder)
+    try:
+        port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
+    except OSError as error:
+        raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
+    typer.echo(f"http://127.0.0.1:{port}/desk?key={token}")
+
+
 def submit(folder: Path, content: bytes, consent: Path | None, *, direct: bool, timeout: float) -> dict[str, Any]:
     """Hand a bill to the running node and wait for the end. Raises `Refused` (unavailable.*), and the node's reason."""
     given = desk.consent_document(desk.read_consent(consent)) if consent is not None else None

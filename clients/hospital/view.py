@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
+from clients.hospital import case as cases
+from clients.hospital import coordination, plain_statement
 from clients.hospital.case import Case, numbered
+from clients.hospital.plain_statement import Payer, Sums
 from clients.store import Store
-from zhifu.errors import CATALOGUE, Exit
+from zhifu import bill as bills
+from zhifu.errors import CATALOGUE, Exit, Refused
+from zhifu.explain import Explanation
 from zhifu.presentation import Presentation
 from zhifu.receive import Opened
 from zhifu.schema import Schema
+
+MOST: Final = 50
 
 
 def document(case: Case, store: Store, roles: Mapping[bytes, str]) -> dict[str, Any]:
@@ -36,6 +43,69 @@ def document(case: Case, store: Store, roles: Mapping[bytes, str]) -> dict[str, 
         "settlement_ms": case.finished - case.started if case.finished else None,
         "exchanges": list(_exchanges(case, store, roles)),
     }
+
+
+def brief(case: Case) -> dict[str, Any]:
+    """State and amounts, for whoever follows along."""
+    sums = {f"{name}_fen": fen for name, fen in case.amounts.items()}
+    return {"settlement": case.id.hex(), "state": case.state, "reason": case.reason, **sums}
+
+
+def row(case: Case) -> dict[str, Any]:
+    """One settlement of a list, with the numbers by which the hospital's own systems know the bill."""
+    head = bills.parse(case.bill).setlinfo
+    numbers = {"visit": head.mdtrt_id, "invoice": head.invono, "started": case.started}
+    return {**brief(case), **numbers, **_at_the_desk(case)}
+
+
+def find(store: Store, visit: str | None, invoice: str | None) -> list[Case]:
+    """The newest first: of a visit or an invoice, or without either the last ones."""
+    found = sorted(cases.every(store), key=lambda case: case.started, reverse=True)
+    if visit is None and invoice is None:
+        return found[:MOST]
+    heads = ((case, bills.parse(case.bill).setlinfo) for case in found)
+    wanted = [case for case, head in heads if visit in (None, head.mdtrt_id) and invoice in (None, head.invono)]
+    return wanted[:MOST]
+
+
+def statement(case: Case, store: Store, names: Mapping[bytes, str], language: str) -> dict[str, Any]:
+    """Who pays what: each row with clause and reason, and in plain words. Raises `Refused` (exchange.state)."""
+    if not case.amounts:
+        raise Refused("exchange.state", f"there is no split: the settlement is {case.state}")
+    payers = []
+    for payer, opened in _deciding(case, store):
+        rows = [Explanation(*one) for one in opened.values.get("clauses") or ()]
+        payers.append(Payer(names.get(opened.presentation.sender, payer), case.pay(payer), rows))
+    desk, sums = case.desk, case.amounts
+    words = plain_statement.words(
+        Sums(sums["total"], sums["patient"], sums["account"], sums["cash"], desk.deposit), payers, desk.order, language
+    )
+    order = coordination.load(desk.order)
+    shown = {"name": order.name, "text": order.zh if language == "zh" else order.en}
+    formal = [_formal(payer, language) for payer in payers]
+    return {**brief(case), **_at_the_desk(case), "order": shown, "payers": formal, "words": words}
+
+
+def _formal(payer: Payer, language: str) -> dict[str, Any]:
+    """A payer's decision, row by row."""
+    rows = [
+        {
+            "field": row.field,
+            "fen": row.amount,
+            "clause": row.clause,
+            "reason": row.reason,
+            "words": plain_statement.reason(row, language),
+        }
+        for row in payer.rows
+    ]
+    return {"payer": payer.name, "fen": payer.fen, "rows": rows}
+
+
+def _deciding(case: Case, store: Store) -> Iterator[tuple[str, Opened]]:
+    """Each payer's answer by which it holds something."""
+    for payer in case.payers:
+        answers = store.incoming.answers(case.exchanges[case.claim(payer)])
+        yield payer, next(one for one in answers if one.values["outcome"] == "reserved")
 
 
 def _at_the_desk(case: Case) -> dict[str, int | None]:

@@ -1,0 +1,73 @@
+"""Each settlement is driven in a task of its own, from wherever it stands, until the desk or a payer must speak."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from clients.hospital import case as cases
+from clients.hospital.case import Case
+from clients.hospital.settlement import Settlements
+from clients.store import Store
+from zhifu.errors import Refused
+
+RETRY_S: Final = 1.0
+_log = logging.getLogger("zhifu.api")
+
+
+class Driving:
+    """The tasks of one process. What they do is on disk: another process takes it up with `resume`."""
+
+    def __init__(self, settlements: Settlements, store: Store, clock_ms: Callable[[], int]) -> None:
+        self._settlements = settlements
+        self._store = store
+        self._clock_ms = clock_ms
+        self._tasks: dict[bytes, asyncio.Task[Case]] = {}
+
+    def resume(self) -> None:
+        """Take up what an earlier process of this node left unfinished."""
+        for found in cases.unfinished(self._store):
+            self.drive(found.id)
+
+    def drive(self, case_id: bytes) -> None:
+        """Go on with a settlement, unless somebody does."""
+        task = self._tasks.get(case_id)
+        if task is None or task.done():
+            self._tasks[case_id] = asyncio.create_task(self._run(case_id))
+
+    async def wish(self, case_id: bytes, said: str) -> Case:
+        """The desk confirms, cancels or takes back. Raises `Refused` (exchange.unknown, exchange.state)."""
+        case = cases.wish(self._store, case_id, said, self._clock_ms())
+        task = self._tasks.get(case_id)
+        if said == "cancel" and task is not None:
+            # It may wait for a payer or a reviewer: what it did so far is on disk.
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        elif task is not None:
+            await asyncio.wait([task])
+        self.drive(case_id)
+        return case
+
+    async def wait(self, case_id: bytes, seconds: float) -> None:
+        """Until it stands still, or for so long."""
+        task = self._tasks.get(case_id)
+        if task is not None:
+            await asyncio.wait([task], timeout=seconds)
+
+    async def close(self) -> None:
+        """Stop driving; the cases stay as they are on disk."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _run(self, case_id: bytes) -> Case:
+        while True:
+            try:
+                return await self._settlements.run(case_id)
+            except Refused as error:
+                if not error.retryable:
+                    raise
+                _log.warning("settlement.waits", extra={"about": {"settlement": case_id, "reason": error.reason}})
+                await asyncio.sleep(RETRY_S)

@@ -1,0 +1,197 @@
+"""The hospital's local API and the cashier's page, before running nodes: quote, confirm, cancel, refund, statement."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from clients.hospital.sample import sample_bill
+from tests.house import House, open_house, run, until
+
+CHROMIUM = "/usr/bin/chromium"
+SEEDS = count(800)
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("desk"), "deductible-10000") as opened:
+        yield opened
+
+
+def discharge(house: House) -> tuple[bytes, Path]:
+    """A patient at the desk: her bill, and her consent."""
+    seed = next(SEEDS)
+    bill = sample_bill(seed)
+    return bill, house.consent(house.enrol(bill, f"patient-{seed}"), bill)
+
+
+def wished(house: House, settlement: str, word: str) -> dict[str, Any]:
+    return house.api("POST", f"/settlements/{settlement}/{word}?wait=30", {})
+
+
+def held(house: House, **desk: object) -> str:
+    """A split that waits for the desk."""
+    bill, consent = discharge(house)
+    settlement = house.submit(bill, [("medical", consent)], hold=True, **desk)
+    until(lambda: house.look(settlement)["state"] == "reserved", "the split is there")
+    return settlement
+
+
+def count_of(house: House) -> Counter[str]:
+    """How many holdings both payers have in each state."""
+    return Counter(one.state for role in ("public-payer", "insurer") for one in house.holdings(role))
+
+
+def test_a_quote_is_held_then_confirmed_then_refunded(house: House) -> None:
+    before = count_of(house)
+    settlement = held(house, deposit="9000.00")
+    found = house.look(settlement)
+    assert (found["patient_fen"], found["refund_fen"], found["topup_fen"]) == (800_000, 100_000, 0)
+    assert count_of(house) == before + Counter(reserved=2)
+    assert wished(house, settlement, "confirm")["state"] == "confirmed"
+    assert wished(house, settlement, "confirm")["state"] == "confirmed"
+    assert count_of(house) == before + Counter(committed=2)
+    assert wished(house, settlement, "refund")["state"] == "reversed"
+    assert count_of(house) == before + Counter(reversed=2)
+
+
+def test_a_cancelled_quote_holds_nothing(house: House) -> None:
+    before, settlement = count_of(house), held(house)
+    assert wished(house, settlement, "cancel")["state"] == "cancelled"
+    assert count_of(house) == before + Counter(cancelled=2)
+    with client(house) as api:
+        refused = api.post(f"/settlements/{settlement}/confirm", json={})
+    assert (refused.status_code, refused.json()["reason"]) == (409, "exchange.state")
+
+
+def test_the_statement_says_why_in_both_languages(house: House) -> None:
+    settlement = held(house)
+    zh, en = (house.api("GET", f"/settlements/{settlement}/statement?lang={lang}", None) for lang in ("zh", "en"))
+    assert "您需支付 8,000.00 元。" in zh["words"]
+    assert "You pay 8,000.00." in en["words"]
+    assert any("less 8,000.00 of the deductible" in line for line in en["words"])
+    assert zh["order"]["name"] == "basic-first-2026-01"
+    paid = sum(payer["fen"] for payer in zh["payers"])
+    assert paid + zh["patient_fen"] == zh["total_fen"]
+    wished(house, settlement, "cancel")
+
+
+def test_events_follow_to_the_end(house: House) -> None:
+    bill, consent = discharge(house)
+    settlement = house.submit(bill, [("medical", consent)])
+    with client(house) as api, api.stream("GET", f"/settlements/{settlement}/events") as answer:
+        seen = [json.loads(line[6:])["state"] for line in answer.iter_lines() if line.startswith("data: ")]
+    assert seen[-1] == "confirmed"
+
+
+def test_settlements_are_found_by_visit(house: House) -> None:
+    settlement = held(house)
+    (one,) = [row for row in house.api("GET", "/settlements", None) if row["settlement"] == settlement]
+    assert [row["settlement"] for row in house.api("GET", f"/settlements?visit={one['visit']}", None)] == [settlement]
+    wished(house, settlement, "cancel")
+
+
+def test_every_route_is_described_and_guarded(house: House) -> None:
+    described = house.api("GET", "/openapi.json", None)["paths"]
+    for path, operations in described.items():
+        for method in operations:
+            where, body = url(house) + path.replace("{id}", "00"), {} if method == "post" else None
+            answer = httpx.request(method, where, json=body, trust_env=False)
+            assert answer.status_code == (200 if path in ("/health", "/openapi.json") else 401), path
+
+
+def test_a_fhir_claim_is_answered_with_a_claim_response(house: House) -> None:
+    bill = house.file("bill.json", sample_bill(next(SEEDS)))
+    claim = run("record", "convert", bill, "--from", "national", "--to", "fhir").ok().out
+    with client(house) as api:
+        found = api.post("/fhir/Claim/$submit?wait=30", content=claim.encode()).json()
+    assert (found["resourceType"], found["outcome"]) == ("ClaimResponse", "complete"), found
+    sums = {row["category"]["coding"][0]["code"]: row["amount"]["value"] for row in found["total"]}
+    assert sums == {"submitted": 20000.0, "benefit": 12000.0, "copay": 8000.0}
+
+
+def url(house: House) -> str:
+    return f"http://127.0.0.1:{(house.path / 'hospital' / 'api.port').read_text()}"
+
+
+def client(house: House) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {(house.path / 'hospital' / 'api.token').read_text()}"}
+    return httpx.Client(base_url=url(house), headers=headers, timeout=60, trust_env=False)
+
+
+# --- in a browser -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def at_desk(house: House) -> tuple[bytes, Path]:
+    return discharge(house)
+
+
+@pytest.fixture(scope="module")
+def page(at_desk: object) -> Iterator[Page]:
+    """After the patient's wallet has signed: the browser's own loop and the wallet's do not share a thread."""
+    if not Path(CHROMIUM).exists():
+        pytest.skip("no Chromium on this computer")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser.new_context(locale="en", viewport={"width": 900, "height": 1100}).new_page()
+        browser.close()
+
+
+def test_the_cashier_takes_a_patient_through(house: House, at_desk: tuple[bytes, Path], page: Page) -> None:
+    """Open the desk, hand in bill and code, see the split, take the rest, print, refund."""
+    bill, consent = at_desk
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto(run("hospital", "cashier", house.path / "hospital").ok().out.strip() + "&lang=en")
+    assert "key=" not in page.url
+    page.set_input_files("#bill", house.file("bill.json", bill))
+    page.fill("input[name=consent-0-text]", consent.read_text("utf-8"))
+    page.fill("#deposit", "10000.00")
+    _shot(page, "start")
+    page.click("button.primary")
+    page.wait_for_selector("#confirm", timeout=60_000)
+    assert page.inner_text("#rest") == "8,000.00"
+    _shot(page, "split")
+    page.click("#confirm")
+    page.wait_for_selector(".state.good", timeout=60_000)
+    page.click("text=Statement")
+    assert "You pay 8,000.00." in page.inner_text("article.paper")
+    _shot(page, "statement")
+    page.go_back()
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("summary:has-text('Refund')")
+    _shot(page, "phone")
+    page.click("#refund")
+    page.wait_for_selector("text=reversed", timeout=60_000)
+    assert count_of(house)["reversed"] >= 2
+    assert faults == []
+
+
+def test_a_stranger_on_this_computer_sees_nothing(house: House, page: Page) -> None:
+    page.context.clear_cookies()
+    page.goto(url(house) + "/desk")
+    assert "hospital cashier" in page.inner_text("main")
+
+
+def _shot(page: Page, name: str) -> None:
+    """Where somebody wants to look at the pages, a picture."""
+    folder = os.environ.get("ZHIFU_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=f"{folder}/cashier-{name}.png", full_page=True)
