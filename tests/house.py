@@ -340,7 +340,8 @@ class House:
 
     def look(self, settlement: str) -> dict[str, Any]:
         """A settlement as the hospital's node shows it now."""
-        return self.api("GET", f"/settlements/{settlement}", None)
+        found: dict[str, Any] = self.api("GET", f"/settlements/{settlement}", None)
+        return found
 
     def finish(self, settlement: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
         """The settlement once it ended."""
@@ -351,14 +352,13 @@ class House:
 
         return until(ended, f"settlement {settlement} ends", patience_s)
 
-    def api(self, method: str, path: str, body: object) -> dict[str, Any]:
+    def api(self, method: str, path: str, body: object) -> Any:
         folder = self.path / "hospital"
         headers = {"Authorization": f"Bearer {(folder / 'api.token').read_text()}"}
         url = f"http://127.0.0.1:{(folder / 'api.port').read_text()}{path}"
         answer = httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S, trust_env=False)
         assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+        return answer.json()
 
 
 H = TypeVar("H", bound=House)

@@ -42,7 +42,8 @@ def discharge(house: House) -> tuple[bytes, Path]:
 
 
 def wished(house: House, settlement: str, word: str) -> dict[str, Any]:
-    return house.api("POST", f"/settlements/{settlement}/{word}?wait=30", {})
+    found: dict[str, Any] = house.api("POST", f"/settlements/{settlement}/{word}?wait=30", {})
+    return found
 
 
 def held(house: House, **desk: object) -> str:
@@ -111,8 +112,7 @@ def test_every_route_is_described_and_guarded(house: House) -> None:
     described = house.api("GET", "/openapi.json", None)["paths"]
     for path, operations in described.items():
         for method in operations:
-            where, body = url(house) + path.replace("{id}", "00"), {} if method == "post" else None
-            answer = httpx.request(method, where, json=body, trust_env=False)
+            answer = httpx.request(method, url(house) + path.replace("{id}", "00"), trust_env=False)
             assert answer.status_code == (200 if path in ("/health", "/openapi.json") else 401), path
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from zhifu.errors import Error, Refused
 
-READY_S: Final = 60.0
+READY_S: Final = 150.0
 STOP_S: Final = 15.0
 LOG: Final = "log.jsonl"
 

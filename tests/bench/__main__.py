@@ -18,7 +18,7 @@ from rich.console import Console
 from broker import home
 from broker.__main__ import build
 from clients.demo.stage import Stage
-from tests.bench import components, durable, exchange, free_text, jwe, relay, settlement, world
+from tests.bench import components, durable, exchange, free_text, jwe, payers, relay, settlement, world
 from tests.bench.components import Cost
 from tests.bench.durable import Durable
 from tests.bench.load import claim
@@ -75,7 +75,7 @@ def run(plan: Plan, tell: Progress) -> Report:
         costs, accepted = _alone(made, plan)
         sizes = (claim(made.patients[0]).ByteSize(), _answer_bytes(made))
     tell("settlements")
-    settled = _settlements(plan)
+    settled, by_two = _settlements(plan), _two_insurers(plan)
     sent = (relay.ASKED_BYTES, relay.ANSWERED_BYTES)
     return Report(
         hardware(),
@@ -89,6 +89,7 @@ def run(plan: Plan, tell: Progress) -> Report:
         costs,
         accepted,
         settled,
+        by_two,
         list(free_text.measure()),
     )
 
@@ -120,6 +121,11 @@ def _settlements(plan: Plan) -> Sequence[int]:
             return settlement.measure(stage, settlement.open_house(stage, plan.settlements), plan.settlements)
         finally:
             stage.stop()
+
+
+def _two_insurers(plan: Plan) -> Sequence[int]:
+    with tempfile.TemporaryDirectory(prefix="zhifu-bench-") as folder:
+        return payers.measure(Path(folder), plan.settlements)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
