@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Final
 
 import grpc
+import httpx
 import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from broker import enrolment, export, home, log, pseudonym_commands, pseudonym_home
+from broker import enrolment, export, feeding, home, log, pseudonym_commands, pseudonym_home
 from broker.audit import Log
 from broker.authority import SERVER_NAME
 from broker.commit import Committer
@@ -33,15 +34,25 @@ from broker.gate import Gate
 from broker.home import Home
 from broker.indexing import Indexer
 from broker.pipeline import Pipeline
+from broker.services import log as log_service
 from broker.services.audit import AuditService
 from broker.services.enrolment import EnrolmentService
+from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
 from broker.services.wallet import WalletService
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
+from broker.witnesses import Pace, Witnesses
 from policies import load
 from zhifu.errors import Error, Exit, Refused
-from zhifu.v1 import audit_pb2_grpc, enrolment_pb2_grpc, exchange_pb2_grpc, pseudonym_pb2_grpc, wallet_pb2_grpc
+from zhifu.v1 import (
+    audit_pb2_grpc,
+    enrolment_pb2_grpc,
+    exchange_pb2_grpc,
+    log_pb2_grpc,
+    pseudonym_pb2_grpc,
+    wallet_pb2_grpc,
+)
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
@@ -53,6 +64,7 @@ _STORE: Final = (
     "ZHIFU_STORE; default: what init wrote into broker.toml, or SQLite in the folder"
 )
 AUDIT_INDEX: Final = "audit-index.db"
+_PACE: Final = Pace()
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -66,7 +78,7 @@ _OPTIONS: Final = [
 ]
 
 
-def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms) -> Core:
+def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms, pace: Pace = _PACE) -> Core:
     """Put the parts together over the folder's database; ``clock`` gives Unix ms.
 
     Raises `Refused` (unavailable.store, policy.invalid), `NotAuthentic` (log.corrupt).
@@ -76,13 +88,15 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
     audit = Log(opened.origin, opened.log_key, store.reader)
     directory = Directory(store.reader)
     gate = Gate(opened.gate_keys)
+    committer = Committer(store, audit, clock)
     return Core(
         store=store,
         log=audit,
-        committer=Committer(store, audit, clock),
+        committer=committer,
         directory=directory,
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
+        witnesses=Witnesses(audit, committer, directory, clock, pace),
         gate_statement=lambda: opened.gate_statement(clock() // 1000),
         clock_ms=clock,
     )
@@ -122,12 +136,13 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
         EnrolmentService(core, opened, exchange.broadcast), wallets
     )
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
+    log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators), wallets)
     indexer = _indexer(core, opened)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     checks = tuple(_health(server) for server in (nodes, wallets))
     ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
-    core.committer.start()
-    background = [asyncio.create_task(core.sweep())]
+    exchange.tell_witnesses()
+    background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
     bell = opening.bell_of(opened.store)
     if bell is not None:
         core.mailroom.ring = bell.ring
@@ -139,16 +154,32 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     return Served(core, exchange, (nodes, wallets), ports, checks, background, indexer)
 
 
-async def serve(opened: Home, policy: Path | None, node_port: int, public_port: int) -> None:
+async def serve(
+    opened: Home, policy: Path | None, node_port: int, public_port: int, log_port: int = 0, pace: Pace = _PACE
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
-    served = await start(build(opened, policy), opened, node_port, public_port)
+    core = build(opened, policy, pace=pace)
+    bound = log_service.bind(log_port)
+    served = await start(core, opened, node_port, public_port)
     # What was loaded by now stays: no collection need look through it again.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     node, public = served.ports
-    print(json.dumps({"node_port": node, "public_port": public, "pid": os.getpid()}), flush=True)
-    await _terminated()
+    feeder = asyncio.create_task(_feed(core, opened))
+    async with log_service.serving(core, bound) as port:
+        said = {"node_port": node, "public_port": public, "log_port": port, "pid": os.getpid()}
+        print(json.dumps(said), flush=True)
+        await _terminated()
+    feeder.cancel()
     await served.stop()
+
+
+async def _feed(core: Core, opened: Home) -> None:
+    """The regulator's own witnesses, if the folder names some."""
+    if (opened.path / feeding.FILE).exists():
+        async with httpx.AsyncClient(timeout=feeding.TIMEOUT_S, trust_env=False) as client:
+            policy = feeding.policy_in(opened.read(feeding.FILE))
+            await feeding.Feeder(core.witnesses, policy, client).run()
 
 
 def _indexer(core: Core, opened: Home) -> Indexer:
@@ -229,7 +260,9 @@ def _init(arguments: argparse.Namespace) -> None:
 
 def _serve(arguments: argparse.Namespace) -> None:
     log.to_stderr()
-    uvloop.run(serve(_home(arguments), arguments.policy, arguments.node_port, arguments.public_port))
+    opened = _home(arguments)
+    pace = Pace(restored=opened.restored, max_unwitnessed_s=arguments.max_unwitnessed)
+    uvloop.run(serve(opened, arguments.policy, arguments.node_port, arguments.public_port, arguments.log_port, pace))
 
 
 def _serve_pseudonyms(arguments: argparse.Namespace) -> None:
@@ -300,6 +333,10 @@ def _parser(part: str = "broker") -> argparse.ArgumentParser:
     serving = add("serve", _serve, "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
     serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
     serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
+    serving.add_argument("--log-port", type=int, default=0, help="the log over HTTP (tlog-tiles); 0: a free port")
+    serving.add_argument(
+        "--max-unwitnessed", type=float, metavar="S", help="refuse exchanges once no majority cosigned for S seconds"
+    )
     serving.add_argument("--policy", type=Path, help="a policy bundle; default: the packaged one")
     inviting = add("invite", _invite, "Write a one-time invitation for a participant.")
     inviting.add_argument("--role", required=True, choices=enrolment.ROLES)

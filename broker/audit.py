@@ -19,9 +19,9 @@ from broker.store.interface import Reader, Transaction
 from zhifu import checkpoint, merkle, ranges, receipt
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.envelope import Envelope
-from zhifu.errors import NotAuthentic
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.merkle import Frontier, Node
-from zhifu.receipt import Detail, Entry, Head, LogProof, Meta
+from zhifu.receipt import Detail, Entry, Erased, Head, LogProof, Meta
 
 COMMITTED: Final = 0
 PLAIN: Final = 1
@@ -108,10 +108,13 @@ class Log:
 
     def proof(self, commit: Commit, begin: int, end: int, known: Head) -> LogProof:
         """Leaves [begin, end) under ``commit``'s checkpoint, and its consistency with the receiver's ``known`` head."""
-        old, new = sorted((min(known.size, self._reach(known.size, commit.size)), commit.size))
-        consistent = merkle.consistency_proof(old, new, self.fetch) if old else []
         leaves = ranges.build_range(begin, end, commit.size, self.fetch)
-        return LogProof(commit.note, leaves, known.size, tuple(consistent))
+        return LogProof(commit.note, leaves, known.size, self.consistency(known, commit))
+
+    def consistency(self, known: Head, commit: Commit) -> tuple[bytes, ...]:
+        """Between the receiver's head and a checkpoint of ours, whichever is older."""
+        old, new = sorted((min(known.size, self._reach(known.size, commit.size)), commit.size))
+        return tuple(merkle.consistency_proof(old, new, self.fetch)) if old else ()
 
     def _reach(self, *sizes: int) -> int:
         """How far the log goes, as far as ``sizes`` make it matter: another broker may have written since."""
@@ -205,8 +208,23 @@ class Sequence:
 
 
 def stored_entry(index: int, reader: Reader) -> Entry:
-    """Raises `NotAuthentic` (log.corrupt)."""
+    """Raises `NotAuthentic` (log.corrupt), `Refused` (erasure.erased)."""
     row = reader.get(tables.Entry, index)
     if row is None:
         raise NotAuthentic("log.corrupt", "an entry is missing")
+    if row.kind == COMMITTED and not row.detail_key:
+        raise Refused("erasure.erased")
     return Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
+
+
+def stored_leaf(index: int, reader: Reader) -> bytes:
+    """What the tree hashes for an entry: committed, plain or erased. Raises `NotAuthentic` (log.corrupt)."""
+    row = reader.get(tables.Entry, index)
+    if row is not None and row.kind == PLAIN:
+        return receipt.statement_leaf(index, row.time_ms, row.detail)
+    if row is not None and not row.detail_key:
+        kept = reader.get(tables.Erasure, index)
+        if kept is None:
+            raise NotAuthentic("log.corrupt", "a detail is missing that was not erased")
+        return Erased(index, row.time_ms, row.meta_key, row.meta, kept.commitment).leaf
+    return stored_entry(index, reader).leaf

@@ -61,6 +61,7 @@ class Committer:
         self._task: asyncio.Task[None] | None = None
         self._closing = False
         self._in_doubt = False
+        self._refusal: Refused | None = None
 
     @property
     def busy(self) -> bool:
@@ -68,15 +69,25 @@ class Committer:
         return bool(self._waiting)
 
     def start(self) -> None:
+        """Begin to commit; what was handed in before waits until then."""
         self._task = asyncio.create_task(self._run(), name="committer")
 
     async def close(self) -> None:
         """Refuse new operations, finish those that wait, stop."""
         self._closing = True
         self._wake.set()
-        if self._task is not None:
+        if self._task is None:
+            self.refuse(Refused("unavailable.draining"))
+        else:
             await self._task
         self._thread.shutdown()
+
+    def refuse(self, error: Refused) -> None:
+        """From now on nothing is committed: whoever waits, and whoever comes, gets ``error``."""
+        self._refusal = error
+        waiting, self._weight = list(self._waiting), 0
+        self._waiting.clear()
+        _fail(waiting, error)
 
     async def run(self, apply: Apply[T], weight: int = 1) -> Done[T]:
         """Apply and commit. ``weight`` is the number of exchanges in it.
@@ -85,6 +96,8 @@ class Committer:
         """
         if self._closing:
             raise Refused("unavailable.draining")
+        if self._refusal is not None:
+            raise self._refusal
         if self._weight + weight > MAX_WAITING:
             raise Refused("unavailable.overload")
         operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())

@@ -16,6 +16,7 @@ from broker.directory import Directory
 from broker.gate import Gate
 from broker.pipeline import Pipeline
 from broker.store.interface import Store
+from broker.witnesses import Witnesses
 from zhifu.envelope import MAX_FRAME, Envelope
 from zhifu.errors import Error
 from zhifu.keys import VERSION
@@ -50,6 +51,7 @@ class Core:
     directory: Directory
     gate: Gate
     pipeline: Pipeline
+    witnesses: Witnesses
     gate_statement: Callable[[], Envelope]
     clock_ms: Callable[[], int] = clock_ms
     timing: Timing = Timing()

@@ -110,6 +110,9 @@ class Mailroom:
     def detach(self, node: bytes, outgoing: Outgoing) -> None:
         self._attached[node].remove(outgoing)
 
+    def wake_all(self) -> None:
+        self.wake(list(self._attached))
+
     def wake(self, nodes: Seq[bytes]) -> None:
         """Something waits for ``nodes``, by a commit of this broker."""
         self.heard(nodes)

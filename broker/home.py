@@ -58,6 +58,11 @@ class Home:
         return opening.open_read_only(self.database, self.store)
 
     @property
+    def restored(self) -> Path:
+        """There while the database is one that was restored and no majority of witnesses has been heard since."""
+        return self.path / "restored"
+
+    @property
     def vkey(self) -> VerifierKey:
         return VerifierKey(self.origin, SignatureType.ED25519, bytes(self.log_key.verify_key))
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from clients import command, config, desk, enrol, log_to_stderr, node, serve
+from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, serve
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
 from clients.keystore import FileKeystore, participant_of
 from clients.pseudonym_service import contact
+from clients.store import Store
+from clients.tiles import Mirror
 from zhifu.envelope import POLICY
 from zhifu.envelope import from_bytes as envelope_from_bytes
-from zhifu.errors import Malformed
+from zhifu.errors import Exit, Malformed, Refused
 from zhifu.keys import check_signing_key
 from zhifu.statement import Attestation
 
@@ -107,6 +111,60 @@ def attest(
     check_signing_key(key)
     me, until = participant_of(keystore), int(time.time()) + ATTESTED_S
     desk.write_attestation(output, Attestation(key, me, settings.role, until).sign(keystore.signing))
+
+
+Log = Annotated[str, typer.Option("--log", help="The log over HTTP, as the broker serves it: http://host:port.")]
+
+
+@app.command(name="reconcile-audit")
+@clear
+def reconcile_audit(folder: Folder, log: Log, as_json: Json = False) -> None:
+    """Compare this node's own receipts with the log: exit 5 where one is not there."""
+    settings = config.load(folder)
+    with _opened(settings) as store, closing(Mirror(log, settings.log_key)) as mirror:
+        found = reconcile.reconcile(store, settings.log_key, mirror)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo(
+            f"{found.receipts} receipts against {found.size} entries: {found.final} final, {found.pending} pending,"
+            f" {len(found.omissions)} missing"
+        )
+    for one in found.omissions:
+        typer.echo(f"zhifu: {one.reason}: exchange {one.exchange}: {one.detail}", err=True)
+    if found.omissions:
+        raise typer.Exit(int(Exit.INTEGRITY))
+
+
+@app.command()
+@clear
+def receipt(
+    folder: Folder,
+    exchange: Annotated[str, typer.Argument(help="The exchange's hash, hex.")],
+    output: Output,
+    log: Annotated[str, typer.Option("--log", help="The log over HTTP: a final receipt gets its cosignatures.")] = "",
+) -> None:
+    """Write the receipt of an exchange as a portable proof (C2SP tlog-proof); print whether it is final."""
+    settings = config.load(folder)
+    with _opened(settings) as store:
+        found = store.receipts.get(public_key(exchange))
+        if found is None:
+            raise Refused("exchange.unknown", "no receipt of this exchange")
+        cosigned = store.receipts.cosigned_note(found.final) if found.final else None
+        with ExitStack() as stack:
+            mirror = stack.enter_context(closing(Mirror(log, settings.log_key))) if log else None
+            proof = reconcile.portable(found, settings.log_key, cosigned, mirror)
+    config.write_file(output, proof.encode())
+    print_json({"exchange": exchange, "state": "final" if found.final else "pending", "index": proof.index})
+
+
+@contextmanager
+def _opened(settings: config.NodeConfig) -> Iterator[Store]:
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @app.command(name="serve")

@@ -44,7 +44,7 @@ class Inbox:
         head = self._store.trust.head()
         proven = wire.prove(frame.proof, head, self._parts.log_key)
         with self._store.transaction():
-            self._store.trust.move_head(proven.head_after(head))
+            self._store.trust.move_head(proven.head_after(head), frame.proof.checkpoint)
             recipient = self._recipient()
             found = [self._one(delivery, proven, frame.proof, recipient) for delivery in frame.deliveries]
         return [one for one in found if one is not None]

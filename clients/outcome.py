@@ -53,7 +53,7 @@ class Outcomes:
             return None
         head = self._store.trust.head()
         proven = wire.prove(proof, head, self._parts.log_key)
-        self._store.trust.move_head(proven.head_after(head))
+        self._store.trust.move_head(proven.head_after(head), proof.checkpoint)
         return proven
 
     def _result(self, one: exchange_pb2.Result, proven: Proven | None, proof: exchange_pb2.LogProof) -> bool:

@@ -20,6 +20,7 @@ from clients import channel, wire
 from clients.inbox import Inbox
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
+from clients.witness import Witness
 from zhifu import envelope
 from zhifu.envelope import ACKNOWLEDGEMENT, KEY_STATEMENT, MAX_FRAME
 from zhifu.epoch import Epoch
@@ -56,6 +57,8 @@ class Session:
         self._on_open = on_open
         self._inbox = Inbox(parts)
         self._outcomes = Outcomes(parts)
+        self._witness = Witness(parts)
+        self._cosignature: exchange_pb2.Cosignature | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._acknowledgements: deque[bytes] = deque()
@@ -109,6 +112,8 @@ class Session:
             head_root=head.root if head.size else b"",
             clock_ms=self._parts.clock_ms(),
             notices_through=self._parts.store.trust.cursor(CURSOR),
+            checkpoint=self._parts.store.trust.head_note(),
+            cosigns=True,
         )
         async with _deadline(HANDSHAKE_S):
             await call.write(Request(hello=hello))
@@ -168,6 +173,8 @@ class Session:
             self._notices_read = self._outcomes.notices(frame.notices)
         elif kind == "directory":
             self._take_directory(frame)
+        elif kind == "checkpoint":
+            self._cosignature = self._witness.take(frame.checkpoint) or self._cosignature
         else:
             raise Malformed("malformed.field", "a frame of no known kind")
         self._wake.set()
@@ -245,6 +252,9 @@ class Session:
             self._keys_due = False
             yield from self._unstated_keys()
             yield from self._unoffered_epochs()
+        if self._cosignature is not None:
+            said, self._cosignature = self._cosignature, None
+            yield Request(cosignature=said)
         while (found := self._next_submissions()) is not None:
             # An epoch may have been drawn since: it is offered before what rests on it.
             yield from self._unoffered_epochs()

@@ -5,7 +5,7 @@ A frame's proof is the exception: `prove` checks it against the pinned log key a
 
 from __future__ import annotations
 
-from zhifu import envelope, merkle, receipt
+from zhifu import checkpoint, envelope, merkle, receipt
 from zhifu.checkpoint import Checkpoint, Note, VerifierKey
 from zhifu.envelope import Envelope, Kind
 from zhifu.errors import CATALOGUE, Malformed, NotAuthentic, Refused
@@ -99,6 +99,11 @@ def receipt_of(note: bytes, log_range: bytes, log_key: VerifierKey) -> Proven:
     message = exchange_pb2.LogProof(checkpoint=note, range=shown)
     # Size 0: whether it fits our head was checked when it was stored.
     return receipt.verify_proof(log_proof(message), Head(), log_key)
+
+
+def checkpoint_of(note: bytes, log_key: VerifierKey) -> Checkpoint:
+    """The checkpoint that the pinned log key signed. Raises `Malformed`, `NotAuthentic` (log.signature)."""
+    return checkpoint.verify(note, log_key)
 
 
 def evidence(frame: exchange_pb2.ConnectResponse) -> bytes:

@@ -36,6 +36,7 @@ from broker.services.identity import spki_hash
 from broker.store import tables
 from broker.store.interface import Reader, Store
 from broker.store.sqlite import open_read_only
+from broker.witnesses import Pace
 from clients import wire
 from tests.formats import (
     EVERYONE,
@@ -346,10 +347,16 @@ def reason(result: pb.Result) -> str:
     return result.refusal.reason
 
 
-def create(path: Path, clock: Callable[[], int], timing: Timing = Timing()) -> tuple[home.Home, Core]:  # noqa: B008
+def create(
+    path: Path,
+    clock: Callable[[], int],
+    timing: Timing = Timing(),  # noqa: B008
+    pace: Pace = Pace(),  # noqa: B008
+    operators: Sequence[bytes] = (),
+) -> tuple[home.Home, Core]:
     """A new broker's folder and parts."""
-    opened = home.create(path / "broker", ORIGIN, NOW)
-    return opened, replace(build(opened, None, clock), timing=timing)
+    opened = home.create(path / "broker", ORIGIN, NOW, operators)
+    return opened, replace(build(opened, None, clock, pace), timing=timing)
 
 
 @asynccontextmanager
@@ -380,10 +387,16 @@ async def rig(
 
 
 @asynccontextmanager
-async def serving(path: Path, *parties: Party, timing: Timing = Timing()) -> AsyncIterator[Server]:  # noqa: B008
+async def serving(
+    path: Path,
+    *parties: Party,
+    timing: Timing = Timing(),  # noqa: B008
+    pace: Pace = Pace(),  # noqa: B008
+    operators: Sequence[bytes] = (),
+) -> AsyncIterator[Server]:
     """`rig` behind real TLS on free ports."""
     clock = Clock()
-    opened, core = create(path, clock, timing)
+    opened, core = create(path, clock, timing, pace, operators)
     served = await start(core, opened, 0, 0)
     found = Server(opened, core, clock, served=served)
     await found.enrol(*(parties or EVERYONE))

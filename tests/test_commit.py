@@ -18,10 +18,10 @@ from broker.audit import Log
 from broker.commit import Committer
 from broker.store import sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
-from tests.broker_rig import Clock, Rig, fresh, present, reason, rig
+from tests.broker_rig import Clock, Rig, frame, fresh, present, reason, rig
 from tests.formats import NOW, ORIGIN, claim, refused
 from zhifu.errors import Error, NotAuthentic, Refused
-from zhifu.receipt import Detail, Meta
+from zhifu.receipt import Detail, Head, Meta
 
 UNAVAILABLE = "unavailable.store"
 
@@ -90,6 +90,9 @@ class FaultyStore:
 
     def rollback(self) -> None:
         self._store.rollback()
+
+    def forget(self) -> None:
+        self._store.forget()
 
     def close(self) -> None:
         self._store.close()
@@ -173,6 +176,43 @@ async def test_a_flipped_bit_in_what_was_written_is_never_signed(tmp_path: Path,
         assert len(broker.rows(tables.Checkpoint)) == checkpoints
         assert await failing(broker, "b") == [""]
         assert noted(broker) == ["b"]
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_signature_that_fails_leaves_nothing_that_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    """The key is asked and does not answer, or it signed and the answer is lost: what was signed is never shown, and
+    the next head of that size is signed as well, for it was nobody's.
+    """
+    async with rig(tmp_path) as broker:
+        log, before, shown = broker.core.log, broker.core.log.size, len(broker.rows(tables.Checkpoint))
+        real, left = log.sign, [1]
+
+        def sign(head: Head) -> bytes:
+            note = real(head) if after else b""
+            if left.pop() if left else 0:
+                raise OSError("the key does not answer")
+            return note or real(head)
+
+        monkeypatch.setattr(log, "sign", sign)
+        assert await failing(broker, "a", "b") == [UNAVAILABLE, UNAVAILABLE]
+        assert (broker.core.log.size, len(broker.rows(tables.Checkpoint))) == (before, shown)
+        assert await failing(broker, "c") == [""]
+        assert noted(broker) == ["c"]
+        assert broker.core.log.size == before + 1
+
+
+@pytest.mark.parametrize("persisted", [False, True])
+async def test_a_checkpoint_that_cannot_be_told_is_told_again(tmp_path: Path, persisted: bool) -> None:
+    """The answer is lost before or after the client has it: asking again with the same bytes gives the same entry."""
+    async with rig(tmp_path) as broker:
+        sent, (first,) = frame(one := present(broker.statute())), await broker.submit(one)
+        broker.known.clear()  # what the stream had proved is gone with it
+        size = broker.core.log.size
+        again = [(await broker.submit(sent))[0] for _ in range(1 + persisted)]
+        assert {one.entry.index for one in again} == {first.entry.index}
+        assert (broker.core.log.size, reason(again[0])) == (size, "")
 
 
 async def test_nothing_is_taken_while_the_head_cannot_be_read(tmp_path: Path, faults: Faults) -> None:

@@ -159,13 +159,14 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path, keys: FileKeystor
 def test_head_and_cursor_never_go_back(tmp_path: Path, store: Store, keys: FileKeystore) -> None:
     assert store.trust.head() == Head()
     with store.transaction():
-        store.trust.move_head(Head(7, b"r" * 32))
-        store.trust.move_head(Head(5, b"s" * 32))
+        store.trust.move_head(Head(7, b"r" * 32), b"note 7")
+        store.trust.move_head(Head(5, b"s" * 32), b"note 5")
         store.trust.move_cursor("notices", 4)
         store.trust.move_cursor("notices", 3)
     store.close()
     again = Store(tmp_path / "node.db", keys)
     assert again.trust.head() == Head(7, b"r" * 32)
+    assert again.trust.head_note() == b"note 7"
     assert (again.trust.cursor("notices"), again.trust.cursor("other")) == (4, 0)
     again.close()
 

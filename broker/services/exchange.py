@@ -59,6 +59,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
             if self._draining:
                 raise Refused(self._draining)
             self.sessions.add(session)
+            if session.cosigns:
+                self._core.witnesses.hello(member.id, session.shown_head)
             try:
                 await session.serve(request_iterator, context)
             finally:
@@ -74,6 +76,11 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
             found = await submit(self._core, member.id, request.submissions, Known(Head()))
             return exchange_pb2.SubmitExchangeResponse(results=found)
         raise AssertionError  # the context manager ended the call
+
+    def tell_witnesses(self) -> None:
+        """Streams that cosign are woken when there is something to cosign."""
+        self._core.witnesses.attached = lambda: sum(one.cosigns for one in self.sessions)
+        self._core.witnesses.wake = self._core.mailroom.wake_all
 
     def broadcast(self) -> None:
         """Someone's keys changed: send the directory to every node that is attached, here or to another broker."""
@@ -120,6 +127,7 @@ async def submit(
         raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
     hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
     try:
+        core.witnesses.check_age()
         verified = _verify(core, sender, frame)
         done = await core.committer.run(
             lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
@@ -158,6 +166,9 @@ class Session:
         self._unsent: deque[Response] = deque()
         self._outgoing = Outgoing(member.id, core.store.reader, core.timing.lease_s)
         self._outgoing.read_through(hello.notices_through)
+        self.cosigns = hello.cosigns
+        self.shown_head = hello.checkpoint
+        self._cosigned = -1
         self._working = asyncio.Semaphore(_FRAMES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._directory_due = True
@@ -246,6 +257,8 @@ class Session:
                 await self._acknowledge(request.acknowledgements)
             elif kind == "notices_read":
                 await self._notices_read(request.notices_read.through)
+            elif kind == "cosignature":
+                await self._core.witnesses.take(self._member.id, request.cosignature.size, request.cosignature.line)
             elif kind == "key_statement":
                 await self._key_statement(request.key_statement)
             elif kind == "epoch_offer":
@@ -315,6 +328,9 @@ class Session:
         leased = self._outgoing.take(asyncio.get_running_loop().time())
         for frame in frames.deliveries(leased, core.log, self._known, core.gate, core.store.reader, core.now()):
             self._unsent.append(Response(deliveries=frame))
+        if self.cosigns and core.witnesses.shown.version > max(self._cosigned, 0):
+            self._cosigned = core.witnesses.shown.version
+            self._unsent.append(Response(checkpoint=frames.checkpoint(core.witnesses, self._known)))
         told = self._outgoing.take_notices()
         for notice in frames.notices(told, core.log, self._known, core.store.reader):
             self._unsent.append(Response(notices=notice))

@@ -15,6 +15,7 @@ from broker.services.errors import refusal
 from broker.stages import Outcome, Recorded, Refusal, Repeated
 from broker.store import tables
 from broker.store.interface import Reader
+from broker.witnesses import Witnesses
 from zhifu import manifest, presentation
 from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.receipt import Entry, Head, LogProof
@@ -53,6 +54,15 @@ def proof_message(proof: LogProof) -> exchange_pb2.LogProof:
         known_size=proof.known_size,
         consistency=b"".join(proof.consistency),
     )
+
+
+def checkpoint(witnesses: Witnesses, known: Known) -> exchange_pb2.CheckpointFrame:
+    """The checkpoint that is to be cosigned; the other end knows its head afterwards."""
+    shown, head = witnesses.shown, known.head
+    consistency = b"".join(witnesses.consistency(head))
+    if shown.commit.size > head.size:
+        known.head = Head(shown.commit.size, shown.commit.root)
+    return exchange_pb2.CheckpointFrame(checkpoint=shown.note, known_size=head.size, consistency=consistency)
 
 
 def opening(entry: Entry) -> exchange_pb2.EntryOpening:

@@ -90,5 +90,11 @@ class Store(Protocol):
     def rollback(self) -> None:
         """Forget the transaction. Never raises."""
 
+    def forget(self) -> None:
+        """See that what committed transactions overwrote is on no page and in no log of the database any more.
+
+        As far as others let it: whoever reads an older state keeps it until then. Never raises.
+        """
+
     def close(self) -> None:
         """Close every connection. Never raises."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -144,6 +144,7 @@ class PostgresStore:
     """One database, which other brokers may write to as well; two connections."""
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._writer = Driver(lambda: connect(url))
         self._reading = Driver(lambda: connect(url, "-c default_transaction_read_only=on"))
         _create(self._writer)
@@ -172,6 +173,11 @@ class PostgresStore:
         with suppress(Refused, psycopg.Error):
             if not self._writer.idle:
                 self._writer.ask("ROLLBACK")
+
+    def forget(self) -> None:
+        # A connection of its own: it waits for nobody's transaction.
+        with suppress(psycopg.Error), closing(connect(self._url)) as own:
+            own.execute("VACUUM entry, exchange")
 
     def close(self) -> None:
         self._reading.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,15 @@ from broker.store.rows import Answer, Rows, Writing
 from broker.store.tables import VERSION
 from zhifu.errors import Malformed, Refused
 
-_PRAGMAS: Final = ("page_size=16384", "journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000", "cache_size=-65536")
+_PRAGMAS: Final = (
+    "page_size=16384",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=5000",
+    "cache_size=-65536",
+    # What is deleted is overwritten where its page is written anyway.
+    "secure_delete=FAST",
+)
 
 
 def _ours(error: sqlite3.Error | OverflowError) -> Conflict | Malformed | Refused:
@@ -64,6 +73,7 @@ class SqliteStore:
     """One file, one writing connection, one reading connection that sees committed rows only."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             # For its owner only, whatever the umask; the log beside it takes over the file's mode. Before the first
             # connection: closing any descriptor of the file drops the locks that this process has on it, and
@@ -98,6 +108,11 @@ class SqliteStore:
         except sqlite3.Error:
             # The connection forgets its transaction anyway; the caller reads the head again.
             return
+
+    def forget(self) -> None:
+        # A connection of its own: the writer's may be committing in its thread.
+        with suppress(sqlite3.Error), closing(_connect(self._path)) as own:
+            own.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         self._reading.close()

@@ -155,6 +155,21 @@ class Entry(SQLModel, table=True):
     detail: bytes
 
 
+class Erasure(SQLModel, table=True):
+    """What stays of an erased detail: its commitment; and the entry that records that it was erased."""
+
+    entry: int = Field(primary_key=True)
+    commitment: bytes
+    recorded: int
+
+
+class Hold(SQLModel, table=True):
+    """Legal holds that stand: about a subject, a grant or an exchange."""
+
+    target: bytes = Field(primary_key=True)
+    entry: int
+
+
 class TreeNode(SQLModel, table=True):
     """Every complete subtree of the log's Merkle tree."""
 
@@ -170,6 +185,23 @@ class Checkpoint(SQLModel, table=True):
     size: int = Field(primary_key=True)
     root: bytes
     note: bytes
+    time_ms: int
+
+
+class Witness(SQLModel, table=True):
+    """What each witness cosigned last, by the name that it cosigns under."""
+
+    witness: str = Field(primary_key=True)
+    size: int
+    time_ms: int
+
+
+class Cosignature(SQLModel, table=True):
+    """Signature lines of the checkpoints that not every witness has passed."""
+
+    size: int = Field(primary_key=True)
+    witness: str = Field(primary_key=True)
+    line: bytes
     time_ms: int
 
 
@@ -221,7 +253,7 @@ class PseudonymDay(SQLModel, table=True):
     used: int
 
 
-VERSION = 3
+VERSION = 4
 
 # Rows are made without the ORM's constructor (`broker.store.sqlite`); their attributes need the mapping all the same.
 configure_mappers()

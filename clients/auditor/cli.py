@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clients.auditor import pins, source, spot, trail_cli
+from clients.auditor import orders, pins, proofs, source, spot, trail_cli
 from clients.auditor.report import Report
 from clients.auditor.verify import Tell, Verification
 from policies import load
@@ -27,6 +27,16 @@ _DATABASE: Final = "broker.db"
 _SETTINGS: Final = "broker.toml"
 
 app = typer.Typer(no_args_is_help=True, help="Check what a broker recorded, trusting only pinned keys. 核验审计日志")
+
+for _command in (
+    proofs.verify_receipt,
+    proofs.verify_checkpoint,
+    proofs.verify_consistency,
+    proofs.evidence,
+    orders.erase,
+    orders.hold,
+):
+    app.command()(_command)
 
 
 @app.callback()

@@ -15,12 +15,13 @@ from zhifu import merkle
 from zhifu.checkpoint import MAX_NOTE
 from zhifu.errors import Malformed
 from zhifu.merkle import HASH_BYTES, MAX_SIZE
-from zhifu.receipt import MAX_DETAIL, MAX_META, Entry, statement_leaf
+from zhifu.receipt import MAX_DETAIL, MAX_META, Entry, Erased, statement_leaf
 
 MAX_LINE: Final = 2 * (MAX_META + MAX_DETAIL + MAX_NOTE) + 4096
 """Bytes of a line."""
 _COMMITTED: Final = 0
 _PLAIN: Final = 1
+_ERASED: Final = 2
 _KEY_BYTES: Final = 32
 _MAX_TIME_MS: Final = 2**48
 _MAX_LEVEL: Final = 63
@@ -75,7 +76,7 @@ class UnreadableLine:
     detail: str
 
 
-EntryLine = Entry | Published
+EntryLine = Entry | Published | Erased
 Line = HeadLine | EntryLine | NodeLine | CheckpointLine | UnreadableLine
 _Values = Mapping[str, Any]
 
@@ -108,11 +109,16 @@ def _entry(values: _Values) -> EntryLine:
     index, time_ms = _number(values, "index", MAX_SIZE - 1), _number(values, "time_ms", _MAX_TIME_MS)
     keys = [_bytes(values, name, _KEY_BYTES) for name in ("meta_key", "detail_key")]
     meta, detail = _bytes(values, "meta", MAX_META), _bytes(values, "detail", MAX_DETAIL)
-    kind = _number(values, "kind", _PLAIN)
+    kind = _number(values, "kind", _ERASED)
     if kind == _PLAIN:
         if any(keys) or meta:
             raise Malformed("malformed.field", "a plain entry has no keys and no meta")
         return Published(index, time_ms, detail)
+    if kind == _ERASED:
+        if keys[1]:
+            raise Malformed("malformed.field", "an erased detail has no key")
+        meta_key = _exactly(keys[0], "a commitment's key", _KEY_BYTES)
+        return Erased(index, time_ms, meta_key, meta, _exactly(detail, "a commitment", HASH_BYTES))
     meta_key, detail_key = (_exactly(key, "a commitment's key", _KEY_BYTES) for key in keys)
     return Entry(index, time_ms, meta_key, meta, detail_key, detail)
 

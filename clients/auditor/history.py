@@ -12,6 +12,7 @@ from typing import Final
 
 from clients.auditor.checkpoints import Claims
 from clients.auditor.entries import EntryLine, Published
+from clients.auditor.erasures import Erasures
 from clients.auditor.exchanges import Exchanges
 from clients.auditor.grants import Grants
 from clients.auditor.participants import Participants, check_only
@@ -22,13 +23,15 @@ from clients.auditor.report import Violation
 from clients.auditor.signatures import Signatures
 from clients.auditor.tree import Leaves
 from zhifu import acknowledgement, envelope
+from zhifu.acknowledgement import Acknowledgement
 from zhifu.envelope import MAX_FRAME
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import participant_id
-from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
+from zhifu.receipt import Detail, Entry, Erased, Meta, parse_detail, parse_meta
 from zhifu.statement import SKEW_S, claimed_participant
 
 STATED: Final = "key.stated"
+ERASED: Final = "(erased)"
 _WITHDRAWN: Final = "exchange.withdrawn"
 _Check = Callable[[Entry, Meta, Detail], None]
 
@@ -44,6 +47,7 @@ class History:
         self._service = participant_id(pins.log_key.public_key)
         self._pseudonyms = Pseudonyms(pins, self.participants)
         self._signatures = Signatures()
+        self._erasures = Erasures(pins)
         self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies, self._signatures)
         self.claims = Claims()
         self.counts: Counter[str] = Counter()
@@ -60,6 +64,10 @@ class History:
             self._state_keys(one.document, one.time_ms // 1000)
             self.counts[STATED] += 1
             return
+        if isinstance(one, Erased):
+            self._erasures.meet(one)
+            self.counts[ERASED] += 1
+            return
         meta, detail = parse_meta(one.meta), parse_detail(one.detail)
         self._check_order(meta.event, detail.exchange)
         check = self._checks.get(meta.event)
@@ -70,6 +78,7 @@ class History:
 
     def finish(self) -> None:
         """The log ends here. Raises `Refused` (exchange.state) where a revocation left something queued."""
+        self._erasures.finish()
         if self._to_withdraw:
             raise Refused("exchange.state", "the log ends before what was queued under a revoked grant is withdrawn")
 
@@ -86,6 +95,9 @@ class History:
         people, grants, exchanges = self.participants, self._grants, self._exchanges
         return {
             "participant.enrolled": lambda one, meta, detail: people.enrol(meta, detail),
+            "entry.erased": lambda one, meta, detail: self._erasures.recorded(one.index, meta, detail, _seconds(one)),
+            "hold.placed": lambda one, meta, detail: self._erasures.hold(meta, detail, _seconds(one)),
+            "hold.lifted": lambda one, meta, detail: self._erasures.hold(meta, detail, _seconds(one)),
             "epoch.offered": lambda one, meta, detail: people.offer_epoch(meta, detail),
             "subject.enrolled": lambda one, meta, detail: grants.enrol_subject(meta, detail, _seconds(one)),
             "grant.registered": lambda one, meta, detail: grants.register(meta, detail, _seconds(one)),
@@ -140,6 +152,9 @@ class History:
     def _acknowledge(self, document: bytes, recipient: bytes, key: bytes, said_at: int) -> None:
         signed = envelope.from_bytes(envelope.ACKNOWLEDGEMENT, document)
         said = acknowledgement.parse(self._signatures.verify(signed, key))
+        if self._erasures.is_erased(said.index):
+            self._acknowledge_erased(said, recipient, said_at)
+            return
         exchange = self._exchanges.waiting(said.presentation_hash)
         if said.recipient != recipient or exchange.recipient != recipient:
             raise NotAuthentic("presentation.recipient", "an acknowledgement of what another was to get")
@@ -151,6 +166,14 @@ class History:
         if not said.opened:
             parties = (exchange.sender.hex(), recipient.hex(), exchange.schema.name)
             self.violations.append(Violation(exchange.index, said_at, *parties, said.reason))
+
+    def _acknowledge_erased(self, said: Acknowledgement, recipient: bytes, said_at: int) -> None:
+        """Of the exchange only its place and its parties are left; the recipient signed the leaf, which is."""
+        if recipient != self._erasures.recipient(said.index) or said.recipient != recipient:
+            raise NotAuthentic("presentation.recipient", "an acknowledgement of what another was to get")
+        if (said.aud, said.leaf_hash) != (self._origin, self._leaves.hash_at(said.index)):
+            raise NotAuthentic("log.fork", f"the recipient was shown another entry than entry {said.index}")
+        self.claims.add(said.size, said.root, said.index, said_at)
 
 
 def _seconds(one: Entry) -> int:

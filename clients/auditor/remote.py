@@ -218,7 +218,7 @@ class Auditor:
             self._keep(error, head, note)
             raise
         with self._store.transaction():
-            self._store.trust.move_head(found)
+            self._store.trust.move_head(found, note)
         return signed
 
     def _keep(self, error: Error, head: Head, content: bytes) -> None:

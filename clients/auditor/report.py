@@ -26,6 +26,10 @@ _EVENTS: Mapping[str, str] = {
     "pseudonym.evaluated": "假名计算",
     "pseudonym.denied": "假名拒绝",
     "pseudonym.quota": "假名额度",
+    "entry.erased": "明细删除",
+    "hold.placed": "法律保全",
+    "hold.lifted": "解除保全",
+    "(erased)": "明细已删除",
     "audit.searched": "审计查询",
     "audit.exported": "审计导出",
 }

@@ -60,6 +60,14 @@ class Store:
         """Call ``listener`` after every commit with the exchanges that were touched in it."""
         self._database.on_commit(listener)
 
+    def unreceipted(self) -> list[bytes]:
+        """Exchanges that count as accepted here, or were acknowledged, and of which there is no receipt."""
+        query = (
+            "SELECT exchange FROM outgoing WHERE released IS NOT NULL UNION SELECT exchange FROM incoming"
+            " EXCEPT SELECT exchange FROM receipt"
+        )
+        return [exchange for (exchange,) in self._database.rows(query)]
+
     def erase_overdue(self, now: int) -> int:
         """Erase what was to be kept until ``now`` (Unix s) and no longer; the number of records and openings erased.
 

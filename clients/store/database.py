@@ -14,10 +14,13 @@ from zhifu.errors import Refused
 
 Row = tuple[Any, ...]
 BUSY_MS: Final = 5_000
-VERSION: Final = 2
+VERSION: Final = 3
 
 _TABLES: Final = """
-CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL) STRICT;
+CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
+    note BLOB NOT NULL) STRICT;
+CREATE TABLE cosigned (size INTEGER PRIMARY KEY, note BLOB NOT NULL) STRICT;
+CREATE TABLE witness (name TEXT PRIMARY KEY, size INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE cursor (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE statement (
     participant BLOB NOT NULL, serial INTEGER NOT NULL, envelope BLOB NOT NULL, PRIMARY KEY (participant, serial)
@@ -60,8 +63,10 @@ CREATE TABLE incoming (
 CREATE INDEX incoming_answers ON incoming (in_reply_to, seq) WHERE in_reply_to IS NOT NULL;
 CREATE TABLE receipt (
     exchange BLOB PRIMARY KEY, opening BLOB NOT NULL, note BLOB NOT NULL, range BLOB NOT NULL,
-    size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL, acknowledgement BLOB NOT NULL
+    size INTEGER NOT NULL, root BLOB NOT NULL, leaf_hash BLOB NOT NULL, acknowledgement BLOB NOT NULL,
+    final INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX receipt_pending ON receipt (size) WHERE final = 0;
 CREATE TABLE evidence (
     id INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, reason TEXT NOT NULL, size INTEGER NOT NULL,
     root BLOB NOT NULL, content BLOB NOT NULL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +16,8 @@ MAX_EVIDENCE: Final = 1000
 class Receipt:
     """An accepting entry as it was proven: serialised EntryOpening and LogRange, the checkpoint's note, its head.
 
-    ``acknowledgement`` is the recipient's signed envelope for an exchange of ours, empty until it came.
+    ``acknowledgement`` is the recipient's signed envelope for an exchange of ours, empty until it came. ``final`` is
+    the size of the cosigned checkpoint that made it final, 0 while it is pending.
     """
 
     exchange: bytes
@@ -26,6 +28,7 @@ class Receipt:
     root: bytes
     leaf_hash: bytes
     acknowledgement: bytes = b""
+    final: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Receipts:
     def put(self, receipt: Receipt) -> None:
         """Durable with the state that it proves: no receipt, no open. The first receipt of an exchange stands."""
         self._database.write(
-            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO receipt VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0)",
             receipt.exchange, receipt.opening, receipt.note, receipt.log_range, receipt.size, receipt.root,
             receipt.leaf_hash, receipt.acknowledgement,
         )  # fmt: skip
@@ -60,6 +63,26 @@ class Receipts:
     def get(self, exchange: bytes) -> Receipt | None:
         found = self._database.row("SELECT * FROM receipt WHERE exchange = ?", exchange)
         return Receipt(*found) if found else None
+
+    def all(self) -> list[Receipt]:
+        """Every receipt, in the order of the log."""
+        return [Receipt(*found) for found in self._database.rows("SELECT * FROM receipt ORDER BY size, exchange")]
+
+    def pending(self, size: int, limit: int = 4096) -> list[Receipt]:
+        """Receipts that are not final yet and whose accepting checkpoint has at most this size, oldest first."""
+        query = "SELECT * FROM receipt WHERE final = 0 AND size <= ? ORDER BY size LIMIT ?"
+        return [Receipt(*found) for found in self._database.rows(query, size, limit)]
+
+    def finalise(self, exchanges: Iterable[bytes], size: int, note: bytes) -> None:
+        """They are final by the cosigned checkpoint of ``size``, whose note is kept with them."""
+        self._database.write("INSERT OR REPLACE INTO cosigned VALUES (?, ?)", size, note)
+        for exchange in exchanges:
+            self._database.write("UPDATE receipt SET final = ? WHERE exchange = ? AND final = 0", size, exchange)
+
+    def cosigned_note(self, size: int) -> bytes | None:
+        """The note, with cosignatures, of a checkpoint that made receipts final."""
+        found = self._database.row("SELECT note FROM cosigned WHERE size = ?", size)
+        return found[0] if found else None
 
     def keep_evidence(self, at: int, reason: str, head: Head, content: bytes) -> None:
         """Durable before the stream is left: who was lied to must be able to show it.

@@ -24,12 +24,35 @@ class Trust:
         found = self._database.row("SELECT size, root FROM head")
         return Head(*found) if found else Head()
 
-    def move_head(self, head: Head) -> None:
+    def head_note(self) -> bytes:
+        """The signed note of `head`: what a broker that forgot it has to answer for. Empty at first."""
+        found = self._database.row("SELECT note FROM head")
+        return found[0] if found else b""
+
+    def move_head(self, head: Head, note: bytes) -> None:
         """Durable before anything that the head proves is believed. A smaller head changes nothing."""
         self._database.write(
-            "INSERT INTO head VALUES (1, ?, ?) ON CONFLICT (one)"
-            " DO UPDATE SET size = excluded.size, root = excluded.root WHERE excluded.size > size",
-            head.size, head.root,
+            "INSERT INTO head VALUES (1, ?, ?, ?) ON CONFLICT (one) DO UPDATE"
+            " SET size = excluded.size, root = excluded.root, note = excluded.note WHERE excluded.size > size",
+            head.size, head.root, note,
+        )  # fmt: skip
+
+    # Witnesses
+
+    def cosigned(self, name: str) -> int:
+        """The size of the largest tree that a witness of this name is known to have cosigned."""
+        found = self._database.row("SELECT size FROM witness WHERE name = ?", name)
+        return int(found[0]) if found else 0
+
+    def witnesses(self) -> dict[str, int]:
+        """What each witness is known to have cosigned, by name."""
+        return dict(self._database.rows("SELECT name, size FROM witness"))
+
+    def saw_cosigned(self, name: str, size: int) -> None:
+        """A verified cosignature; our own is durable before it is sent. A smaller size changes nothing."""
+        self._database.write(
+            "INSERT INTO witness VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET size = max(size, excluded.size)",
+            name, size,
         )  # fmt: skip
 
     def cursor(self, name: str) -> int:

@@ -39,6 +39,9 @@ EVENTS: Final = (
     "pseudonym.evaluated",
     "pseudonym.denied",
     "pseudonym.quota",
+    "entry.erased",
+    "hold.placed",
+    "hold.lifted",
     "audit.searched",
     "audit.exported",
 )
@@ -133,6 +136,32 @@ def meta_commitment(one: Entry) -> bytes:
 
 def detail_commitment(one: Entry) -> bytes:
     return commit(one.detail_key, _DETAIL, one.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """An entry whose detail and its key were destroyed: the commitment stays, so that every proof still holds."""
+
+    index: int
+    time_ms: int
+    meta_key: bytes
+    meta: bytes
+    detail_commitment: bytes
+
+    @property
+    def leaf(self) -> bytes:
+        """As `Entry.leaf`."""
+        head = _ENTRY + self.index.to_bytes(8, "big") + self.time_ms.to_bytes(8, "big")
+        return head + commit(self.meta_key, _META, self.meta) + self.detail_commitment
+
+    @property
+    def leaf_hash(self) -> bytes:
+        return merkle.leaf_hash(self.leaf)
+
+
+def erased(one: Entry) -> Erased:
+    """What stays of an entry."""
+    return Erased(one.index, one.time_ms, one.meta_key, one.meta, commit(one.detail_key, _DETAIL, one.detail))
 
 
 def entry(index: int, time_ms: int, meta: bytes, detail: bytes) -> Entry:

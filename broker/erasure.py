@@ -1,0 +1,86 @@
+"""Erasing the details of entries: two officers order it, a legal hold wins, an entry records it (DESIGN section 7).
+
+What is destroyed is the detail with the key of its commitment, and the rows beside the log that hold the same. The
+commitment stays in the leaf, so every proof that was given still holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from broker.audit import COMMITTED, Sequence, stored_entry
+from broker.store import tables
+from broker.store.interface import Transaction
+from zhifu import cbor, receipt
+from zhifu.envelope import Envelope
+from zhifu.erasure import Hold, Order
+from zhifu.errors import Refused
+from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
+
+ERASABLE: Final = frozenset(
+    "exchange.accepted exchange.denied exchange.expired exchange.withdrawn grant.registered grant.revoked"
+    " subject.enrolled".split()
+)
+"""Events about a person. What acknowledgements and participants signed names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The entry that records it, and how many details were erased by it."""
+
+    entry: Entry
+    erased: int
+
+
+def erase(order: Order, signed: tuple[Envelope, ...], state: Transaction, sequence: Sequence, now_ms: int) -> Done:
+    """Carry out a verified order, whole or not at all. What was erased before is passed over.
+
+    Raises `Refused` (erasure.entry, erasure.held, exchange.state).
+    """
+    due = [one for one in order.entries if state.get(tables.Erasure, one) is None]
+    if not due:
+        raise Refused("erasure.erased")
+    found = [_erasable(one, state) for one in due]
+    documents = (cbor.encode(list(due)), *(one.to_bytes() for one in signed))
+    recorded = sequence.record(Meta("entry.erased", reason=order.basis), Detail(documents=documents), now_ms)
+    for one in found:
+        _destroy(one, recorded.index, state)
+    return Done(recorded, len(found))
+
+
+def _erasable(index: int, state: Transaction) -> Entry:
+    row = state.get(tables.Entry, index)
+    if row is None or row.kind != COMMITTED:
+        raise Refused("erasure.entry", f"entry {index} has no detail of its own")
+    one = stored_entry(index, state)
+    if parse_meta(one.meta).event not in ERASABLE:
+        raise Refused("erasure.entry", f"entry {index} is about no person")
+    detail = parse_detail(one.detail)
+    if any(name and state.get(tables.Hold, name) for name in (detail.subject, detail.grant, detail.exchange)):
+        raise Refused("erasure.held", f"entry {index}")
+    if state.get(tables.Delivery, index) is not None:
+        raise Refused("exchange.state", f"entry {index}: the exchange is still to be delivered")
+    return one
+
+
+def _destroy(one: Entry, recorded: int, state: Transaction) -> None:
+    detail = parse_detail(one.detail)
+    state.insert(tables.Erasure, [(one.index, receipt.erased(one).detail_commitment, recorded)])
+    state.update(tables.Entry, {"detail_key": b"", "detail": b""}, index=one.index)
+    # The hash and the nonce stay: they keep what was presented once from being presented again.
+    gone: dict[str, object] = {"payload": b"", "grant_hash": b"", "subject": b""}
+    state.update(tables.Exchange, gone, entry=one.index)
+    if parse_meta(one.meta).event == "grant.registered":
+        state.update(tables.Grant, {"envelope": b"", "subject": b"", "status": "erased"}, hash=detail.grant)
+
+
+def hold(order: Hold, signed: tuple[Envelope, ...], state: Transaction, sequence: Sequence, now_ms: int) -> Entry:
+    """Place or lift a verified hold; the entry that records it. What is done twice is recorded twice."""
+    event = "hold.lifted" if order.lifted else "hold.placed"
+    documents = tuple(one.to_bytes() for one in signed)
+    recorded = sequence.record(Meta(event, reason=order.basis), Detail(documents=documents), now_ms)
+    state.delete(tables.Hold, target=order.target)
+    if not order.lifted:
+        state.insert(tables.Hold, [(order.target, recorded.index)])
+    return recorded

@@ -1,0 +1,248 @@
+"""Witnesses: the newest checkpoint is shown to every node that cosigns, and what they cosigned is kept (DESIGN section
+7).
+
+At start nothing is signed before the witnesses said how much of the log they have seen. An absent witness delays
+finality and raises an alarm; it blocks nothing, unless the operator set a longest time without witnesses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from broker.audit import Commit, Log
+from broker.commit import Committer
+from broker.directory import Directory, Member
+from broker.store import tables
+from broker.store.interface import Transaction
+from zhifu import checkpoint, witness
+from zhifu.checkpoint import Checkpoint, VerifierKey
+from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.merkle import Frontier, frontier_nodes
+from zhifu.receipt import Head
+
+ALARM_S: Final = 600
+"""A log that no majority has witnessed for so long is an alarm."""
+_SPREAD_S: Final = 0.01
+"""For each attached witness: a thousand of them are asked every ten seconds, not every one."""
+_log = logging.getLogger("broker.witnesses")
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long is waited, in seconds: between two checkpoints, and at start for a majority to be heard.
+
+    ``restored`` is a file that a restore leaves: while it is there nothing but the majority will do.
+    ``max_unwitnessed_s``: above this age nothing is accepted any more; None for never.
+    """
+
+    cosign_s: float = 1.0
+    hear_s: float = 60.0
+    restored: Path | None = None
+    max_unwitnessed_s: float | None = None
+
+    @property
+    def is_restored(self) -> bool:
+        return self.restored is not None and self.restored.exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one witness cosigned last: tree size, and when it did (Unix ms)."""
+
+    size: int = 0
+    time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A checkpoint that is being cosigned, with the lines so far; ``version`` rises whenever it is to be sent again."""
+
+    commit: Commit
+    version: int = 0
+    lines: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def note(self) -> bytes:
+        return checkpoint.with_cosignatures(self.commit.note, self.lines.values())
+
+
+class Witnesses:
+    """Who cosigned what. ``clock_ms`` gives Unix ms; ``wake`` tells every stream that there is something to send."""
+
+    def __init__(
+        self, log: Log, committer: Committer, directory: Directory, clock_ms: Callable[[], int], pace: Pace
+    ) -> None:
+        self._log = log
+        self._committer = committer
+        self._directory = directory
+        self._clock_ms = clock_ms
+        self.pace = pace
+        self.wake: Callable[[], None] = lambda: None
+        self.attached: Callable[[], int] = lambda: 0
+        self.shown = Shown(log.no_commit)
+        self.seen = {row.witness: Seen(row.size, row.time_ms) for row in log.reader.scan(tables.Witness)}
+        self._heard: set[bytes] = set()
+        self._answered = asyncio.Event()
+        self._alarmed = False
+
+    @property
+    def _members(self) -> list[Member]:
+        return [one for one in self._directory.members if one.status == "active"]
+
+    # At start
+
+    def hello(self, participant: bytes, note: bytes) -> None:
+        """A witness came and showed the note of the largest head it has seen; empty if it has seen none.
+
+        One that we signed ourselves, and that our log does not contain, ends all signing.
+        """
+        if note:
+            try:
+                self._compare(checkpoint.verify(note, self._log.vkey))
+            except Error as error:
+                if error.reason == "log.inconsistent":
+                    self.stop(witness.name_of(participant))
+                return
+        self._heard.add(participant)
+        if len(self._heard) >= witness.majority(len(self._members)):
+            self._answered.set()
+
+    def _compare(self, signed: Checkpoint) -> None:
+        """Raises `NotAuthentic` (log.inconsistent) where the log does not have what its key signed."""
+        if not self.reaches(signed.size):
+            raise NotAuthentic("log.inconsistent", "the log is smaller than what was signed")
+        nodes = tuple(self._log.fetch(frontier_nodes(signed.size)))
+        if Frontier(signed.size, nodes).root() != signed.root:
+            raise NotAuthentic("log.inconsistent", "the log has another root than what was signed")
+
+    def reaches(self, size: int) -> bool:
+        """Whether the log kept here is as large; read anew, since another broker on the database may have signed."""
+        head = self._log.reader.get(tables.Head, 1)
+        return size <= (head.size if head else 0)
+
+    def stop(self, name: str) -> None:
+        """The witness of this name has seen what is not in the log: nothing is accepted any more."""
+        self._committer.refuse(Refused("unavailable.log"))
+        _log.critical("alarm", extra={"reason": "unavailable.log", "node": name})
+
+    async def permission(self) -> None:
+        """Returns when signing may begin: a majority was heard; or, with an alarm, `Pace.hear_s` are over."""
+        if not self._members:
+            return
+        while not self._answered.is_set():
+            try:
+                await asyncio.wait_for(self._answered.wait(), self.pace.hear_s)
+            except TimeoutError:
+                _log.critical("alarm", extra={"reason": "unavailable.witnesses", "count": len(self._heard)})
+                if not self.pace.is_restored:
+                    return
+        if self.pace.restored is not None:
+            self.pace.restored.unlink(missing_ok=True)
+
+    # While running
+
+    async def run(self) -> None:
+        """Ask for permission, let the committer begin, then show the newest checkpoint again and again."""
+        await self.permission()
+        self._committer.start()
+        while True:
+            await asyncio.sleep(max(self.pace.cosign_s, _SPREAD_S * self.attached()))
+            try:
+                self.show()
+            except Error as error:
+                _log.error("checkpoint not shown", extra={"reason": error.reason})
+
+    def show(self) -> None:
+        """The newest checkpoint becomes the one to be cosigned; streams are woken where there is something new.
+
+        Several brokers on one database show the same one: what another has begun to collect for goes first.
+        """
+        kept = list(self._log.reader.scan(tables.Cosignature))
+        begun = max((row.size for row in kept), default=0)
+        newest = self._log.size if begun <= self.shown.commit.size else begun
+        lines = {row.witness: row.line for row in kept if row.size == max(newest, self.shown.commit.size)}
+        if newest > self.shown.commit.size:
+            self.shown = Shown(self._log.commit_at(newest), self.shown.version + 1, lines)
+            self.wake()
+        elif lines.keys() > self.shown.lines.keys():
+            self.shown = Shown(self.shown.commit, self.shown.version + 1, lines)
+            self.wake()
+        self.seen = {row.witness: Seen(row.size, row.time_ms) for row in self._log.reader.scan(tables.Witness)}
+        self._watch()
+
+    def _watch(self) -> None:
+        is_late = self.unwitnessed_s > ALARM_S
+        if is_late and not self._alarmed:
+            _log.critical("alarm", extra={"reason": "unavailable.witnesses", "count": len(self.seen)})
+        self._alarmed = is_late
+
+    async def take(self, participant: bytes, size: int, line: bytes) -> None:
+        """A participant's cosignature of the checkpoint of ``size``, kept durably and told to the others.
+
+        Raises `NotAuthentic` (signature.invalid, log.corrupt), `Malformed`, `Refused` (unavailable.*).
+        """
+        key = witness.key_of(self._directory.member(participant).statement)
+        await self.keep(key, size, line)
+
+    async def keep(self, key: VerifierKey, size: int, line: bytes) -> None:
+        """The same for any witness by its key."""
+        commit = self._log.commit_at(size)
+        checkpoint.verify_cosignature(Checkpoint(self._log.origin, size, commit.root), line, key)
+        passed = min((self._seen_by(one) for one in self._members), default=0)
+        await self._committer.run(lambda state, _sequence, now_ms: _store(state, key.name, size, line, passed, now_ms))
+        if size >= self.seen.get(key.name, Seen()).size:
+            self.seen[key.name] = Seen(size, self._clock_ms())
+        if size == self.shown.commit.size:
+            self._merge(key.name, line)
+
+    def _merge(self, name: str, line: bytes) -> None:
+        lines = self.shown.lines | {name: line}
+        # Told when there is a majority and when it is complete: not by everybody about everybody.
+        told = len(lines) in (witness.majority(len(self._members)), self.attached(), len(self._members))
+        self.shown = Shown(self.shown.commit, self.shown.version + told, lines)
+        if told:
+            self.wake()
+
+    # What is known
+
+    @property
+    def witnessed(self) -> int:
+        """The size of the tree that a majority of the participants has cosigned."""
+        sizes = sorted(map(self._seen_by, self._members), reverse=True)
+        return sizes[witness.majority(len(sizes)) - 1] if sizes else 0
+
+    def _seen_by(self, member: Member) -> int:
+        return self.seen.get(witness.name_of(member.id), Seen()).size
+
+    @property
+    def unwitnessed_s(self) -> float:
+        """How long the oldest checkpoint waits that no majority has cosigned, in seconds; 0 if none does."""
+        waiting = self._log.reader.find(tables.Checkpoint, after=self.witnessed, limit=1) if self._members else []
+        return max(0.0, (self._clock_ms() - waiting[0].time_ms) / 1000) if waiting else 0.0
+
+    def check_age(self) -> None:
+        """Raises `Refused` (unavailable.witnesses) where the operator's limit is passed."""
+        limit = self.pace.max_unwitnessed_s
+        if limit is not None and self.unwitnessed_s > limit:
+            raise Refused("unavailable.witnesses")
+
+    def consistency(self, known: Head) -> tuple[bytes, ...]:
+        """From the receiver's head to the checkpoint that is shown."""
+        return self._log.consistency(known, self.shown.commit)
+
+
+def _store(state: Transaction, name: str, size: int, line: bytes, passed: int, now_ms: int) -> None:
+    """Of each witness the last word, and the lines of the checkpoints that not everybody has passed."""
+    state.delete(tables.Cosignature, size=size, witness=name)
+    state.insert(tables.Cosignature, [(size, name, line, now_ms)])
+    found = state.get(tables.Witness, name)
+    if found is None:
+        state.insert(tables.Witness, [(name, size, now_ms)])
+    elif size >= found.size:
+        state.update(tables.Witness, {"size": size, "time_ms": now_ms}, witness=name)
+    state.delete_through(tables.Cosignature, passed - 1)

@@ -1,0 +1,292 @@
+"""Witnesses: a node cosigns what extends what it saw, and finds a fork or a rollback; the broker keeps what they say,
+and signs nothing when they have seen more than it kept (DESIGN section 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from broker.__main__ import build
+from broker.store import tables
+from broker.witnesses import ALARM_S, Pace
+from tests.broker_rig import Attached, Clock, Server, present, reason, serving
+from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, seed
+from tests.node_peer import ORIGIN as PEER_ORIGIN
+from tests.node_peer import Member, Peer, Running, Stream, presented
+from zhifu import checkpoint, merkle, witness
+from zhifu.checkpoint import Checkpoint
+from zhifu.errors import Error
+from zhifu.receipt import Detail, Head, Meta
+from zhifu.v1 import exchange_pb2 as pb
+
+FAST = Pace(cosign_s=0.02)
+
+
+# --- a node ---------------------------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def peer() -> AsyncIterator[Peer]:
+    found = Peer()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+def members(peer: Peer, tmp_path: Path) -> list[Member]:
+    return peer.enrol(tmp_path, "hospital", "public-payer", "insurer")
+
+
+@pytest_asyncio.fixture
+async def hospital(peer: Peer, members: list[Member]) -> AsyncIterator[Running]:
+    running = Running(peer, members[0])
+    yield running
+    await running.close()
+
+
+def shown(peer: Peer, stream: Stream, size: int, lines: Sequence[bytes] = ()) -> pb.CheckpointFrame:
+    """The peer's checkpoint of ``size``, from what the node knows."""
+    head, known = peer.log.head(size), stream.known
+    note = checkpoint.sign(Checkpoint(PEER_ORIGIN, head.size, head.root), PEER_ORIGIN, peer.log.key)
+    old, new = sorted((known.size, size))
+    proof = merkle.consistency_proof(old, new, merkle.in_memory(peer.log.leaves)) if old else []
+    stream.known = max(known, head, key=lambda one: one.size)
+    return pb.CheckpointFrame(
+        checkpoint=checkpoint.with_cosignatures(note, lines), known_size=known.size, consistency=b"".join(proof)
+    )
+
+
+def cosigned_by(member: Member, peer: Peer, size: int) -> bytes:
+    head = peer.log.head(size)
+    name = witness.name_of(member.id)
+    return checkpoint.cosign(Checkpoint(PEER_ORIGIN, head.size, head.root), name, member.keys.cosigning, NOW)
+
+
+def grow(peer: Peer, count: int) -> None:
+    for _ in range(count):
+        peer.log.append(Meta("key.stated"), Detail())
+
+
+async def test_a_node_persists_the_head_before_it_cosigns(hospital: Running, members: list[Member]) -> None:
+    peer, stream = hospital.peer, await hospital.attach()
+    sizes = (3, 3, 7, 8)
+    grow(peer, sizes[-1])
+    for size in sizes[:1] + sizes[2:]:
+        stream.send(checkpoint=shown(peer, stream, size))
+        said = await stream.expect("cosignature")
+        assert hospital.node.store.trust.head() == peer.log.head(size)
+        key = witness.key_of(hospital.node.directory.statements(NOW)[members[0].id])
+        head = peer.log.head(size)
+        checkpoint.verify_cosignature(Checkpoint(PEER_ORIGIN, size, head.root), said.line, key)
+        assert (said.size, hospital.node.store.trust.cosigned(key.name)) == (size, size)
+
+
+async def test_a_node_never_cosigns_less_than_it_saw(hospital: Running) -> None:
+    peer, stream = hospital.peer, await hospital.attach()
+    grow(peer, 9)
+    for size in (6, 4, 9):  # the smaller one is an honest prefix: no evidence, and no cosignature
+        stream.send(checkpoint=shown(peer, stream, size))
+    assert [(await stream.expect("cosignature")).size for _ in range(2)] == [6, 9]
+    assert hospital.node.store.receipts.evidence() == []
+
+
+@pytest.mark.parametrize("lie", ["fork", "rollback", "unsigned", "other log"])
+async def test_a_forked_log_is_found_at_the_next_checkpoint(hospital: Running, lie: str) -> None:
+    peer, stream = hospital.peer, await hospital.attach()
+    grow(peer, 5)
+    stream.send(checkpoint=shown(peer, stream, 5))
+    await stream.expect("cosignature")
+    peer.log.leaves[2] = seed("another history")
+    grow(peer, 4)
+    frame = shown(peer, stream, 3 if lie == "rollback" else 8)
+    if lie == "unsigned":
+        frame.checkpoint = frame.checkpoint[:-10] + b"AAAAAAAA=\n"
+    if lie == "other log":
+        head = peer.log.head(8)
+        frame.checkpoint = checkpoint.sign(Checkpoint("evil.example", 8, head.root), PEER_ORIGIN, peer.log.key)
+    stream.send(checkpoint=frame)
+    ended = await hospital.ends()
+    assert ended.reason in ("log.inconsistent", "log.signature", "malformed.encoding")
+    assert (lie in ("fork", "rollback")) == (ended.reason == "log.inconsistent")
+    (kept,) = hospital.node.store.receipts.evidence()
+    assert (kept.reason, kept.head.size) == (ended.reason, 5)
+    assert pb.ConnectResponse.FromString(kept.content).checkpoint == frame
+    assert hospital.node.store.trust.cosigned(witness.name_of(hospital.member.id)) == 5
+
+
+async def test_an_exchange_is_final_with_both_parties_and_one_other(hospital: Running, members: list[Member]) -> None:
+    peer, stream = hospital.peer, await hospital.attach()
+    await hospital.node.attached()
+    exchange = presented(hospital.node, members[1].id)
+    taken = peer.accept(await peer.submissions(stream, members[0]), members[0])
+    stream.send(results=peer.results(stream, taken))
+    await hospital.node.result_of(exchange)
+    receipts = hospital.node.store.receipts
+
+    async def state_after(*cosigners: Member) -> int:
+        stream.send(checkpoint=shown(peer, stream, 1, [cosigned_by(one, peer, 1) for one in cosigners]))
+        grow(peer, 1)  # a later checkpoint that it answers says that the one before was read
+        stream.send(checkpoint=shown(peer, stream, len(peer.log.leaves)))
+        while (await stream.expect("cosignature")).size < len(peer.log.leaves):
+            pass
+        found = receipts.get(exchange)
+        assert found is not None
+        return found.final
+
+    assert await state_after(members[0]) == 0
+    assert await state_after(members[1]) == 0
+    assert await state_after(members[1], members[2]) == 1
+    note = receipts.cosigned_note(1)
+    assert note is not None
+    keys = [witness.key_of(one) for one in hospital.node.directory.statements(NOW).values()]
+    assert len(checkpoint.verify_cosignatures(note, keys)) == 2
+
+
+# --- a broker -------------------------------------------------------------------------------------------------------
+
+
+async def cosigning(server: Server, party: Party, note: bytes = b"") -> Attached:
+    return await server.attach(party, cosigns=True, checkpoint=note)
+
+
+async def cosign(one: Attached, frame: pb.CheckpointFrame, party: Party | None = None) -> int:
+    """What an honest node does with a checkpoint; its size."""
+    signed, by = checkpoint.verify(frame.checkpoint, one.vkey), party or one.party
+    head = Head(signed.size, signed.root)
+    assert frame.known_size == one.head.size
+    proof = tuple(frame.consistency[i : i + 32] for i in range(0, len(frame.consistency), 32))
+    assert witness.check_extends(one.head, head, frame.known_size, proof)
+    one.head = head
+    line = checkpoint.cosign(signed, witness.name_of(by.id), by.cosigning, NOW)
+    await one.send(cosignature=pb.Cosignature(size=signed.size, line=line))
+    return signed.size
+
+
+async def lines(one: Attached, count: int) -> dict[str, int]:
+    """Verified cosigners of the next checkpoint that has ``count`` of them."""
+    keys = [witness.key_of(party.statement()) for party in (HOSPITAL, PAYER, INSURER)]
+    while True:
+        frame = await one.next("checkpoint")
+        signed = checkpoint.verify(frame.checkpoint, one.vkey)
+        one.head = Head(signed.size, signed.root)
+        found = checkpoint.verify_cosignatures(frame.checkpoint, keys)
+        if len(found) >= count:
+            return {key.name: signed.size for key in found}
+
+
+async def test_cosignatures_are_kept_and_told_to_the_others(tmp_path: Path) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, INSURER, pace=FAST) as server:
+        parties = (HOSPITAL, PAYER, INSURER)
+        nodes = [await cosigning(server, one) for one in parties]
+        assert server.core.witnesses.witnessed == 0
+        size = {await cosign(one, await one.next("checkpoint")) for one in nodes}.pop()
+        assert await lines(nodes[0], 3) == {witness.name_of(one.id): size for one in parties}
+        assert server.core.witnesses.witnessed == size
+        assert {(row.witness, row.size) for row in server.rows(tables.Witness)} == {
+            (witness.name_of(one.id), size) for one in parties
+        }
+        again = build(server.home, None, server.clock)
+        assert again.witnesses.witnessed == size
+        again.store.close()
+
+
+async def test_a_cosignature_that_does_not_verify_ends_the_stream(tmp_path: Path) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, pace=FAST) as server:
+        node = await cosigning(server, HOSPITAL)
+        await cosign(node, await node.next("checkpoint"), PAYER)  # another's key
+        assert (await node.next("reconnect")).reason == "signature.invalid"
+        assert server.rows(tables.Witness) == []
+
+
+async def test_absent_witnesses_block_nothing_but_where_the_operator_wants_it(tmp_path: Path) -> None:
+    limited = replace(FAST, max_unwitnessed_s=3 * ALARM_S)
+    async with serving(tmp_path, HOSPITAL, PAYER, INSURER, pace=limited) as server:
+        assert server.core.witnesses.unwitnessed_s == 0
+        server.clock.advance(2 * ALARM_S)
+        assert server.core.witnesses.unwitnessed_s > ALARM_S
+        (result,) = await server.submit(present(server.statute()))
+        assert reason(result) == ""
+        server.clock.advance(2 * ALARM_S)
+        (result,) = await server.submit(present(server.statute()))
+        assert (reason(result), result.refusal.retryable) == ("unavailable.witnesses", True)
+
+
+@pytest.mark.parametrize("case", ["smaller", "another root", "same", "forged", "unknown"])
+async def test_a_broker_that_kept_less_than_it_signed_accepts_nothing(tmp_path: Path, case: str) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, pace=FAST) as server:
+        log = server.core.log
+        size, root = log.size, log.frontier.root()
+        signed = {
+            "smaller": Checkpoint(log.origin, size + 1, seed("root")),
+            "another root": Checkpoint(log.origin, size, seed("root")),
+            "same": Checkpoint(log.origin, size, root),
+            "forged": Checkpoint(log.origin, size + 9, seed("root")),
+        }
+        note = checkpoint.sign(signed[case], log.origin, server.home.log_key) if case in signed else b""
+        if case == "forged":
+            note = checkpoint.sign(signed[case], log.origin, HOSPITAL.identity)
+        await cosigning(server, HOSPITAL, note)
+        (result,) = await server.submit(present(server.statute()))
+        behind = case in ("smaller", "another root")
+        assert reason(result) == ("unavailable.log" if behind else "")
+        assert server.core.log.size == (size if behind else size + 1)
+
+
+async def asked(path: Path, pace: Pace) -> tuple[Any, Any]:
+    """A broker whose participants exist already, and its task that waits to be permitted to sign."""
+    async with serving(path, HOSPITAL, PAYER, INSURER) as server:
+        opened = server.home
+    core = build(opened, None, Clock(), pace)
+    return core, asyncio.create_task(core.witnesses.run())
+
+
+async def test_a_restarted_broker_signs_once_a_majority_was_heard(tmp_path: Path) -> None:
+    core, running = await asked(tmp_path, Pace(restored=tmp_path / "restored"))
+    (tmp_path / "restored").touch()
+    note = core.log.commit_at(core.log.size).note
+    waits = asyncio.create_task(core.committer.run(lambda state, sequence, now_ms: 7))
+    core.witnesses.hello(HOSPITAL.id, note)
+    core.witnesses.hello(HOSPITAL.id, note)  # the same one twice is one
+    await asyncio.sleep(0)
+    assert not waits.done()
+    core.witnesses.hello(PAYER.id, b"")
+    assert (await asyncio.wait_for(waits, 20)).result == 7
+    assert not (tmp_path / "restored").exists()
+    await _stop(core, running)
+
+
+@pytest.mark.parametrize("restored", [False, True])
+async def test_after_a_while_it_signs_with_an_alarm_but_not_if_it_was_restored(
+    tmp_path: Path, restored: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    marker = tmp_path / "restored"
+    core, running = await asked(tmp_path, Pace(hear_s=0.05, restored=marker if restored else None))
+    marker.touch()
+    waits = asyncio.create_task(core.committer.run(lambda state, sequence, now_ms: 7))
+    while not caplog.records:
+        await asyncio.sleep(0.01)
+    assert caplog.records[0].levelname == "CRITICAL"
+    if restored:
+        await asyncio.sleep(0.2)
+        assert not waits.done()
+    else:
+        assert (await asyncio.wait_for(waits, 20)).result == 7
+    await _stop(core, running)
+    if restored:
+        with pytest.raises(Error, match=r"unavailable\.draining"):
+            await waits
+
+
+async def _stop(core: Any, running: asyncio.Task[None]) -> None:
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await core.committer.close()
+    core.store.close()
