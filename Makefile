@@ -15,7 +15,7 @@ BASELINE := proto/baseline.binpb
 generate = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help demo test check bench soak lint format types imports proto proto-check proto-baseline lock clean
+.PHONY: help demo test check bench bench-search soak lint format types imports proto proto-check proto-baseline lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,9 @@ check: lint types imports proto-check ## style, types, direction of imports, pro
 
 bench: $(READY) ## the figures of DESIGN section 10, beside a bare relay
 	@$(BIN)/python -m tests.bench
+
+bench-search: $(READY) ## what an auditor waits for a search of a million entries
+	@$(BIN)/python -m tests.bench.search
 
 soak: $(READY) ## long run with faults
 	@$(BIN)/python -m tests.soak

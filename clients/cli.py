@@ -25,6 +25,7 @@ _PARTS: Final = {
     "insurer": ("clients.insurer.cli", "The insurer: its book of insured persons, its reviewer's queue."),
     "reconcile": ("clients.hospital.reconcile_cli", "Compare a hospital's day with its payers' signed statements."),
     "wallet": ("clients.patient.cli", "The patient's wallet: enrol, review, grant, see every access."),
+    "console": ("clients.auditor.console.cli", "The auditor's console: pages to search, follow, check and review."),
     "audit": ("clients.auditor.cli", "The auditor: verify the log, offline, with pinned keys."),
     "record": ("clients.record.cli", "Records: what would be shared, at which precision."),
     "policy": ("clients.policy.cli", "Policies: check them, explain them, compare two versions, run cases."),

@@ -22,7 +22,7 @@ from clients.auditor.rows import BROKEN, Proven, Row
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Evidence, Store
-from zhifu import checkpoint, envelope, receipt, statement, witness
+from zhifu import checkpoint, envelope, merkle, receipt, statement, witness
 from zhifu.checkpoint import Checkpoint
 from zhifu.errors import Error, NotAuthentic
 from zhifu.receipt import Head
@@ -149,7 +149,7 @@ class Auditor:
         answer = await self._call(self._stub.Status, audit_pb2.StatusRequest(head_size=head.size, head_root=head.root))
         signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
         statements, refused = self._statements(answer)
-        witnessed = self._witnessed(answer.cosigned, statements)
+        witnessed = self._witnessed(answer.cosigned, statements, signed)
         quorum = witness.majority(len(self.settings.pins))
         self.final = max(self.final, _final(witnessed, quorum))
         members = {one.participant: Pin(one.role, one.name) for one in answer.directory}
@@ -176,14 +176,21 @@ class Auditor:
     def _is_ours(self, signed: bytes) -> bool:
         return any(ours == signed for _, ours in self._store.trust.statements(self.id))
 
-    def _witnessed(self, note: bytes, statements: Mapping[bytes, KeyStatement]) -> dict[bytes, tuple[int, int]]:
-        """Participant -> (size, Unix s) of the newest cosignature shown, once it verifies."""
-        if not note:
-            return {}
-        signed = checkpoint.verify(note, self.settings.log_key)
+    def _witnessed(
+        self, shown: Sequence[audit_pb2.CosignedCheckpoint], statements: Mapping[bytes, KeyStatement], head: Checkpoint
+    ) -> dict[bytes, tuple[int, int]]:
+        """Participant -> (size, Unix s) of its newest cosignature, of a tree that is a part of ours. Raises
+        `NotAuthentic` (log.*, signature.invalid).
+        """
         keys = {witness.key_of(one): who for who, one in statements.items()}
-        cosigned = checkpoint.verify_cosignatures(note, keys)
-        return {keys[key]: (signed.size, at) for key, at in cosigned.items()}
+        found: dict[bytes, tuple[int, int]] = {}
+        for one in shown:
+            signed = checkpoint.verify(one.checkpoint, self.settings.log_key)
+            path = wire.hashes(one.consistency)
+            merkle.verify_consistency(signed.size, head.size, signed.root, head.root, path)
+            for key, at in checkpoint.verify_cosignatures(one.checkpoint, keys).items():
+                found[keys[key]] = max(found.get(keys[key], (0, 0)), (signed.size, at))
+        return found
 
     def _page(self, answer: audit_pb2.SearchResponse, query: Query, head: Head) -> Page:
         signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
@@ -223,7 +230,7 @@ class Auditor:
 
     def _keep(self, error: Error, head: Head, content: bytes) -> None:
         with self._store.transaction():
-            self._store.receipts.keep_evidence(int(time.time()), error.reason, head, content)
+            self._store.receipts.keep_evidence(time.time_ns() // 1_000_000, error.reason, head, content)
 
     async def _call(self, method: Any, request: Any) -> Any:
         try:

@@ -87,6 +87,7 @@ def _name(host: str) -> str | None:
 def _from_here(headers: Headers) -> bool:
     """Whether a browser says that our own page asks. What sends neither header is no browser, so nobody's tool."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-    if site is not None and site not in ("same-origin", "none"):
-        return False
+    if site is not None:
+        # No page can set it. A form of ours then comes with the origin "null", since we send no referrer.
+        return site in ("same-origin", "none")
     return origin is None or urlsplit(origin).netloc == headers.get("host")

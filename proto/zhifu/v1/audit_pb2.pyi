@@ -148,12 +148,11 @@ class StatusRequest(_message.Message):
     def __init__(self, head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("checkpoint", "known_size", "consistency", "cosigned", "checkpoint_ms", "indexed_size", "clock_ms", "directory", "scope")
+    __slots__ = ("checkpoint", "known_size", "consistency", "cosigned", "indexed_size", "clock_ms", "directory", "scope")
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
     COSIGNED_FIELD_NUMBER: _ClassVar[int]
-    CHECKPOINT_MS_FIELD_NUMBER: _ClassVar[int]
     INDEXED_SIZE_FIELD_NUMBER: _ClassVar[int]
     CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
@@ -161,13 +160,20 @@ class StatusResponse(_message.Message):
     checkpoint: bytes
     known_size: int
     consistency: bytes
-    cosigned: bytes
-    checkpoint_ms: int
+    cosigned: _containers.RepeatedCompositeFieldContainer[CosignedCheckpoint]
     indexed_size: int
     clock_ms: int
     directory: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
     scope: bytes
-    def __init__(self, checkpoint: _Optional[bytes] = ..., known_size: _Optional[int] = ..., consistency: _Optional[bytes] = ..., cosigned: _Optional[bytes] = ..., checkpoint_ms: _Optional[int] = ..., indexed_size: _Optional[int] = ..., clock_ms: _Optional[int] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., scope: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, checkpoint: _Optional[bytes] = ..., known_size: _Optional[int] = ..., consistency: _Optional[bytes] = ..., cosigned: _Optional[_Iterable[_Union[CosignedCheckpoint, _Mapping]]] = ..., indexed_size: _Optional[int] = ..., clock_ms: _Optional[int] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., scope: _Optional[bytes] = ...) -> None: ...
+
+class CosignedCheckpoint(_message.Message):
+    __slots__ = ("checkpoint", "consistency")
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
+    checkpoint: bytes
+    consistency: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ..., consistency: _Optional[bytes] = ...) -> None: ...
 
 class MirrorRequest(_message.Message):
     __slots__ = ()

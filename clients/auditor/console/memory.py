@@ -1,0 +1,77 @@
+"""What the console keeps in the auditor's folder: saved searches, reviews of alerts, the last full check."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from clients.config import read_file, write_file
+from zhifu import strict_json
+from zhifu.errors import Malformed
+
+FILE: Final = "console.json"
+_MAX: Final = 4 << 20
+_MOST: Final = 200
+MAX_NAME: Final = 80
+MAX_NOTE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One file, whole or not at all. Reviews are only ever added."""
+
+    folder: Path
+
+    def filters(self) -> list[dict[str, str]]:
+        """``{name, query}``, as saved."""
+        return list(self._read()["filters"])
+
+    def save_filter(self, name: str, query: str) -> None:
+        """Keep a search under a name; the same name replaces. Raises `Malformed` (usage.argument)."""
+        if not 1 <= len(name) <= MAX_NAME or not name.isprintable() or len(query) > 2000:
+            raise Malformed("usage.argument", "a saved search has a name of 1 to 80 characters")
+        document = self._read()
+        kept = [one for one in document["filters"] if one["name"] != name]
+        document["filters"] = [*kept, {"name": name, "query": query}][-_MOST:]
+        self._write(document)
+
+    def forget_filter(self, name: str) -> None:
+        document = self._read()
+        document["filters"] = [one for one in document["filters"] if one["name"] != name]
+        self._write(document)
+
+    def reviews(self) -> dict[str, list[dict[str, Any]]]:
+        """By alert, oldest first: ``{by, note, at, closed}``."""
+        return dict(self._read()["reviews"])
+
+    def review(self, alert: str, by: str, note: str, *, closed: bool) -> None:
+        """An officer's word on an alert. Raises `Malformed` (usage.argument)."""
+        if not 1 <= len(by) <= MAX_NAME or not 1 <= len(note) <= MAX_NOTE or not by.isprintable():
+            raise Malformed("usage.argument", "a review has a name and a note")
+        document = self._read()
+        said = {"by": by, "note": note, "at": int(time.time()), "closed": closed}
+        document["reviews"].setdefault(alert, []).append(said)
+        self._write(document)
+
+    def check(self) -> dict[str, Any] | None:
+        """The last full check: the report, and ``at`` (Unix s)."""
+        found = self._read()["check"]
+        return found if isinstance(found, dict) else None
+
+    def keep_check(self, report: dict[str, Any]) -> None:
+        self._write({**self._read(), "check": report})
+
+    def _read(self) -> dict[str, Any]:
+        empty: dict[str, Any] = {"filters": [], "reviews": {}, "check": None}
+        if not (self.folder / FILE).exists():
+            return empty
+        document = strict_json.loads(read_file(self.folder / FILE, _MAX), _MAX, "usage.file")
+        if not isinstance(document, dict) or set(document) != set(empty):
+            raise Malformed("usage.file", f"{FILE} is not the console's")
+        return document
+
+    def _write(self, document: dict[str, Any]) -> None:
+        write_file(self.folder / FILE, json.dumps(document, ensure_ascii=False, indent=1).encode())

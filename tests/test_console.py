@@ -1,0 +1,268 @@
+"""The console in a real browser: search, time line, alerts, export, integrity after tampering, receipts offline."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pytest
+from nacl.signing import SigningKey
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from clients import config
+from clients.auditor import rows
+from clients.auditor.console import verifier
+from clients.auditor.console.alerts import Rules
+from clients.auditor.console.memory import Memory
+from clients.demo import cast as casting
+from clients.keystore import FileKeystore
+from clients.store import Store
+from clients.web import words
+from tests.audited import Audited, open_audited
+from tests.house import PATIENCE_S, python, run, until
+from tests.test_audit_service import canaries
+from zhifu.errors import Malformed
+from zhifu.receipt import Head
+
+CHROMIUM: Final = shutil.which("chromium") or "/usr/bin/chromium"
+ARGS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+               "--disable-sync"]  # fmt: skip
+pytestmark = pytest.mark.skipif(
+    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason="chromium is not installed"
+)
+
+
+@dataclass
+class Served:
+    """A console that runs, a browser before it, and what the browser complained of."""
+
+    audited: Audited
+    url: str
+    browser: Browser
+    complaints: list[str] = field(default_factory=list)
+
+    def page(self, language: str = "en", width: int = 1280) -> Page:
+        context = self.browser.new_context(
+            viewport={"width": width, "height": 900}, locale="en-US" if language == "en" else "zh-CN",
+            accept_downloads=True,
+        )  # fmt: skip
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)
+        page.on("console", lambda said: self.complaints.append(said.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        return page
+
+
+@contextmanager
+def console(folder: Path) -> Iterator[str]:
+    process = subprocess.Popen(python("console", "serve", str(folder)), stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield str(json.loads(process.stdout.readline())["url"]).rstrip("/")
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with open_audited(tmp_path_factory.mktemp("console")) as audited:
+        operators = [
+            bytes(SigningKey(bytes.fromhex(one.read_text())).verify_key).hex()
+            for one in casting.operator_files(audited.house.stage)
+        ]
+        run("audit", "pin", audited.auditor, *(word for key in operators for word in ("--operator", key))).ok()
+        inspector = audited.house.file("inspector.card", run("node", "card", audited.inspector).ok().out.encode())
+        run("node", "pin", audited.auditor, inspector).ok()
+        keep_evidence(audited.auditor)
+        with console(audited.auditor) as url, sync_playwright() as player:
+            browser = player.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+            try:
+                yield Served(audited, url, browser)
+            finally:
+                browser.close()
+
+
+def keep_evidence(folder: Path) -> None:
+    """As of a frame that did not verify: then there is an alert, whatever the time of day."""
+    settings = config.load(folder)
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    with store.transaction():
+        store.receipts.keep_evidence(1_700_000_000_000, "log.fork", Head(), b"a frame")
+    store.close()
+
+
+def test_a_search_is_an_address_and_can_be_kept(served: Served) -> None:
+    page = served.page()
+    page.goto(f"{served.url}/search")
+    expect(page.locator("#summary")).to_contain_text("Complete")
+    page.get_by_label("Event").select_option("exchange.accepted")
+    page.get_by_label("Purpose").select_option("commercial-settlement")
+    page.get_by_role("button", name="Search").click()
+    assert "event=exchange.accepted" in page.url
+    shown = page.locator(".entries tbody tr")
+    assert shown.count() >= 4
+    assert set(page.locator(".entries tbody td:nth-child(3)").all_inner_texts()) == {"Exchange accepted"}
+    again = served.page("zh")
+    again.goto(page.url)
+    assert again.locator(".entries tbody tr").count() == shown.count()
+    page.get_by_text("Export and save").click()
+    page.get_by_label("Name").fill("商保")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("link", name="商保", exact=True).click()
+    assert "purpose=commercial-settlement" in page.url
+    page.get_by_role("button", name="Forget 商保").click()
+    expect(page.get_by_role("link", name="商保", exact=True)).to_have_count(0)
+
+
+def test_a_timeline_is_followed_from_an_entry(served: Served) -> None:
+    page = served.page()
+    page.goto(f"{served.url}/search?event=grant.registered")
+    page.locator(".entries tbody a").first.click()
+    page.get_by_role("link", name=served.audited.grant).click()
+    steps = page.locator("ol.line > li")
+    assert steps.count() >= 8
+    expect(steps.first).to_contain_text("Grant registered")
+    expect(page.locator("main")).to_contain_text("Diagnosis")
+
+
+def test_an_alert_is_reviewed_and_signed_off(served: Served) -> None:
+    memory = Memory(served.audited.auditor)
+    page = served.page()
+    page.goto(f"{served.url}/alerts")
+    first = page.locator("li.alert").first
+    name = first.get_attribute("id") or ""
+    first.get_by_text("Review").click()
+    first.get_by_label("Officer").fill("示例审计员")
+    first.get_by_label("Note").fill("checked with the hospital")
+    first.get_by_role("button", name="Sign off").click()
+    page.locator("summary", has_text="signed off").click()
+    expect(page.locator(f"#closed [id='{name}']")).to_contain_text("checked with the hospital")
+    assert memory.reviews()[name][0]["closed"] is True
+
+
+@pytest.mark.parametrize(("form", "begins"), [("csv", "index,time"), ("ndjson", "{"), ("fhir", '{"resourceType"')])
+def test_an_export_comes_with_its_proofs_and_without_values(served: Served, form: str, begins: str) -> None:
+    page = served.page()
+    page.goto(f"{served.url}/search?event=exchange.accepted")
+    page.get_by_text("Export and save").click()
+    with page.expect_download() as downloading:
+        page.locator(f"a[href*='format={form}']").click()
+    content = Path(downloading.value.path()).read_text("utf-8")
+    assert content.startswith(begins)
+    assert "tlog-proof" in content or "c2sp" in content or "tlog_proof" in content
+    assert not [value for value in canaries(served.audited.bill) if value in content]
+
+
+def test_no_page_shows_a_value_and_none_is_wider_than_a_phone(served: Served) -> None:
+    page = served.page("zh", 390)
+    values = canaries(served.audited.bill)
+    for path in ("/", "/search", f"/timeline?about={served.audited.grant}", "/alerts", "/integrity", "/policy"):
+        answer = page.goto(served.url + path)
+        assert answer is not None
+        assert answer.status == 200
+        assert not [value for value in values if value in page.content()]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert "style-src 'self'" in answer.headers["content-security-policy"]
+    assert served.complaints == []
+
+
+def kept_page(served: Served, folder: Path) -> tuple[Path, str]:
+    page = served.page()
+    page.goto(f"{served.url}/search?event=exchange.accepted")
+    page.locator(".entries tbody a").first.click()
+    key = page.locator("code").inner_text()
+    with page.expect_download() as downloading:
+        page.get_by_role("link", name="Save a page").click()
+    kept = folder / "receipt.html"
+    downloading.value.save_as(kept)
+    return kept, key
+
+
+def test_a_kept_page_verifies_a_receipt_without_any_server(served: Served, tmp_path: Path) -> None:
+    kept, key = kept_page(served, tmp_path)
+    page = served.page()
+    page.context.set_offline(True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(kept.as_uri())
+    verdict, button = page.locator("#verdict"), page.locator("#run")
+    page.locator("#key").fill(key)
+    button.click()
+    expect(verdict).to_have_class("good")
+    receipt = json.loads(page.locator("#receipt").input_value())
+    for wrong in (
+        {**receipt, "time_ms": receipt["time_ms"] + 1},
+        {**receipt, "meta": receipt["meta"][:-2] + "00"},
+        {**receipt, "index": receipt["index"] - 1},
+        {**receipt, "proof": receipt["proof"].replace("\n\n", "\nAAAA\n\n", 1)},
+    ):
+        page.locator("#receipt").fill(json.dumps(wrong))
+        button.click()
+        expect(verdict).to_have_class("bad")
+    page.locator("#receipt").fill(json.dumps(receipt))
+    name, number, public = key.split("+", 2)
+    page.locator("#key").fill(f"{name}+{number}+{public[:-8]}{'A' * 8}")
+    button.click()
+    expect(verdict).to_have_class("bad")
+    page.locator("#key").fill(key)
+    button.click()
+    expect(verdict).to_have_class("good")
+    assert all(url.startswith("file:") for url in asked)
+
+
+def test_the_kept_page_allows_its_own_script_alone() -> None:
+    texts = words.load("clients.web", "clients.auditor.console").all("en")
+    page = verifier.page({"format": rows.RECEIPT_FORMAT, "proof": "</textarea><script>alert(1)</script>"}, texts)
+    assert page.count("<script>") == 1
+    assert "default-src 'none'; script-src 'sha256-" in page
+
+
+def test_the_integrity_panel_tells_a_good_log_and_after_tampering_a_bad_one(served: Served) -> None:
+    page = served.page()
+
+    def told(before: str) -> bool:
+        page.reload()
+        found = page.locator("#verdict")
+        return bool(found.count()) and found.inner_text() != before
+
+    def check() -> None:
+        page.goto(f"{served.url}/integrity")
+        before = page.locator("#verdict").inner_text() if page.locator("#verdict").count() else ""
+        page.locator("form[action='/integrity/check'] button").click()
+        # The check runs on; the page says what it found once it is asked again.
+        until(lambda: told(before), "the check has ended")
+
+    check()
+    expect(page.locator("#verdict")).to_contain_text("Verified")
+    with closing(sqlite3.connect(served.audited.house.path / "broker" / "broker.db")) as opened, opened:
+        opened.execute('UPDATE entry SET time_ms = time_ms + 1 WHERE "index" = 10')
+    check()
+    expect(page.locator("#verdict")).to_contain_text("Not verified")
+    expect(page.locator("#first-bad")).to_contain_text("Entry 10")
+    page.goto(f"{served.url}/entry/10")
+    expect(page.locator(".state.bad").first).to_be_visible()
+    page.goto(f"{served.url}/integrity")
+    expect(page.locator("main")).to_contain_text("receipt.invalid")
+
+
+def test_memory_refuses_what_is_no_name(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    with pytest.raises(Malformed):
+        memory.save_filter("", "")
+    with pytest.raises(Malformed):
+        memory.review("alert", "", "note", closed=True)
+    memory.review("alert", "officer", "a", closed=False)
+    memory.review("alert", "officer", "b", closed=True)
+    assert [one["note"] for one in memory.reviews()["alert"]] == ["a", "b"]
+    assert Rules().unwitnessed_min == 10
