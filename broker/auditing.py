@@ -26,18 +26,22 @@ SEARCHED, EXPORTED = trail.READS
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A stored entry and how much of it the caller gets: ``withheld`` details concern others too."""
+    """An entry and how much of it the caller gets: ``withheld`` details concern others too; no ``row``: it is gone."""
 
-    row: tables.Entry
+    index: int
+    row: tables.Entry | None
     withheld: bool
 
     @property
     def is_plain(self) -> bool:
-        return self.row.kind == PLAIN
+        return self.row is not None and self.row.kind == PLAIN
 
     @property
     def entry(self) -> Entry:
+        """What is stored; only the index where the row is gone, which the caller will see."""
         row = self.row
+        if row is None:
+            return Entry(self.index, 0, b"", b"", b"", b"")
         return Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
 
 
@@ -72,15 +76,13 @@ def search(indexer: Indexer, reader: Reader, query: Query, scope: bytes, before:
     """One page below index ``before``. Raises `Refused` (unavailable.store)."""
     indexed = indexer.catch_up(CATCH_UP_S)
     found = indexer.index.find(query, scope, before, limit)
-    opened = [one for one in (_open(index, indexer, reader, scope) for index in found.entries) if one is not None]
+    opened = [_open(index, indexer, reader, scope) for index in found.entries]
     after = found.entries[-1] if found.more else 0
     return Page(opened, after, found.total, indexed)
 
 
-def _open(index: int, indexer: Indexer, reader: Reader, scope: bytes) -> Opened | None:
+def _open(index: int, indexer: Indexer, reader: Reader, scope: bytes) -> Opened:
     row = reader.get(tables.Entry, index)
-    if row is None:
-        return None
     # Acknowledgements by one recipient share an entry, whoever sent what they are about.
     withheld = bool(scope) and not all(one.is_about(scope) for one in indexer.index.words_of(index))
-    return Opened(row, withheld)
+    return Opened(index, row, withheld)

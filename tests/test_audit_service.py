@@ -20,7 +20,7 @@ from nacl.signing import SigningKey
 
 from clients.auditor import remote
 from clients.auditor.remote import Auditor, Page
-from clients.auditor.rows import BROKEN, Row, leaf_hash
+from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
 from clients.config import Pin
 from clients.demo import cast as casting
@@ -264,6 +264,21 @@ def test_a_changed_entry_is_found_named_and_kept_as_evidence(audited: Audited) -
     finally:
         with closing(sqlite3.connect(audited.house.path / "broker" / "broker.db")) as opened, opened:
             opened.execute('UPDATE entry SET meta = ? WHERE "index" = ?', (before, victim))
+
+
+def test_a_deleted_entry_is_missed(audited: Audited) -> None:
+    victim = search(audited.auditor, Query(events=(trail.ACCEPTED,))).rows[-1].index
+    database = audited.house.path / "broker" / "broker.db"
+    with closing(sqlite3.connect(database)) as opened, opened:
+        row = opened.execute('SELECT * FROM entry WHERE "index" = ?', (victim,)).fetchone()
+        opened.execute('DELETE FROM entry WHERE "index" = ?', (victim,))
+    try:
+        page = search(audited.auditor, Query(events=(trail.ACCEPTED,)))
+        assert [one.index for one in page.rows if one.state == MISSING] == [victim]
+        assert run("audit", "show", audited.auditor, victim).code == 5
+    finally:
+        with closing(sqlite3.connect(database)) as opened, opened:
+            opened.execute(f"INSERT INTO entry VALUES ({', '.join('?' * len(row))})", row)
 
 
 def test_a_row_says_no_more_than_was_opened(audited: Audited) -> None:

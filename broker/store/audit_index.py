@@ -10,8 +10,10 @@ from __future__ import annotations
 import heapq
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,6 +26,7 @@ _MAX_HOURS: Final = 20_000
 _MAX_SEVERAL: Final = 50_000
 _SKEW_MS: Final = 600_000
 _END: Final = 1 << 62
+_fields: Final = attrgetter(*Words.__slots__)
 _TABLES: Final = """
 CREATE TABLE state (one INTEGER PRIMARY KEY, size INTEGER NOT NULL);
 INSERT INTO state VALUES (1, 0);
@@ -116,8 +119,7 @@ class AuditIndex:
         """The next entries, all or none. Raises `Refused` (unavailable.store)."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            for line in lines:
-                self._add(line)
+            self._add(lines)
             self._db.execute("UPDATE state SET size = ?", (lines[-1].entry + 1,))
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -126,37 +128,53 @@ class AuditIndex:
             self._load()
             raise Refused("unavailable.store", "the audit index cannot be written") from error
 
-    def _add(self, line: Line) -> None:
-        latency = self._end(line)
-        for words in line.words:
-            profile = self._profile(words, line.entry)
-            self._db.execute("INSERT INTO said VALUES (?, ?, ?)", (profile, line.entry, line.time_ms))
-            if len(line.words) > 1:
-                self._db.execute("INSERT INTO several VALUES (?, ?)", (line.entry, profile))
-            self._db.execute(
-                "INSERT INTO hour VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-                (line.time_ms // HOUR_MS, profile, latency),
-            )
-            if line.begins:
-                self._db.execute("INSERT INTO waiting VALUES (?, ?, ?)", (line.entry, line.time_ms, profile))
-        rows = [(_short(name), line.entry) for name in line.names]
-        self._db.executemany("INSERT OR IGNORE INTO mention VALUES (?, ?)", rows)
+    def _add(self, lines: Sequence[Line]) -> None:
+        """One statement a table: a row at a time costs three times as much."""
+        said: list[tuple[int, int, int]] = []
+        several: list[tuple[int, int]] = []
+        hours: Counter[tuple[int, int, int]] = Counter()
+        for line in lines:
+            profiles = [self._profile(words, line.entry) for words in line.words]
+            latency = self._latency(line, lines)
+            said += [(profile, line.entry, line.time_ms) for profile in profiles]
+            several += [(line.entry, profile) for profile in profiles[1:] and profiles]
+            hours.update((line.time_ms // HOUR_MS, profile, latency) for profile in profiles)
+        write = self._db.executemany
+        write("INSERT INTO said VALUES (?, ?, ?)", said)
+        write("INSERT INTO several VALUES (?, ?)", several)
+        write(
+            "INSERT INTO hour VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            [(*key, count) for key, count in hours.items()],
+        )
+        names = [(_short(name), line.entry) for line in lines for name in line.names]
+        write("INSERT OR IGNORE INTO mention VALUES (?, ?)", names)
+        counted = Counter(profile for profile, _, _ in said)
+        last = {profile: entry for profile, entry, _ in said}
+        write(
+            "UPDATE profile SET last = ?, count = count + ? WHERE id = ?",
+            [(last[profile], count, profile) for profile, count in counted.items()],
+        )
+        begun = [(line.entry, line.time_ms, self._profiles[line.words[0]]) for line in lines if line.begins]
+        write("INSERT INTO waiting VALUES (?, ?, ?)", begun)
+        write("DELETE FROM waiting WHERE entry = ?", [(one,) for line in lines for one in line.ends])
 
-    def _end(self, line: Line) -> int:
+    def _latency(self, line: Line, lines: Sequence[Line]) -> int:
         """Latency of the slowest exchange that this entry ends, as a power of two in ms; 0 if it ends none."""
-        latency = 0
+        latency, first = 0, lines[0].entry
         for accepted in line.ends:
-            for (begun,) in self._db.execute("SELECT time_ms FROM waiting WHERE entry = ?", (accepted,)).fetchall():
-                latency = max(latency, max(1, line.time_ms - begun).bit_length())
-        self._db.executemany("DELETE FROM waiting WHERE entry = ?", [(one,) for one in line.ends])
+            if first <= accepted < line.entry:
+                begun: list[tuple[int]] = [(lines[accepted - first].time_ms,)]
+            else:
+                begun = self._db.execute("SELECT time_ms FROM waiting WHERE entry = ?", (accepted,)).fetchall()
+            for (time_ms,) in begun:
+                latency = max(latency, max(1, line.time_ms - time_ms).bit_length())
         return latency
 
     def _profile(self, words: Words, entry: int) -> int:
         known = self._profiles.get(words)
         if known is not None:
-            self._db.execute("UPDATE profile SET last = ?, count = count + 1 WHERE id = ?", (entry, known))
             return known
-        values = (*astuple(words), entry, entry, 1)
+        values = (*_fields(words), entry, entry, 0)
         made = self._db.execute(f"INSERT INTO profile VALUES (NULL, {', '.join('?' * len(values))})", values)
         self._profiles[words] = int(made.lastrowid or 0)
         return self._profiles[words]

@@ -209,7 +209,7 @@ class Auditor:
             rows.check_meets(row, query)
         except NotAuthentic as error:
             row = replace(row, state=BROKEN, fault=str(error))
-        if row.state == BROKEN:
+        if row.fault:
             self._keep(NotAuthentic("receipt.invalid", row.fault), self.head, found.SerializeToString())
         return row
 

@@ -104,6 +104,8 @@ def read(
     one: Entry, plain: bool, proven: Proven, commitments: tuple[bytes, bytes], *, withheld: bool, final: int
 ) -> Row:
     """Verify one entry and say what it says; entries below ``final`` are cosigned by enough. Raises nothing."""
+    if not (plain or one.meta or commitments[0]):
+        return Row(one, plain, proven, MISSING, fault="the broker has lost the entry, which stands in the tree")
     try:
         merkle.verify_inclusion(proven.leaf_hash, one.index, proven.head.size, list(proven.path), proven.head.root)
         state = VERIFIED if one.index < final else AWAITING
@@ -116,8 +118,9 @@ def read(
         return Row(one, plain, proven, BROKEN, commitments=commitments, fault=str(error))
     if meta is None or (detail is None and not withheld):
         state = MISSING
+    fault = "the content is gone, and no entry says that it was erased" if state == MISSING else ""
     said = tuple(trail.words(meta, detail)) if meta else ()
-    return Row(one, False, proven, state, meta, detail, said, commitments, withheld)
+    return Row(one, False, proven, state, meta, detail, said, commitments, withheld, fault)
 
 
 def check_meets(row: Row, query: Query) -> None:
@@ -125,9 +128,11 @@ def check_meets(row: Row, query: Query) -> None:
 
     Raises `NotAuthentic` (receipt.invalid).
     """
+    if row.state == MISSING:
+        return
     if not query.in_time(row.time_ms) or (query.entries and row.index not in query.entries):
         raise NotAuthentic("receipt.invalid", "an entry of another time or place than was asked for")
-    if row.state in (BROKEN, MISSING) or row.plain or row.withheld:
+    if row.state == BROKEN or row.plain or row.withheld:
         return
     # Whose exchange was acknowledged stands in the entry that accepted it.
     if row.words.event == trail.ACKNOWLEDGED and any(getattr(query, name) for name in _EITHER_SIDE):

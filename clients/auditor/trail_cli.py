@@ -19,7 +19,7 @@ from clients.auditor import exports, filters, histories, pins, remote
 from clients.auditor.exports import Context, document
 from clients.auditor.pins import Pins
 from clients.auditor.remote import Auditor
-from clients.auditor.rows import BROKEN, Row
+from clients.auditor.rows import Row
 from clients.command import Json, clear, print_json
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.trail import Query
@@ -229,7 +229,7 @@ def _print(rows: Sequence[Row], auditor: Auditor) -> None:
         outcome = f"{found['outcome']} {found['reason']}".strip()
         sides = (found["actor_name"], found["counterparty_name"])
         cells = (str(row.index), when, found["event"], outcome, *sides, found["purpose"], row.state)
-        table.add_row(*cells, style="red" if row.state == BROKEN else None)
+        table.add_row(*cells, style="red" if row.fault else None)
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
@@ -245,5 +245,5 @@ def _print_one(found: dict[str, Any]) -> None:
 def _check(rows: Sequence[Row]) -> None:
     """Raises `NotAuthentic` (receipt.invalid) at the first entry that does not verify."""
     for row in rows:
-        if row.state == BROKEN:
+        if row.fault:
             raise NotAuthentic("receipt.invalid", f"entry {row.index}: {row.fault}")
