@@ -18,12 +18,14 @@ from starlette.routing import BaseRoute, Route
 
 from clients import desk
 from clients.hospital import case as cases
-from clients.hospital import coordination, intake, openapi, view
+from clients.hospital import coordination, intake, openapi, outcome, view
 from clients.hospital.case import Case, Desk
 from clients.hospital.driving import Driving
-from clients.hospital.fhir import response
+from clients.hospital.fhir import answers, document, response
+from clients.hospital.openbill import of_bill
 from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
 from clients.store import Store
+from zhifu import bill as bills
 from zhifu.errors import Error, Exit, Malformed
 from zhifu.fields import AMOUNT, FLAG, Fields, text
 
@@ -64,6 +66,8 @@ class Api:
             Route("/settlements/{id}", self._guard(self._show), methods=["GET"]),
             Route("/settlements/{id}/statement", self._guard(self._statement), methods=["GET"]),
             Route("/settlements/{id}/events", self._guard(self._events), methods=["GET"]),
+            Route("/settlements/{id}/fhir", self._guard(self._fhir), methods=["GET"]),
+            Route("/settlements/{id}/national", self._guard(self._national), methods=["GET"]),
             Route("/fhir/Claim/$submit", self._guard(self._submit), methods=["POST"]),
         ]
         for word, wish in (("confirm", "confirm"), ("cancel", "cancel"), ("refund", "reverse")):
@@ -159,6 +163,17 @@ class Api:
                 yield b"data: " + json.dumps(view.brief(case)).encode() + b"\n\n"
             before = case
             await asyncio.sleep(LOOK_S)
+
+    async def _fhir(self, request: Request) -> Response:
+        """A Bundle: the Claim, a ClaimResponse of each payer, and the ExplanationOfBenefit of the whole."""
+        case = cases.get(self._store, _id(request.path_params["id"]))
+        found = answers.document(of_bill(bills.parse(case.bill)), outcome.read(case, self._store, self._names))
+        return Response(document.dumps(found), media_type="application/fhir+json")
+
+    async def _national(self, request: Request) -> Response:
+        """The public payer's split in the fields of 2304, and beside it what insurers and the patient pay."""
+        case = cases.get(self._store, _id(request.path_params["id"]))
+        return JSONResponse(outcome.national(outcome.read(case, self._store, self._names)))
 
     async def _submit(self, request: Request) -> Response:
         """FHIR ``Claim/$submit``: a Bundle with one Claim; a ClaimResponse with the public payer's split."""

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from clients import decision
 from clients.decision import COORDINATION, NOTICE, STATEMENT, Decision
 from clients.hospital import case as cases
-from clients.hospital import check, record
+from clients.hospital import check, record, tokens
 from clients.hospital.case import Case, Policy, numbered
 from clients.hospital.coordination import Compensation
 from clients.outbox import Outbox
@@ -93,7 +93,7 @@ class Asking:
                     (claim, record.schema_of(bill), case.record),
                     (beside, schema.load(COORDINATION), others),
                 ):
-                    mandate = self._under_grant(policy, kind, workflow, correlation, called)
+                    mandate = self._under_grant(policy, kind, workflow, correlation, (called, bill))
                     case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
                 case = self.save(case)
         return case, await self._decided(case, claim, beside)
@@ -118,9 +118,14 @@ class Asking:
             await asyncio.gather(*asked, return_exceptions=True)
 
     def _under_grant(
-        self, policy: Policy, kind: Schema, workflow: bytes, correlation: bytes, called: Mapping[int, bytes]
+        self,
+        policy: Policy,
+        kind: Schema,
+        workflow: bytes,
+        correlation: bytes,
+        about: tuple[Mapping[int, bytes], Bill],
     ) -> Mandate:
-        grant = policy.read_grant
+        grant, (called, bill) = policy.read_grant, about
         granted = grant.levels(kind.hash)
         if granted is None:
             raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
@@ -132,7 +137,7 @@ class Asking:
             terms=policy.sealed_terms,
             attestations=policy.attestations,
             pseudonym=called[max(called)],
-            tokens=pseudonym.tokens(called),
+            tokens=(*pseudonym.tokens(called), *tokens.of(self._node.store, grant.recipient, bill)),
         )
 
     def _allowed(self, purpose: str, role: str, kind: Schema) -> bytes:

@@ -167,10 +167,19 @@ def look(folder: Path, settlement: str) -> dict[str, Any]:
 @app.command()
 @clear
 def show(
-    folder: Folder, settlement: Annotated[str, typer.Argument(help="Its id, hex.")], as_json: Json = False
+    folder: Folder,
+    settlement: Annotated[str, typer.Argument(help="Its id, hex.")],
+    form: Annotated[
+        str, typer.Option("--as", metavar="FORM", help="fhir (ClaimResponses and an EOB) or national (2304 fields).")
+    ] = "",
+    as_json: Json = False,
 ) -> None:
     """Show a settlement."""
-    _print(look(folder, settlement), as_json)
+    if not form:
+        _print(look(folder, settlement), as_json)
+        return
+    with _client(folder) as client:
+        typer.echo(_answer(client, "GET", f"/settlements/{settlement}/{form}").text)
 
 
 def _client(folder: Path) -> httpx.Client:
@@ -184,6 +193,11 @@ def _client(folder: Path) -> httpx.Client:
 
 
 def _ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any]:
+    return dict(_answer(client, method, path, **more).json())
+
+
+def _answer(client: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:
+    """The answer, which is JSON. Raises `Refused` (unavailable.broker, or the node's own reason)."""
     try:
         answer = client.request(method, path, **more)
         found = answer.json()
@@ -191,7 +205,7 @@ def _ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str,
         raise Refused("unavailable.broker", "the node's local API does not answer") from error
     if answer.is_error:
         raise Refused(found["reason"] if found.get("reason") in CATALOGUE else "internal", found.get("detail", ""))
-    return dict(found)
+    return answer
 
 
 def _wait(client: httpx.Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:

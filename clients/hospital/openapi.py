@@ -94,6 +94,16 @@ DOCUMENT: Final[dict[str, Any]] = {
         "/settlements/{id}/events": {
             "get": _operation("Changes as they happen", _answer({"type": "string"}, media="text/event-stream"), _ID)
         },
+        "/settlements/{id}/fhir": {
+            "get": _operation(
+                "The Claim, a ClaimResponse of each payer and the ExplanationOfBenefit",
+                _answer({"type": "object"}, media="application/fhir+json"),
+                _ID,
+            )
+        },
+        "/settlements/{id}/national": {
+            "get": _operation("What payers decided in the fields of 2304", _answer({"type": "object"}), _ID)
+        },
         "/fhir/Claim/$submit": {
             "post": _operation(
                 "A FHIR R4 Claim to the public payer; a ClaimResponse",

@@ -23,13 +23,16 @@ from nacl.signing import SigningKey
 from broker import authority
 from clients import wire
 from clients.auditor import entries
+from clients.hospital import intake, record
+from clients.hospital.fhir import bundle, document
+from clients.hospital.openbill import of_bill
 from clients.hospital.sample import sample_bill
 from tests.formats import HOSPITAL, INSURER, NOW, Log, bill, recipient
 from tests.soak.mutate import junk, mutated
 from tests.test_capsule import HASH, KEY, content, info
 from tests.test_fuzz import DECODERS, PARTS, READERS, RECEIVED, SENT, Decoder, Reader
 from zhifu import bill as bills
-from zhifu import capsule, cbor, checkpoint, envelope, leaf, receive
+from zhifu import capsule, cbor, checkpoint, envelope, leaf, receive, sealed
 from zhifu.errors import Error
 from zhifu.receipt import Head
 from zhifu.v1 import exchange_pb2
@@ -126,6 +129,18 @@ def _request() -> bytes:
     return made.public_bytes(Encoding.DER)
 
 
+def _sealed_as_a_bill(data: bytes) -> None:
+    """A file of a hospital's own system, FHIR or national, all the way to the levels that would be sealed."""
+    found = bills.parse(intake.national_file(data))
+    list(sealed.ladders(record.schema_of(found), record.claim(found, bytes(32))))
+
+
+FILES: Final[Mapping[str, bytes]] = {
+    "a stay": sample_bill(1),
+    "a visit": sample_bill(1, outpatient=True),
+    "a stay in FHIR": document.dumps(bundle.bundle(of_bill(bills.parse(sample_bill(1))))).encode(),
+    "a visit in FHIR": document.dumps(bundle.bundle(of_bill(bills.parse(sample_bill(1, outpatient=True))))).encode(),
+}
 LOG: Final = Log().fill(5)
 
 
@@ -168,6 +183,8 @@ def _targets() -> Iterator[tuple[str, Target]]:
     yield "capsule", Target(_capsule, cbor.encode(content()))
     yield "padded leaf", Target(leaf.unpad, leaf.pad([1, "甲", b"x"], 40))
     yield "bill", Target(bills.parse, sample_bill(1))
+    for name, sample in FILES.items():
+        yield name, Target(_sealed_as_a_bill, sample)
     yield "line of an export", Target(entries.parse, _LINE)
     yield (
         "verifier key",
