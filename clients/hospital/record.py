@@ -88,17 +88,24 @@ def _visit(bill: OpenBill) -> Mapping[str, Value]:
 
 
 def _illness(bill: OpenBill, tables: Tables) -> Mapping[str, Value]:
-    """Plain and sensitive ones: HIV, psychiatric, genetic and others are units of their own (`zhifu.icd`)."""
+    """Plain and sensitive ones: HIV, psychiatric, genetic and others are units of their own (`zhifu.icd`).
+
+    Codes of another edition become those of the tables, so that category and chapter are this edition's.
+    """
     plain: list[Value] = []
     sensitive: list[Value] = []
     for one in bill.diagnoses or ():
         reason = icd.sensitivity(one.diag_code, one.diag_name, tables.diagnoses)
-        (plain if reason is None else sensitive).append([one.diag_code, one.diag_name, int(one.maindiag_flag)])
+        (plain if reason is None else sensitive).append(
+            [tables.diagnoses.standard(one.diag_code), one.diag_name, int(one.maindiag_flag)]
+        )
     done: list[Value] = []
     sensitive_done: list[Value] = []
     for act in bill.procedures or ():
         reason = icd.procedure_sensitivity(act.oprn_oprt_code, act.oprn_oprt_name or "", tables.procedures)
-        (done if reason is None else sensitive_done).append([act.oprn_oprt_code, act.oprn_oprt_name])
+        (done if reason is None else sensitive_done).append(
+            [tables.procedures.standard(act.oprn_oprt_code), act.oprn_oprt_name]
+        )
     return {
         "diagnosis": plain or None,
         "sensitive-diagnosis": sensitive or None,

@@ -17,6 +17,7 @@ from zhifu import bill_forms as forms
 from zhifu import identities, ladder, money, strict_json
 from zhifu.errors import Malformed
 from zhifu.fields import AMOUNT, FEN, RATIO, Fields, Grammar
+from zhifu.identifiers import citizen
 from zhifu.identities import Deposit
 from zhifu.pricing import CLASS_A, CLASS_B, CLASS_C, CLASS_C_PAYABLE, NOTHING, PricedLine, Split, split_line
 
@@ -185,12 +186,13 @@ def _setlinfo(head: Fields) -> Setlinfo:
 
 
 def _certno(head: Fields, cert_type: str) -> str:
-    number = head.need(forms.TOKEN, "certno").upper()
-    if cert_type == _CITIZEN:
-        if not ladder.conforms("citizen-id", number):
-            raise head.refusal("certno", "must be 17 digits and a check digit")
-        if forms.citizen_check_digit(number[:17]) != number[17]:
-            raise head.refusal("certno", "has a wrong check digit")
+    if cert_type != _CITIZEN:
+        return head.need(forms.TOKEN, "certno").upper()
+    number = citizen.normal(head.need(forms.SPELLED, "certno"))
+    if not ladder.conforms("citizen-id", number):
+        raise head.refusal("certno", "must be 17 digits and a check digit")
+    if forms.citizen_check_digit(number[:17]) != number[17]:
+        raise head.refusal("certno", "has a wrong check digit")
     return number
 
 

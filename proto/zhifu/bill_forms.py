@@ -13,8 +13,11 @@ from typing import Final
 from zhifu import ladder, money
 from zhifu.fields import Grammar, at_least
 from zhifu.identifiers.checks import citizen_check_digit as citizen_check_digit
+from zhifu.identifiers.spelling import visible_places
 
 _DAY: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?)?")
+_MAX_SPELLED: Final = 128
+_BRACKETS: Final = str.maketrans("", "", "()")
 _CHARGE: Final = re.compile(r"(0[1-9]|1[0-4])[0-9]{0,4}")
 
 
@@ -60,6 +63,14 @@ def _icd9(text: str) -> str | None:
     return text if ladder.conforms("procedures", [[text, None]]) else None
 
 
+def _phone(text: str) -> str | None:
+    """In ASCII, without spaces and brackets: 138 0013 8000, （010）6234 5678."""
+    if len(text) > _MAX_SPELLED:
+        return None
+    bare = "".join(visible_places(text)[0].split()).translate(_BRACKETS)
+    return bare if ladder.conforms("phone", bare) else None
+
+
 COUNT: Final = Grammar("a decimal string with up to four places", money.ten_thousandths)
 PRICE: Final = Grammar(f"{COUNT.expected}, not negative", at_least(0, money.ten_thousandths))
 # Some systems write 0 for "no limit", others mean it: too dear to guess.
@@ -82,5 +93,8 @@ TOKEN: Final = _form("token", 64, "1 to 64 letters, digits or ._+*/-")
 PERSON: Final = _form("person-name", 64, "1 to 64 printable characters")
 NAME: Final = _form("text", 128, "1 to 128 printable characters")
 ADDRESS: Final = _form("address", 256, "1 to 256 printable characters")
-PHONE: Final = _form("phone", 20, "7 to 20 digits or hyphens, with or without a leading +")
+PHONE: Final = Grammar("7 to 20 digits or hyphens, with or without a leading +", _phone)
+SPELLED: Final = Grammar(
+    f"a number of at most {_MAX_SPELLED} characters", lambda text: text if len(text) <= _MAX_SPELLED else None
+)
 PROSE: Final = _form("scrubbed-text", 2000, "1 to 2000 printable characters or line breaks")

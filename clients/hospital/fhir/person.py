@@ -14,6 +14,7 @@ from clients.hospital.openbill import Head
 from zhifu import bill_forms as forms
 from zhifu import ladder
 from zhifu.fields import Grammar
+from zhifu.identifiers import citizen
 
 SEXES: Final = {"male": 1, "female": 2, "other": 9, "unknown": 0}
 """FHIR's administrative gender to GB/T 2261.1."""
@@ -92,12 +93,13 @@ def _certificate(place: Place) -> tuple[str | None, str | None]:
     if number is None:
         return None, None
     kind = _cert_type(place, number)
-    text = number.read(forms.TOKEN).upper()
-    if kind == CITIZEN_CERT:
-        if not ladder.conforms("citizen-id", text):
-            raise number.refusal("must be 17 digits and a check digit")
-        if forms.citizen_check_digit(text[:17]) != text[17]:
-            raise number.refusal("has a wrong check digit")
+    if kind != CITIZEN_CERT:
+        return kind, number.read(forms.TOKEN).upper()
+    text = citizen.normal(number.read(forms.SPELLED))
+    if not ladder.conforms("citizen-id", text):
+        raise number.refusal("must be 17 digits and a check digit")
+    if forms.citizen_check_digit(text[:17]) != text[17]:
+        raise number.refusal("has a wrong check digit")
     return kind, text
 
 

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Final
 
 from zhifu.identifiers.checks import citizen_check_digit
+from zhifu.identifiers.spelling import compact
 
 _ID18: Final = re.compile(r"[1-9][0-9]{16}[0-9X]")
 _ID15: Final = re.compile(r"[1-9][0-9]{14}")
@@ -34,6 +35,15 @@ def is_citizen_id(number: str) -> bool:
 def is_older_id(number: str) -> bool:
     """Whether ``number`` has the 15 digits of the older form: a province's code and a birth date; no check digit."""
     return _ID15.fullmatch(number) is not None and in_province(number) and birth_date(number) is not None
+
+
+def normal(text: str) -> str:
+    """One spelling of many: half width, no spaces and separators, X upper case, 15 digits as the 18 of 1999.
+
+    What is no citizen ID comes back compacted; `is_citizen_id` tells.
+    """
+    found = compact(text).upper()
+    return to_18(found) if is_older_id(found) else found
 
 
 def birth_date(number: str) -> date | None:
