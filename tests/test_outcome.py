@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import httpx
 import pytest
 from fhir.resources.R4B.claimresponse import ClaimResponse
 from fhir.resources.R4B.explanationofbenefit import ExplanationOfBenefit
+from starlette.applications import Starlette
 
 from clients.decision import Decision
+from clients.hospital import case as cases
 from clients.hospital import outcome, tokens
+from clients.hospital.api import Api
+from clients.hospital.case import Case
 from clients.hospital.fhir import answers, document
 from clients.hospital.openbill import of_bill
 from clients.hospital.outcome import Answer, Outcome
@@ -115,3 +121,33 @@ def test_tokens_carry_no_number(store: Store) -> None:
         number = getattr(BILL.setlinfo, tokens.UNITS[unit])
         assert len(token) == 32
         assert number.encode() not in token
+
+
+# --- the local API --------------------------------------------------------------------------------------------------
+
+
+def test_the_local_api_shows_a_settlement_in_both_forms(store: Store) -> None:
+    """A settlement that nobody answered yet: the Claim alone, and empty fields."""
+    case = Case(
+        b"\x07" * 16, "open", "public", sample_bill(1), bytes(32), bytes(32), (), bytes(32), 1_790_000_000_000
+    )
+    with store.transaction():
+        cases.put(store, case, 0)
+    nobody = cast(Any, None)
+    app = Api(nobody, nobody, store, {}, {}, bytes(32), "token").app()
+    at = f"/settlements/{case.id.hex()}"
+    fhir, national, other, stranger = asyncio.run(
+        asked(app, (f"{at}/fhir", "token"), (f"{at}/national", "token"), ("/settlements/00/fhir", "token"), (f"{at}/fhir", ""))
+    )
+    assert fhir.headers["content-type"] == "application/fhir+json"
+    kinds = [one["resource"]["resourceType"] for one in fhir.json()["entry"]]
+    assert kinds[0] == "Claim"
+    assert "ClaimResponse" not in kinds
+    assert national.json()["state"] == "open"
+    assert (other.status_code, stranger.status_code) == (409, 401)
+
+
+async def asked(app: Starlette, *requests: tuple[str, str]) -> list[httpx.Response]:
+    """GET each (path, bearer token)."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
+        return [await client.get(path, headers={"Authorization": f"Bearer {token}"}) for path, token in requests]

@@ -32,14 +32,18 @@ SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key 
 
 def read_bill(path: Path) -> tuple[bytes, Bill]:
     """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.*)."""
+    content = intake.national_file(read_given(path))
+    return content, bills.parse(content)
+
+
+def read_given(path: Path) -> bytes:
+    """A bill file as it is, at most `zhifu.bill.MAX_BYTES`. Raises `Malformed` (bill.missing, bill.syntax)."""
     try:
         if path.stat().st_size > bills.MAX_BYTES:
             raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
-        given = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
-    content = intake.national_file(given)
-    return content, bills.parse(content)
 
 
 @app.command(name="sample-bill")

@@ -7,9 +7,20 @@ from typing import Final
 from clients.hospital import national
 from clients.hospital.fhir import claim
 from clients.hospital.fhir.resources import Resources
+from clients.hospital.openbill import OpenBill
+from zhifu import bill as bills
+from zhifu.bill import Bill
 from zhifu.errors import Malformed
 
 _MARK: Final = b'"resourceType"'
+
+
+def open_bill(content: bytes) -> Bill | OpenBill:
+    """A bill as far as the file says it: FHIR may leave open what a payer needs, a national file may not.
+
+    Raises `Malformed` (bill.*) with the JSON path.
+    """
+    return _claim(content) if _MARK in content else bills.parse(content)
 
 
 def national_file(content: bytes) -> bytes:
@@ -20,8 +31,12 @@ def national_file(content: bytes) -> bytes:
     # A national file has no such key; that it is one for sure the parser of bills finds out.
     if _MARK not in content:
         return content
+    return national.encode(_claim(content))
+
+
+def _claim(content: bytes) -> OpenBill:
     resources = Resources.of_json(content)
     held, *others = resources.claims()
     if others:
         raise Malformed("bill.syntax", f"{others[0].place.path}: is a second Claim; a settlement is of one")
-    return national.encode(claim.read(held, resources)[0])
+    return claim.read(held, resources)[0]

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from clients import desk, plain
 from clients.command import Json, Language, clear, print_json
-from clients.hospital import record
-from clients.hospital.cli import read_bill
+from clients.hospital import intake, record
+from clients.hospital.cli import read_given
 from policies import load
 from policies.bundle import Bundle, Deny, Request
 from policies.decide import decide, finest
@@ -44,7 +44,7 @@ class Row:
 
 @clear
 def explain(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bill, JSON in the national interface's names.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bill, JSON in the national names, or FHIR R4.")],
     recipient: Annotated[str, typer.Option(metavar="ROLE", help=f"One of {', '.join(ROLES)}.")],
     purpose: Annotated[str, typer.Option(metavar="P", help=f"One of {', '.join(PURPOSES)}.")],
     grant: Annotated[Path | None, typer.Option(help="The patient's consent (from zhifu wallet grant).")] = None,
@@ -56,7 +56,7 @@ def explain(
 
     Without --grant the patient is taken to agree to all that policy allows. Exit 3 if policy permits no such exchange.
     """
-    _, bill = read_bill(file)
+    bill = intake.open_bill(read_given(file))
     bundle, kind = load.load(policies), record.schema_of(bill)
     by = permitted(bundle, recipient, purpose, kind)
     values = record.claim(bill, bytes(32)) | {"encounter": None}

@@ -13,8 +13,8 @@ from nacl.signing import SigningKey
 
 from clients import command
 from clients.command import Json, Output, clear, print_json
-from clients.hospital import record
-from clients.hospital.cli import read_bill
+from clients.hospital import intake, record
+from clients.hospital.cli import read_given
 from clients.record import files
 from clients.record.explain import ROLES, granted, permitted
 from clients.record.files import GatedFile, SealedFile
@@ -38,7 +38,7 @@ Policies = Annotated[Path | None, typer.Option(help="A policy bundle; default: t
 
 @clear
 def seal(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bill, JSON in the national interface's names.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A bill, JSON in the national names, or FHIR R4.")],
     output: Output,
     recipient: Recipient = "insurer",
     purpose: Purpose = "commercial-settlement",
@@ -52,7 +52,7 @@ def seal(
 
     OUT.gate is the broker's (the epoch secret E), OUT.recipient the recipient's key, OUT.hospital the record key K.
     """
-    _, bill = read_bill(file)
+    bill = intake.open_bill(read_given(file))
     bundle, kind = load.load(policies), record.schema_of(bill)
     permitted(bundle, recipient, purpose, kind)
     agreed = granted(grant, purpose)
