@@ -11,8 +11,6 @@ from datetime import date
 from clients.decision import INPATIENT, OUTPATIENT
 from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.openbill import CNY, OpenBill, OpenLine, of_bill
-from clients.hospital.scrub import known
-from clients.hospital.scrub.text import scrub
 from zhifu import icd, schema
 from zhifu.bill import Bill
 from zhifu.cbor import Value
@@ -157,7 +155,13 @@ def _some(column: list[Value]) -> list[Value] | None:
 def _notes(bill: Bill) -> Value:
     """What was written, and the same without the people in it: both are sealed, so that an auditor can compare."""
     text = bill.setlinfo.main_cond_dscr
-    return None if text is None else [text, scrub(text, known.from_bill(bill)).text]
+    if text is None:
+        return None
+    # Imported when first needed: compiling its patterns takes longer than everything else that a command imports.
+    from clients.hospital.scrub import known
+    from clients.hospital.scrub.text import scrub
+
+    return [text, scrub(text, known.from_bill(bill)).text]
 
 
 def _day(day: date | None) -> str | None:
