@@ -128,16 +128,20 @@ def test_tokens_carry_no_number(store: Store) -> None:
 
 def test_the_local_api_shows_a_settlement_in_both_forms(store: Store) -> None:
     """A settlement that nobody answered yet: the Claim alone, and empty fields."""
-    case = Case(
-        b"\x07" * 16, "open", "public", sample_bill(1), bytes(32), bytes(32), (), bytes(32), 1_790_000_000_000
-    )
+    case = Case(b"\x07" * 16, "open", "public", sample_bill(1), bytes(32), bytes(32), (), bytes(32), 1_790_000_000_000)
     with store.transaction():
         cases.put(store, case, 0)
     nobody = cast(Any, None)
     app = Api(nobody, nobody, store, {}, {}, bytes(32), "token").app()
     at = f"/settlements/{case.id.hex()}"
     fhir, national, other, stranger = asyncio.run(
-        asked(app, (f"{at}/fhir", "token"), (f"{at}/national", "token"), ("/settlements/00/fhir", "token"), (f"{at}/fhir", ""))
+        asked(
+            app,
+            (f"{at}/fhir", "token"),
+            (f"{at}/national", "token"),
+            ("/settlements/00/fhir", "token"),
+            (f"{at}/fhir", ""),
+        )
     )
     assert fhir.headers["content-type"] == "application/fhir+json"
     kinds = [one["resource"]["resourceType"] for one in fhir.json()["entry"]]

@@ -56,15 +56,15 @@ def test_a_visit_has_a_schema_of_its_own() -> None:
 
 
 def test_the_rule_for_visits_splits_it_and_the_insurer_pays_the_rest(ledger: Ledger) -> None:
-    """620 yuan, 220 by the pool (SETTLEMENT 4C), 400 left."""
+    """620 yuan, 440 of it in scope: half of what lies above the visits' threshold of 180, and the rest."""
     table = rules.load("example-city")
     public = decide(seen("public-settlement", "public-payer"), table, ledger, b"x" * 32, NOW, outpatient=True)
-    assert (public.amounts["medfee_sumamt"], public.amounts["hifp_pay"]) == (62_000, 22_000)
-    beside: dict[str, Value] = {"route": "public", "compensation": [["public", 22_000]]}
+    assert (public.amounts["medfee_sumamt"], public.amounts["hifp_pay"]) == (62_000, 13_000)
+    beside: dict[str, Value] = {"route": "public", "compensation": [["public", 13_000]]}
     shown = seen("commercial-settlement", "insurer")
     assert narrowed(shown, beside) == ()
     decided = adjudicate.decide(product.load("full"), claim(shown, beside))
-    assert (decided.outcome, decided.pay, decided.patient) == ("pay", 40_000, 0)
+    assert (decided.outcome, decided.pay, decided.patient) == ("pay", 49_000, 0)
 
 
 def test_visits_use_no_year_of_stays(ledger: Ledger) -> None:
