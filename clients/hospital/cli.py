@@ -182,6 +182,8 @@ def show(
     if not form:
         _print(look(folder, settlement), as_json)
         return
+    if form not in ("fhir", "national"):
+        raise Malformed("usage.argument", "a settlement is shown as fhir or national")
     with _client(folder) as client:
         typer.echo(_answer(client, "GET", f"/settlements/{settlement}/{form}").text)
 
