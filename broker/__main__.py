@@ -136,8 +136,8 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
         EnrolmentService(core, opened, exchange.broadcast), wallets
     )
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
-    log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators), wallets)
     indexer = _indexer(core, opened)
+    log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     checks = tuple(_health(server) for server in (nodes, wallets))
     ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))

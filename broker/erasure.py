@@ -27,10 +27,10 @@ ERASABLE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The entry that records it, and how many details were erased by it."""
+    """The entry that records it, and those whose details it erased."""
 
     entry: Entry
-    erased: int
+    erased: tuple[int, ...]
 
 
 def erase(order: Order, signed: tuple[Envelope, ...], state: Transaction, sequence: Sequence, now_ms: int) -> Done:
@@ -46,7 +46,7 @@ def erase(order: Order, signed: tuple[Envelope, ...], state: Transaction, sequen
     recorded = sequence.record(Meta("entry.erased", reason=order.basis), Detail(documents=documents), now_ms)
     for one in found:
         _destroy(one, recorded.index, state)
-    return Done(recorded, len(found))
+    return Done(recorded, tuple(due))
 
 
 def _erasable(index: int, state: Transaction) -> Entry:

@@ -126,7 +126,7 @@ def test_it_goes_on_where_it_was_and_is_made_anew_by_another_version(tmp_path: P
     index.close()
     again = AuditIndex(path)
     assert (again.size, again.find(Query(about=(HASHES[0],)), b"", 9, 9).entries) == (1, [0])
-    again.forget(0)
+    again.forget([0])
     assert again.find(Query(about=(HASHES[0],)), b"", 9, 9).entries == []
     again._db.execute("PRAGMA user_version=99")
     again.close()

@@ -35,6 +35,7 @@ from zhifu.erasure import Hold, Order
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.keys import participant_id
 from zhifu.receipt import Detail, Meta
+from zhifu.trail import Query
 from zhifu.v1 import log_pb2, log_pb2_grpc
 
 A, B, STRANGER = (SigningKey(seed(f"officer {name}")) for name in "abc")
@@ -102,6 +103,11 @@ def about(server: Server, subject: bytes) -> list[int]:
     return [row.index for row in rows if receipt.parse_detail(row.detail).subject == subject]
 
 
+def mentions(server: Server, subject: bytes) -> int:
+    """How many entries the index finds by a subject."""
+    return len(server.served.indexer.index.find(Query(about=(subject,)), b"", 1 << 40, 1000).entries)
+
+
 async def settled(server: Server) -> bytes:
     """An exchange under a grant, acknowledged; its subject."""
     for party in (HOSPITAL, INSURER):
@@ -147,6 +153,10 @@ async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -
         assert len(entries) >= 3
         before = [stored_leaf(index, reader) for index in range(server.core.log.size)]
         keys = [row.detail_key for row in server.rows(tables.Entry) if row.index in entries]
+        index = server.served.indexer
+        while index.step():
+            pass
+        assert mentions(server, subject) == len(entries)
         bundle = tiles.read(f"entries/000.p/{len(before)}", reader)[0]
 
         for signers in ((A,), (A, A), (A, STRANGER)):
@@ -165,6 +175,7 @@ async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -
         assert [stored_leaf(index, reader) for index in range(len(before))] == before
         assert tiles.read(f"entries/000.p/{len(before)}", reader)[0] == bundle
         assert about(server, subject) == []
+        assert mentions(server, subject) == 0
         for row in server.rows(tables.Exchange):
             assert row.subject != subject
         files = b"".join(path.read_bytes() for path in (tmp_path / "broker").glob("broker.db*"))

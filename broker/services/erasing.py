@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -23,11 +24,15 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class LogService(log_pb2_grpc.LogServiceServicer):
-    """``officers`` are the public keys of who may order: the broker's operators, as its folder names them."""
+    """``officers`` are the public keys of who may order: the broker's operators, as its folder names them.
 
-    def __init__(self, core: Core, officers: tuple[bytes, ...]) -> None:
+    ``forget`` is told of the entries that were erased: what was derived from their details goes too.
+    """
+
+    def __init__(self, core: Core, officers: tuple[bytes, ...], forget: Callable[[Sequence[int]], None]) -> None:
         self._core = core
         self._officers = officers
+        self._forget = forget
 
     async def Erase(self, request: log_pb2.EraseRequest, context: _Context) -> log_pb2.EraseResponse:
         async with refusing(context):
@@ -37,10 +42,11 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             done = await core.committer.run(
                 lambda state, sequence, now_ms: erasure.erase(order, signed, state, sequence, now_ms)
             )
+            self._forget(done.result.erased)
             core.store.forget()
             index = done.result.entry.index
             return log_pb2.EraseResponse(
-                erased=done.result.erased,
+                erased=len(done.result.erased),
                 proof=Known(Head()).prove(core.log, done.commit, index, index + 1),
                 entry=frames.opening(done.result.entry),
                 complete_at=core.now() + BACKUP_S,

@@ -8,6 +8,7 @@ those. Of hashes it keeps 64 bits, enough to find what the log then proves.
 from __future__ import annotations
 
 import heapq
+import json
 import os
 import sqlite3
 from collections import Counter
@@ -84,7 +85,13 @@ class AuditIndex:
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            for pragma in ("page_size=8192", "journal_mode=WAL", "synchronous=NORMAL", "cache_size=-32768"):
+            for pragma in (
+                "page_size=8192",
+                "journal_mode=WAL",
+                "synchronous=NORMAL",
+                "cache_size=-32768",
+                "secure_delete=FAST",
+            ):
                 self._db.execute(f"PRAGMA {pragma}")
             self._make()
         except (sqlite3.Error, OSError) as error:
@@ -114,6 +121,16 @@ class AuditIndex:
         return int(found)
 
     # Writing
+
+    def forget(self, entries: Sequence[int]) -> None:
+        """Erased entries are found by no hash any more. Raises `Refused` (unavailable.store)."""
+        try:
+            self._db.execute(
+                "DELETE FROM mention WHERE entry IN (SELECT value FROM json_each(?))", [json.dumps(list(entries))]
+            )
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlite3.Error as error:
+            raise Refused("unavailable.store") from error
 
     def add(self, lines: Sequence[Line]) -> None:
         """The next entries, all or none. Raises `Refused` (unavailable.store)."""
@@ -178,10 +195,6 @@ class AuditIndex:
         made = self._db.execute(f"INSERT INTO profile VALUES (NULL, {', '.join('?' * len(values))})", values)
         self._profiles[words] = int(made.lastrowid or 0)
         return self._profiles[words]
-
-    def forget(self, entry: int) -> None:
-        """An erased entry is found by no hash any more."""
-        self._db.execute("DELETE FROM mention WHERE entry = ?", (entry,))
 
     # Reading
 
