@@ -62,10 +62,7 @@ _SAYS: Final = {
     "refund": ("预交金退还 {y} 元。", "{y} of your deposit is returned."),
     "topup": ("预交金之外还需补交 {y} 元。", "{y} is due beyond your deposit."),
     "paid": ("本次费用共 {y} 元。", "The bill is {y} in all."),
-    "next": (
-        "如有疑问，可在 60 日内向相应支付方申请复核；保险公司的人工核定结果会另行通知。",
-        "If you disagree, ask the payer in question to look again within 60 days.",
-    ),
+    "next": ("如有疑问，请向相应支付方申请复核。", "If you disagree, ask the payer in question to look again."),
 }  # fmt: skip
 
 
