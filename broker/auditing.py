@@ -31,6 +31,7 @@ class Opened:
     index: int
     row: tables.Entry | None
     withheld: bool
+    erasure: tables.Erasure | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -85,4 +86,5 @@ def _open(index: int, indexer: Indexer, reader: Reader, scope: bytes) -> Opened:
     row = reader.get(tables.Entry, index)
     # Acknowledgements by one recipient share an entry, whoever sent what they are about.
     withheld = bool(scope) and not all(one.is_about(scope) for one in indexer.index.words_of(index))
-    return Opened(index, row, withheld)
+    erasure = reader.get(tables.Erasure, index) if row is not None and not row.detail else None
+    return Opened(index, row, withheld, erasure)

@@ -26,7 +26,7 @@ from clients.config import Pin
 from clients.demo import cast as casting
 from policies import load
 from tests.audited import Audited, open_audited
-from tests.house import run
+from tests.house import run, until
 from zhifu import bill as bills
 from zhifu import cbor, tlogproof, trail
 from zhifu.errors import Refused
@@ -59,7 +59,7 @@ def test_everything_is_found_in_order_and_proven(audited: Audited) -> None:
     page = search(audited.auditor)
     assert page.complete
     assert page.total == len(page.rows)
-    assert {row.state for row in page.rows} == {"awaiting"}
+    assert {row.state for row in page.rows} <= {"awaiting", "verified"}
     assert {"exchange.accepted", "exchange.acknowledged", "grant.registered", "key.stated"} <= {
         row.words.event for row in page.rows
     }
@@ -288,3 +288,31 @@ def test_a_row_says_no_more_than_was_opened(audited: Audited) -> None:
             assert row.commitments[1]
         elif row.meta is not None:
             assert parse_detail(row.entry.detail) == row.detail
+
+
+def test_an_erased_entry_is_proven_says_why_and_is_found_by_no_hash(audited: Audited) -> None:
+    grant = bytes.fromhex(audited.grant)
+    victim = next(row for row in search(audited.auditor, Query(about=(grant,), events=(trail.ACCEPTED,))).rows[::-1])
+    officers = [word for path in casting.operator_files(audited.house.stage) for word in ("--officer", path)]
+    order = (*officers, "--order", audited.house.path / "order", "--entries", str(victim.index), "--basis", "pipl-47")
+    run("audit", "erase", audited.house.path, *order, "--contact", audited.house.contact).ok()
+    (row,) = search(audited.auditor, Query(entries=(victim.index,))).rows
+    assert (row.state, row.basis, row.fault, row.detail) == ("erased", "pipl-47", "", None)
+    assert row.proven.leaf_hash == victim.proven.leaf_hash
+    assert victim.index not in [one.index for one in search(audited.auditor, Query(about=(grant,))).rows]
+    shown = run("audit", "show", audited.auditor, victim.index, "--json").ok().json
+    assert (shown["state"], shown["erased_on"]) == ("erased", "pipl-47")
+
+
+def test_what_a_quorum_cosigned_is_verified(audited: Audited) -> None:
+    def witnessed() -> bool:
+        standing = ask(audited.auditor, lambda auditor: auditor.standing())
+        return len(standing.witnessed) >= standing.quorum and standing.final > 0
+
+    until(lambda: witnessed() or None, "a quorum cosigns")
+
+    async def states(auditor: Auditor) -> set[str]:
+        await auditor.standing()
+        return {row.state for row in (await auditor.search(Query(events=(trail.ACCEPTED,)), limit=200)).rows}
+
+    assert "verified" in ask(audited.auditor, states)

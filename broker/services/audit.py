@@ -20,7 +20,7 @@ from broker.services.frames import directory_entry, opening
 from broker.services.identity import caller
 from broker.store import tables
 from broker.store.interface import Reader
-from zhifu import merkle, receipt
+from zhifu import checkpoint, merkle, receipt
 from zhifu.errors import Malformed
 from zhifu.receipt import Head
 from zhifu.trail import Query
@@ -84,6 +84,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
                 checkpoint=commit.note,
                 known_size=known,
                 consistency=consistency,
+                cosigned=self._cosigned(commit),
                 indexed_size=self._indexer.index.size,
                 clock_ms=self._core.clock_ms(),
                 directory=[directory_entry(one) for one in self._core.directory.members],
@@ -109,6 +110,18 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         await self._core.committer.run(
             lambda state, sequence, now_ms: auditing.note(event, content, who, state, sequence, now_ms)
         )
+
+    def _cosigned(self, commit: Commit) -> list[audit_pb2.CosignedCheckpoint]:
+        """Of each witness the newest checkpoint that it cosigned, with its line."""
+        reader, found = self._core.store.reader, []
+        for seen in reader.find(tables.Witness):
+            row = reader.get(tables.Cosignature, seen.size, seen.witness)
+            if row is None or not 0 < seen.size <= commit.size:
+                continue
+            note = checkpoint.with_cosignatures(self._core.log.commit_at(seen.size).note, [row.line])
+            path = merkle.consistency_proof(seen.size, commit.size, self._core.log.fetch)
+            found.append(audit_pb2.CosignedCheckpoint(checkpoint=note, consistency=b"".join(path)))
+        return found
 
     def _page(self, query: Query, scope: bytes, before: int, limit: int) -> Page:
         return auditing.search(self._indexer, self._core.store.reader, query, scope, before, limit)
@@ -144,7 +157,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         found = audit_pb2.FoundEntry(
             entry=opening(one.entry), plain=one.is_plain, inclusion=b"".join(path), withheld=one.withheld
         )
-        if one.withheld:
+        if one.erasure is not None:
+            found.detail_commitment, found.erased_by = one.erasure.commitment, one.erasure.recorded
+        elif one.withheld:
             found.detail_commitment = receipt.detail_commitment(one.entry)
             found.entry.ClearField("detail_key")
             found.entry.ClearField("detail")

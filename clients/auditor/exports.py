@@ -59,6 +59,7 @@ def document(row: Row, name: Name) -> dict[str, Any]:
         "grant": detail.grant.hex() if detail else "",
         "subject": detail.subject.hex() if detail else "",
         "state": row.state,
+        "erased_on": row.basis,
     }
 
 

@@ -18,11 +18,11 @@ import grpc
 from clients import channel, config, wire
 from clients.auditor import pins, rows
 from clients.auditor.pins import Pins
-from clients.auditor.rows import BROKEN, Proven, Row
+from clients.auditor.rows import BROKEN, ERASED, MISSING, Proven, Row
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Evidence, Store
-from zhifu import checkpoint, envelope, merkle, receipt, statement, witness
+from zhifu import checkpoint, envelope, merkle, receipt, statement, trail, witness
 from zhifu.checkpoint import Checkpoint
 from zhifu.errors import Error, NotAuthentic
 from zhifu.receipt import Head
@@ -121,7 +121,17 @@ class Auditor:
         request = audit_pb2.SearchRequest(
             query=message(query), before=before, limit=limit, head_size=head.size, head_root=head.root
         )
-        return self._page(await self._call(self._stub.Search, request), query, head)
+        answer = await self._call(self._stub.Search, request)
+        return await self._explained(answer, self._page(answer, query, head))
+
+    async def _explained(self, answer: audit_pb2.SearchResponse, page: Page) -> Page:
+        """Rows whose details are gone, with the proven entries that say on which basis."""
+        erased = {one.entry.index: one.erased_by for one in answer.entries if one.erased_by}
+        if not erased:
+            return page
+        wanted = tuple(sorted(set(erased.values())))
+        orders = {one.index: one for one in (await self.search(Query(entries=wanted), limit=200)).rows}
+        return replace(page, rows=[_explained(row, orders.get(erased.get(row.index, -1))) for row in page.rows])
 
     async def export(self, query: Query) -> AsyncGenerator[Page, None]:
         """Every page. Raises as `search`."""
@@ -130,7 +140,7 @@ class Auditor:
         async for answer in self._stream(self._stub.Export, request):
             page = self._page(answer.page, query, head)
             head = Head(page.size, page.root)
-            yield page
+            yield await self._explained(answer.page, page)
 
     async def count(self, query: Query) -> Counts:
         """How many entries meet the query, hour by hour. The broker's word: counts have no proof. Raises `Refused`."""
@@ -209,7 +219,7 @@ class Auditor:
             rows.check_meets(row, query)
         except NotAuthentic as error:
             row = replace(row, state=BROKEN, fault=str(error))
-        if row.fault:
+        if row.fault and not found.erased_by:
             self._keep(NotAuthentic("receipt.invalid", row.fault), self.head, found.SerializeToString())
         return row
 
@@ -257,6 +267,15 @@ async def connect(folder: Path) -> AsyncIterator[Auditor]:
             yield Auditor(settings, keystore, store, audit_pb2_grpc.AuditServiceStub(opened))
     finally:
         store.close()
+
+
+def _explained(row: Row, order: Row | None) -> Row:
+    """An erased row, if the entry of that name proves and covers it; as it was otherwise."""
+    if row.state != MISSING or order is None or order.detail is None or order.words.event != trail.ERASED:
+        return row
+    if order.fault or row.index not in trail.erased(order.detail):
+        return row
+    return replace(row, state=ERASED, fault="", basis=order.words.reason)
 
 
 def message(query: Query) -> audit_pb2.AuditQuery:

@@ -38,7 +38,9 @@ class Proven:
 class Row:
     """``entry`` holds what was opened, with empty keys and contents where it was not; ``commitments`` stand for those.
 
-    ``state`` is one of `STATES`; ``fault`` says what is wrong with a broken one. A plain entry is a key statement.
+    ``state`` is one of `STATES`;
+    ``fault`` says what is wrong with a broken or missing one, ``basis`` why one was erased.
+    A plain entry is a key statement.
     """
 
     entry: Entry
@@ -51,6 +53,7 @@ class Row:
     commitments: tuple[bytes, bytes] = (b"", b"")
     withheld: bool = False
     fault: str = ""
+    basis: str = ""
 
     @property
     def index(self) -> int:

@@ -12,7 +12,7 @@ from typing import Final
 
 from zhifu import acknowledgement, cbor, envelope, presentation, schema
 from zhifu.errors import Error, Malformed
-from zhifu.receipt import Detail, Meta
+from zhifu.receipt import MAX_DETAIL, Detail, Meta
 from zhifu.schema import ABSENT
 
 RECORDED: Final = "recorded"
@@ -21,6 +21,7 @@ READS: Final = ("audit.searched", "audit.exported")
 """What auditors did; left out unless it is asked for."""
 ACKNOWLEDGED: Final = "exchange.acknowledged"
 ACCEPTED: Final = "exchange.accepted"
+ERASED: Final = "entry.erased"
 MAX_QUERY: Final = 65_536
 MAX_VALUES: Final = 64
 MAX_ENTRIES: Final = 1000
@@ -163,6 +164,14 @@ def names(meta: Meta, detail: Detail) -> tuple[bytes, ...]:
             # A presentation that was refused because it cannot be read has no more names than the entry gives it.
             pass
     return tuple(dict.fromkeys(one for one in found if one))
+
+
+def erased(detail: Detail) -> tuple[int, ...]:
+    """The entries whose erasure an entry ``entry.erased`` records. Raises `Malformed`."""
+    found = cbor.decode(detail.documents[0], MAX_DETAIL) if detail.documents else ()
+    if not isinstance(found, tuple) or not all(type(one) is int for one in found):
+        raise Malformed("malformed.field", "not the record of an erasure")
+    return tuple(one for one in found if type(one) is int)
 
 
 def units(words_: Words) -> dict[str, str]:

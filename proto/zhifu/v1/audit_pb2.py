@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from zhifu.v1 import exchange_pb2 as zhifu_dot_v1_dot_exchange__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14zhifu/v1/audit.proto\x12\x08zhifu.v1\x1a\x17zhifu/v1/exchange.proto\"\xe7\x01\n\nAuditQuery\x12\x10\n\x08since_ms\x18\x01 \x01(\x04\x12\x10\n\x08until_ms\x18\x02 \x01(\x04\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12\r\n\x05party\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ounterparty\x18\x06 \x01(\x0c\x12\x10\n\x08purposes\x18\x07 \x03(\t\x12\x10\n\x08outcomes\x18\x08 \x03(\t\x12\x0f\n\x07reasons\x18\t \x03(\t\x12\x0e\n\x06policy\x18\n \x01(\x0c\x12\x0c\n\x04unit\x18\x0b \x01(\t\x12\r\n\x05\x61\x62out\x18\x0c \x03(\x0c\x12\x0f\n\x07\x65ntries\x18\r \x03(\x04\"y\n\rSearchRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\thead_size\x18\x04 \x01(\x04\x12\x11\n\thead_root\x18\x05 \x01(\x0c\"\x9b\x01\n\nFoundEntry\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\r\n\x05plain\x18\x02 \x01(\x08\x12\x11\n\tinclusion\x18\x03 \x01(\x0c\x12\x17\n\x0fmeta_commitment\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65tail_commitment\x18\x05 \x01(\x0c\x12\x10\n\x08withheld\x18\x06 \x01(\x08\"\xc3\x01\n\x0eSearchResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x01(\x0c\x12%\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x14.zhifu.v1.FoundEntry\x12\x13\n\x0bnext_before\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\x12\x13\n\x0btotal_known\x18\x07 \x01(\x08\x12\x14\n\x0cindexed_size\x18\x08 \x01(\x04\"Z\n\rExportRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\x12\x11\n\thead_size\x18\x02 \x01(\x04\x12\x11\n\thead_root\x18\x03 \x01(\x0c\"8\n\x0e\x45xportResponse\x12&\n\x04page\x18\x01 \x01(\x0b\x32\x18.zhifu.v1.SearchResponse\"3\n\x0c\x43ountRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\"l\n\rCountResponse\x12\"\n\x05hours\x18\x01 \x03(\x0b\x32\x13.zhifu.v1.HourCount\x12\x0f\n\x07waiting\x18\x02 \x03(\x04\x12\x14\n\x0cindexed_size\x18\x03 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"y\n\tHourCount\x12\x0c\n\x04hour\x18\x01 \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\x0c\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0f\n\x07latency\x18\x06 \x01(\r\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\"5\n\rStatusRequest\x12\x11\n\thead_size\x18\x01 \x01(\x04\x12\x11\n\thead_root\x18\x02 \x01(\x0c\"\xe1\x01\n\x0eStatusResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x01(\x0c\x12.\n\x08\x63osigned\x18\x04 \x03(\x0b\x32\x1c.zhifu.v1.CosignedCheckpoint\x12\x14\n\x0cindexed_size\x18\x05 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x06 \x01(\x04\x12+\n\tdirectory\x18\x07 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12\r\n\x05scope\x18\x08 \x01(\x0c\"=\n\x12\x43osignedCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x02 \x01(\x0c\"\x0f\n\rMirrorRequest\"\x1f\n\x0eMirrorResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\x32\xc0\x02\n\x0c\x41uditService\x12;\n\x06Search\x12\x17.zhifu.v1.SearchRequest\x1a\x18.zhifu.v1.SearchResponse\x12=\n\x06\x45xport\x12\x17.zhifu.v1.ExportRequest\x1a\x18.zhifu.v1.ExportResponse0\x01\x12\x38\n\x05\x43ount\x12\x16.zhifu.v1.CountRequest\x1a\x17.zhifu.v1.CountResponse\x12;\n\x06Status\x12\x17.zhifu.v1.StatusRequest\x1a\x18.zhifu.v1.StatusResponse\x12=\n\x06Mirror\x12\x17.zhifu.v1.MirrorRequest\x1a\x18.zhifu.v1.MirrorResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14zhifu/v1/audit.proto\x12\x08zhifu.v1\x1a\x17zhifu/v1/exchange.proto\"\xe7\x01\n\nAuditQuery\x12\x10\n\x08since_ms\x18\x01 \x01(\x04\x12\x10\n\x08until_ms\x18\x02 \x01(\x04\x12\x0e\n\x06\x65vents\x18\x03 \x03(\t\x12\r\n\x05party\x18\x04 \x01(\x0c\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\x0c\x12\x14\n\x0c\x63ounterparty\x18\x06 \x01(\x0c\x12\x10\n\x08purposes\x18\x07 \x03(\t\x12\x10\n\x08outcomes\x18\x08 \x03(\t\x12\x0f\n\x07reasons\x18\t \x03(\t\x12\x0e\n\x06policy\x18\n \x01(\x0c\x12\x0c\n\x04unit\x18\x0b \x01(\t\x12\r\n\x05\x61\x62out\x18\x0c \x03(\x0c\x12\x0f\n\x07\x65ntries\x18\r \x03(\x04\"y\n\rSearchRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\x04\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x11\n\thead_size\x18\x04 \x01(\x04\x12\x11\n\thead_root\x18\x05 \x01(\x0c\"\xae\x01\n\nFoundEntry\x12%\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\r\n\x05plain\x18\x02 \x01(\x08\x12\x11\n\tinclusion\x18\x03 \x01(\x0c\x12\x17\n\x0fmeta_commitment\x18\x04 \x01(\x0c\x12\x19\n\x11\x64\x65tail_commitment\x18\x05 \x01(\x0c\x12\x10\n\x08withheld\x18\x06 \x01(\x08\x12\x11\n\terased_by\x18\x07 \x01(\x04\"\xc3\x01\n\x0eSearchResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x01(\x0c\x12%\n\x07\x65ntries\x18\x04 \x03(\x0b\x32\x14.zhifu.v1.FoundEntry\x12\x13\n\x0bnext_before\x18\x05 \x01(\x04\x12\r\n\x05total\x18\x06 \x01(\x04\x12\x13\n\x0btotal_known\x18\x07 \x01(\x08\x12\x14\n\x0cindexed_size\x18\x08 \x01(\x04\"Z\n\rExportRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\x12\x11\n\thead_size\x18\x02 \x01(\x04\x12\x11\n\thead_root\x18\x03 \x01(\x0c\"8\n\x0e\x45xportResponse\x12&\n\x04page\x18\x01 \x01(\x0b\x32\x18.zhifu.v1.SearchResponse\"3\n\x0c\x43ountRequest\x12#\n\x05query\x18\x01 \x01(\x0b\x32\x14.zhifu.v1.AuditQuery\"l\n\rCountResponse\x12\"\n\x05hours\x18\x01 \x03(\x0b\x32\x13.zhifu.v1.HourCount\x12\x0f\n\x07waiting\x18\x02 \x03(\x04\x12\x14\n\x0cindexed_size\x18\x03 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x04 \x01(\x08\"y\n\tHourCount\x12\x0c\n\x04hour\x18\x01 \x01(\x04\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\x0c\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x0f\n\x07outcome\x18\x04 \x01(\t\x12\x0f\n\x07purpose\x18\x05 \x01(\t\x12\x0f\n\x07latency\x18\x06 \x01(\r\x12\r\n\x05\x63ount\x18\x07 \x01(\x04\"5\n\rStatusRequest\x12\x11\n\thead_size\x18\x01 \x01(\x04\x12\x11\n\thead_root\x18\x02 \x01(\x0c\"\xe1\x01\n\x0eStatusResponse\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x12\n\nknown_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x63onsistency\x18\x03 \x01(\x0c\x12.\n\x08\x63osigned\x18\x04 \x03(\x0b\x32\x1c.zhifu.v1.CosignedCheckpoint\x12\x14\n\x0cindexed_size\x18\x05 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x06 \x01(\x04\x12+\n\tdirectory\x18\x07 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12\r\n\x05scope\x18\x08 \x01(\x0c\"=\n\x12\x43osignedCheckpoint\x12\x12\n\ncheckpoint\x18\x01 \x01(\x0c\x12\x13\n\x0b\x63onsistency\x18\x02 \x01(\x0c\"\x0f\n\rMirrorRequest\"\x1f\n\x0eMirrorResponse\x12\r\n\x05lines\x18\x01 \x03(\x0c\x32\xc0\x02\n\x0c\x41uditService\x12;\n\x06Search\x12\x17.zhifu.v1.SearchRequest\x1a\x18.zhifu.v1.SearchResponse\x12=\n\x06\x45xport\x12\x17.zhifu.v1.ExportRequest\x1a\x18.zhifu.v1.ExportResponse0\x01\x12\x38\n\x05\x43ount\x12\x16.zhifu.v1.CountRequest\x1a\x17.zhifu.v1.CountResponse\x12;\n\x06Status\x12\x17.zhifu.v1.StatusRequest\x1a\x18.zhifu.v1.StatusResponse\x12=\n\x06Mirror\x12\x17.zhifu.v1.MirrorRequest\x1a\x18.zhifu.v1.MirrorResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,29 +37,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEARCHREQUEST']._serialized_start=293
   _globals['_SEARCHREQUEST']._serialized_end=414
   _globals['_FOUNDENTRY']._serialized_start=417
-  _globals['_FOUNDENTRY']._serialized_end=572
-  _globals['_SEARCHRESPONSE']._serialized_start=575
-  _globals['_SEARCHRESPONSE']._serialized_end=770
-  _globals['_EXPORTREQUEST']._serialized_start=772
-  _globals['_EXPORTREQUEST']._serialized_end=862
-  _globals['_EXPORTRESPONSE']._serialized_start=864
-  _globals['_EXPORTRESPONSE']._serialized_end=920
-  _globals['_COUNTREQUEST']._serialized_start=922
-  _globals['_COUNTREQUEST']._serialized_end=973
-  _globals['_COUNTRESPONSE']._serialized_start=975
-  _globals['_COUNTRESPONSE']._serialized_end=1083
-  _globals['_HOURCOUNT']._serialized_start=1085
-  _globals['_HOURCOUNT']._serialized_end=1206
-  _globals['_STATUSREQUEST']._serialized_start=1208
-  _globals['_STATUSREQUEST']._serialized_end=1261
-  _globals['_STATUSRESPONSE']._serialized_start=1264
-  _globals['_STATUSRESPONSE']._serialized_end=1489
-  _globals['_COSIGNEDCHECKPOINT']._serialized_start=1491
-  _globals['_COSIGNEDCHECKPOINT']._serialized_end=1552
-  _globals['_MIRRORREQUEST']._serialized_start=1554
-  _globals['_MIRRORREQUEST']._serialized_end=1569
-  _globals['_MIRRORRESPONSE']._serialized_start=1571
-  _globals['_MIRRORRESPONSE']._serialized_end=1602
-  _globals['_AUDITSERVICE']._serialized_start=1605
-  _globals['_AUDITSERVICE']._serialized_end=1925
+  _globals['_FOUNDENTRY']._serialized_end=591
+  _globals['_SEARCHRESPONSE']._serialized_start=594
+  _globals['_SEARCHRESPONSE']._serialized_end=789
+  _globals['_EXPORTREQUEST']._serialized_start=791
+  _globals['_EXPORTREQUEST']._serialized_end=881
+  _globals['_EXPORTRESPONSE']._serialized_start=883
+  _globals['_EXPORTRESPONSE']._serialized_end=939
+  _globals['_COUNTREQUEST']._serialized_start=941
+  _globals['_COUNTREQUEST']._serialized_end=992
+  _globals['_COUNTRESPONSE']._serialized_start=994
+  _globals['_COUNTRESPONSE']._serialized_end=1102
+  _globals['_HOURCOUNT']._serialized_start=1104
+  _globals['_HOURCOUNT']._serialized_end=1225
+  _globals['_STATUSREQUEST']._serialized_start=1227
+  _globals['_STATUSREQUEST']._serialized_end=1280
+  _globals['_STATUSRESPONSE']._serialized_start=1283
+  _globals['_STATUSRESPONSE']._serialized_end=1508
+  _globals['_COSIGNEDCHECKPOINT']._serialized_start=1510
+  _globals['_COSIGNEDCHECKPOINT']._serialized_end=1571
+  _globals['_MIRRORREQUEST']._serialized_start=1573
+  _globals['_MIRRORREQUEST']._serialized_end=1588
+  _globals['_MIRRORRESPONSE']._serialized_start=1590
+  _globals['_MIRRORRESPONSE']._serialized_end=1621
+  _globals['_AUDITSERVICE']._serialized_start=1624
+  _globals['_AUDITSERVICE']._serialized_end=1944
 # @@protoc_insertion_point(module_scope)

@@ -52,20 +52,22 @@ class SearchRequest(_message.Message):
     def __init__(self, query: _Optional[_Union[AuditQuery, _Mapping]] = ..., before: _Optional[int] = ..., limit: _Optional[int] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
 
 class FoundEntry(_message.Message):
-    __slots__ = ("entry", "plain", "inclusion", "meta_commitment", "detail_commitment", "withheld")
+    __slots__ = ("entry", "plain", "inclusion", "meta_commitment", "detail_commitment", "withheld", "erased_by")
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     PLAIN_FIELD_NUMBER: _ClassVar[int]
     INCLUSION_FIELD_NUMBER: _ClassVar[int]
     META_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     DETAIL_COMMITMENT_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    ERASED_BY_FIELD_NUMBER: _ClassVar[int]
     entry: _exchange_pb2.EntryOpening
     plain: bool
     inclusion: bytes
     meta_commitment: bytes
     detail_commitment: bytes
     withheld: bool
-    def __init__(self, entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., plain: _Optional[bool] = ..., inclusion: _Optional[bytes] = ..., meta_commitment: _Optional[bytes] = ..., detail_commitment: _Optional[bytes] = ..., withheld: _Optional[bool] = ...) -> None: ...
+    erased_by: int
+    def __init__(self, entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., plain: _Optional[bool] = ..., inclusion: _Optional[bytes] = ..., meta_commitment: _Optional[bytes] = ..., detail_commitment: _Optional[bytes] = ..., withheld: _Optional[bool] = ..., erased_by: _Optional[int] = ...) -> None: ...
 
 class SearchResponse(_message.Message):
     __slots__ = ("checkpoint", "known_size", "consistency", "entries", "next_before", "total", "total_known", "indexed_size")
