@@ -34,8 +34,10 @@ from broker.gate import Gate
 from broker.home import Home
 from broker.indexing import Indexer
 from broker.pipeline import Pipeline
+from broker.revocation import Revoker
 from broker.services import log as log_service
 from broker.services.audit import AuditService
+from broker.services.code import CodeService
 from broker.services.enrolment import EnrolmentService
 from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
@@ -44,15 +46,19 @@ from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
 from policies import load
-from zhifu.errors import Error, Exit, Refused
+from zhifu.consent import Revocation
+from zhifu.errors import CATALOGUE, Error, Exit, Refused
 from zhifu.v1 import (
     audit_pb2_grpc,
+    code_pb2_grpc,
     enrolment_pb2_grpc,
     exchange_pb2_grpc,
     log_pb2_grpc,
     pseudonym_pb2_grpc,
+    wallet_pb2,
     wallet_pb2_grpc,
 )
+from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
@@ -97,6 +103,8 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
         witnesses=Witnesses(audit, committer, directory, clock, pace),
+        revoker=Revoker(opened.origin, directory, opened.hotline),
+        pepper=opened.pepper,
         gate_statement=lambda: opened.gate_statement(clock() // 1000),
         clock_ms=clock,
     )
@@ -139,6 +147,7 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     indexer = _indexer(core, opened)
     log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
+    code_pb2_grpc.add_CodeServiceServicer_to_server(CodeService(core), nodes)
     checks = tuple(_health(server) for server in (nodes, wallets))
     ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
     exchange.tell_witnesses()
@@ -254,7 +263,8 @@ def _home(arguments: argparse.Namespace) -> Home:
 
 def _init(arguments: argparse.Namespace) -> None:
     operators = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.operator]
-    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators, arguments.store)
+    hotline = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.hotline]
+    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators, arguments.store, hotline)
     print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
 
 
@@ -312,6 +322,36 @@ def _export(arguments: argparse.Namespace) -> None:
         print(line)
 
 
+def _stop(arguments: argparse.Namespace) -> None:
+    """The operator's word goes the way that a wallet's goes, so that a running broker takes it at once."""
+    opened = home.open_home(arguments.dir)
+    grant, subject = _named(arguments.grant), _named(arguments.subject)
+    said = Revocation(opened.origin, grant, clock_ms() // 1000, subject, REVOKER_HOTLINE, arguments.reason)
+    signed = said.sign(pseudonym_commands.operator_key(arguments.operator))
+    credentials = grpc.ssl_channel_credentials(opened.read("ca.crt"))
+    target = [("grpc.ssl_target_name_override", SERVER_NAME)]
+    with grpc.secure_channel(f"127.0.0.1:{opened.ports()[1]}", credentials, options=target) as channel:
+        stub = wallet_pb2_grpc.WalletServiceStub(channel)
+        try:
+            found = stub.RevokeGrant(wallet_pb2.RevokeGrantRequest(revocation=signed.to_proto()), timeout=10)
+        except grpc.RpcError as error:
+            raise _told(error) from error
+    ended = {"grants": [one.hex() for one in found.grants], "entry": found.entry.index}
+    print(json.dumps(ended | {"delivered_before": found.delivered, "withheld": found.withheld}))
+
+
+def _told(error: grpc.RpcError) -> Refused:
+    reason, _, detail = str(error.details()).partition(": ")
+    return Refused(reason if reason in CATALOGUE else "unavailable.broker", detail)
+
+
+def _named(text: str | None) -> bytes:
+    try:
+        return bytes.fromhex(text or "")
+    except ValueError as error:
+        raise Refused("usage.argument", "a grant or a subject is named by 64 hex digits") from error
+
+
 def _parser(part: str = "broker") -> argparse.ArgumentParser:
     """Every command, or those of the pseudonym service alone under their short names."""
     what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
@@ -330,6 +370,7 @@ def _parser(part: str = "broker") -> argparse.ArgumentParser:
     init = add("init", _init, "Draw the keys of a new broker.")
     init.add_argument("--origin", required=True, help="the log's name, for ever: log.example/zhifu")
     init.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    init.add_argument("--hotline", type=Path, action="append", default=[], help="key file of one who answers patients")
     serving = add("serve", _serve, "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
     serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
     serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
@@ -347,6 +388,12 @@ def _parser(part: str = "broker") -> argparse.ArgumentParser:
     inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
     contact = add("contact", _contact, "Write where the running broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)
+    stopping = add("stop", _stop, "The hotline: end a grant, or all of a subject, for a patient who calls; logged.")
+    stopping.add_argument("--operator", type=Path, required=True, help="the operator's key file")
+    which = stopping.add_mutually_exclusive_group(required=True)
+    which.add_argument("--grant", help="a grant's hash, hex")
+    which.add_argument("--subject", help="a subject's id, hex: all of its grants")
+    stopping.add_argument("--reason", required=True, help="why, in at most 64 characters")
     add("export", _export, "Print the whole log as lines of JSON.")
     alone = add(
         "pseudonym-serve", _serve_pseudonyms, "Serve pseudonyms alone, from a folder of its own (pseudonym-init)."
@@ -355,6 +402,7 @@ def _parser(part: str = "broker") -> argparse.ArgumentParser:
     own = add("pseudonym-init", _init, "Draw the keys of a pseudonym service of its own.")
     own.add_argument("--origin", required=True, help="its log's name, for ever")
     own.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    own.set_defaults(hotline=[])
     pseudonym_commands.add_to(add)
     return parser
 

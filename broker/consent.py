@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from broker import redemption
 from broker.stages import Asked, Consented, Submission
 from broker.store import tables
 from broker.store.interface import Reader, Transaction
@@ -87,14 +88,16 @@ class Consent:
         return Consented(one, None, asked.grant_hash, asked.subject, about)
 
     @staticmethod
-    def consume(one: Consented, state: Transaction) -> None:
+    def consume(one: Consented, state: Transaction, now_ms: int) -> None:
         """Count the use, in the transaction that records it: one use is one workflow.
 
-        Raises `Refused` (consent.used_up).
+        Raises `Refused` (consent.used_up, ticket.*).
         """
         if one.grant is None:
             return
-        workflow = one.submission.presentation.workflow
+        shown = one.submission.presentation
+        redemption.check(one.grant, shown, state, now_ms)
+        workflow = shown.workflow
         if state.get(tables.GrantUse, one.grant_hash, workflow) is not None:
             return
         row = state.get(tables.Grant, one.grant_hash)
@@ -109,7 +112,7 @@ def told(error: Error, shown: Presentation | None, state: Reader) -> Error:
 
     Details of a grant only to its ``cnf`` holder, so that nobody probes with grant hashes.
     """
-    if not error.reason.startswith("consent.") or shown is None or shown.basis_kind != BASIS_KIND_GRANT:
+    if not error.reason.startswith(("consent.", "ticket.")) or shown is None or shown.basis_kind != BASIS_KIND_GRANT:
         return error
     row = state.get(tables.Grant, shown.basis)
     return error if row is not None and row.cnf == shown.sender else Refused("consent.not_usable")

@@ -15,6 +15,7 @@ from broker.delivery import Mailroom
 from broker.directory import Directory
 from broker.gate import Gate
 from broker.pipeline import Pipeline
+from broker.revocation import Revoker
 from broker.store.interface import Store
 from broker.witnesses import Witnesses
 from zhifu.envelope import MAX_FRAME, Envelope
@@ -52,6 +53,8 @@ class Core:
     gate: Gate
     pipeline: Pipeline
     witnesses: Witnesses
+    revoker: Revoker
+    pepper: bytes = field(repr=False)
     gate_statement: Callable[[], Envelope]
     clock_ms: Callable[[], int] = clock_ms
     timing: Timing = Timing()

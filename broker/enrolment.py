@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Sequence as Seq
 from typing import Final
 
-from broker import directory
+from broker import directory, subject_keys
 from broker.audit import Sequence
 from broker.directory import Directory
 from broker.store import tables
@@ -17,6 +17,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.keys import Alg, check_signing_key, key_id, participant_id
 from zhifu.receipt import Detail, Entry, Meta
+from zhifu.subject_key import SignedChange
 
 ROLES: Final = ("hospital", "public-payer", "insurer", "auditor")
 INVITE_LIFETIME_MS: Final = 7 * 86_400_000
@@ -62,12 +63,21 @@ def redeem(code: str, spki: bytes, signed: Envelope, state: Transaction, sequenc
 
 
 def enrol_subject(
-    key: bytes, attestations: Seq[Envelope], known: Directory, state: Transaction, sequence: Sequence, now_ms: int
+    key: bytes,
+    attestations: Seq[Envelope],
+    further: Seq[SignedChange],
+    known: Directory,
+    origin: str,
+    state: Transaction,
+    sequence: Sequence,
+    now_ms: int,
 ) -> Entry:
-    """A patient's key for one (hospital, recipient) pair, attested by two organisations.
+    """A patient's key for one (hospital, recipient) pair: attested by two organisations, with a way back if it is lost.
 
-    Raises `Refused` (consent.not_attested), `NotAuthentic` (consent.weak_key, key.*), `Malformed`.
+    Raises `Refused` (consent.not_attested, consent.one_key), `NotAuthentic` (consent.weak_key, key.*), `Malformed`.
     """
+    if not further:
+        raise Refused("consent.one_key")
     check_signing_key(key)
     now = now_ms // 1000
     attesters = [one for one in known.members if one.status == "active" and now <= one.statement.not_after]
@@ -80,11 +90,17 @@ def enrol_subject(
     subject = participant_id(key)
     state.insert(tables.Subject, [(subject, key_id(Alg.ED25519, key), key, "active", now_ms)])
     documents = tuple(one.to_bytes() for one in attestations)
-    return sequence.record(Meta("subject.enrolled"), Detail(subject=subject, documents=documents), now_ms)
+    entry = sequence.record(Meta("subject.enrolled"), Detail(subject=subject, documents=documents), now_ms)
+    state.insert(tables.Attested, [(subject, place, document) for place, document in enumerate(documents)])
+    for one in further:
+        subject_keys.change(one, origin, state, sequence, now_ms)
+    return entry
 
 
 def subject_of(signer: bytes, state: Reader) -> tables.Subject:
-    """The active subject whose key has this key id. Raises `NotAuthentic` (consent.key_status)."""
+    """The active subject whose own key has this key id: what only she may do. Raises `NotAuthentic`
+    (consent.key_status).
+    """
     found = state.find(tables.Subject, key_id=signer)
     if not found or found[0].status != "active":
         raise NotAuthentic("consent.key_status")

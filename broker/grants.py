@@ -1,12 +1,9 @@
-"""Grants as state: registered once, revoked for good, in the same transaction as what depends on them (DESIGN
-section 5).
-"""
+"""Grants as state: registered once, in the same transaction as what depends on them (DESIGN section 5)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from broker import delivery
 from broker.audit import Sequence
 from broker.directory import Directory
 from broker.enrolment import subject_of
@@ -24,15 +21,6 @@ class Registered:
 
     grant_hash: bytes
     entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Revoked:
-    """A revocation's entry, and honestly what it came too late for."""
-
-    entry: Entry
-    delivered: int
-    senders: tuple[bytes, ...]
 
 
 def register(
@@ -65,31 +53,3 @@ def register(
     row = (digest, signed.to_bytes(), subject.id, grant.cnf, grant.max_uses, 0, grant.expiry, "active", entry.index)
     state.insert(tables.Grant, [row])
     return Registered(digest, entry)
-
-
-def revoke(signed: Envelope, origin: str, state: Transaction, sequence: Sequence, now_ms: int) -> Revoked:
-    """End a grant: no use from here on, and what is queued under it is withdrawn (DESIGN 4.3).
-
-    Raises `NotAuthentic` (consent.signature, consent.key_status), `Refused` (consent.unknown), `Malformed`.
-    """
-    subject = subject_of(signed.key_id, state)
-    said = consent.verify_revocation(signed, subject.public_key, origin)
-    row = state.get(tables.Grant, said.grant_hash)
-    if row is None or row.subject != subject.id:
-        raise Refused("consent.unknown")
-    if row.status == "active":
-        entry, senders = _end(row, signed, subject.id, state, sequence, now_ms)
-    else:
-        entry, senders = sequence.entry(row.entry, state), ()
-    exchanges = state.find(tables.Exchange, subject=subject.id)
-    delivered = sum(one.grant_hash == row.hash and one.state in ("delivered", "answered") for one in exchanges)
-    return Revoked(entry, delivered, senders)
-
-
-def _end(
-    row: tables.Grant, signed: Envelope, subject: bytes, state: Transaction, sequence: Sequence, now_ms: int
-) -> tuple[Entry, tuple[bytes, ...]]:
-    detail = Detail(grant=row.hash, subject=subject, documents=(signed.to_bytes(),))
-    entry = sequence.record(Meta("grant.revoked", sender=row.cnf), detail, now_ms)
-    state.update(tables.Grant, {"status": "revoked", "entry": entry.index}, hash=row.hash)
-    return entry, tuple(delivery.withdraw(row.hash, state, sequence, now_ms))

@@ -3,6 +3,7 @@
 broker.toml   origin, operators' public keys, store        log.key       the log's Ed25519 seed
 ca.key, ca.crt                transport CA: signs the TLS certificates of participants and of the broker
 tls.key, tls.crt              the broker's own        gate/*.key    gate keys, outside the database and its backups
+code.pepper                   what online codes are hashed with, outside the database too
 pseudonym/*.key               the pseudonym service's, one for each recipient and epoch
 broker.db     state, queue, log               ports.json    where it listens, while it runs
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +46,7 @@ class Home:
     operators: tuple[bytes, ...] = ()
     store: str = ""
     """Address of the PostgreSQL database; empty: SQLite in this folder."""
+    hotline: tuple[bytes, ...] = ()
 
     @property
     def database(self) -> Path:
@@ -69,6 +72,11 @@ class Home:
     def read(self, name: str) -> bytes:
         """A file of the folder. Raises `Refused` (usage.file)."""
         return _read(self.path / name)
+
+    @property
+    def pepper(self) -> bytes:
+        """What online codes are hashed with. Raises `Refused` (usage.file)."""
+        return _hex(self.path / "code.pepper")
 
     def gate_statement(self, now: int) -> Envelope:
         """The gate key, stated and signed by the log key that every node pins. ``now`` is Unix s."""
@@ -103,9 +111,17 @@ class Home:
             raise Refused("unavailable.broker", "the broker is not running") from error
 
 
-def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = (), store: str = "") -> Home:
+def create(
+    path: Path,
+    origin: str,
+    now: int,
+    operators: Sequence[bytes] = (),
+    store: str = "",
+    hotline: Sequence[bytes] = (),
+) -> Home:
     """Draw the broker's keys in an empty folder; ``operators`` are the public keys of those who set quotas, ``store``
-    is the address of a PostgreSQL database, empty for SQLite.
+    is the address of a PostgreSQL database, empty for SQLite, ``hotline`` the public keys of those who may stop a grant
+    for a patient who calls.
 
     Raises `Refused` (usage.file, usage.argument).
     """
@@ -119,11 +135,16 @@ def create(path: Path, origin: str, now: int, operators: Sequence[bytes] = (), s
     gate = KemPrivate.generate(Alg.MLKEM768_X25519)
     write_private(path / "gate" / f"{now:012d}.key", gate.raw.hex().encode())
     write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
+    write_private(path / "code.pepper", secrets.token_hex(32).encode())
     authority.create(path, write_private)
-    listed = ", ".join(f'"{key.hex()}"' for key in operators)
-    lines = [f'origin = "{origin}"', f"operators = [{listed}]", *([f'store = "{store}"'] if store else [])]
+    keys = [f"operators = [{_listed(operators)}]", f"hotline = [{_listed(hotline)}]"]
+    lines = [f'origin = "{origin}"', *keys, *([f'store = "{store}"'] if store else [])]
     write_private(path / "broker.toml", "\n".join([*lines, ""]).encode())
     return open_home(path)
+
+
+def _listed(keys: Sequence[bytes]) -> str:
+    return ", ".join(f'"{key.hex()}"' for key in keys)
 
 
 def open_home(path: Path, store: str = "") -> Home:
@@ -135,11 +156,14 @@ def open_home(path: Path, store: str = "") -> Home:
         raise Refused("usage.file", f"no folder {path}")
     try:
         settings = tomllib.loads(_read(path / "broker.toml").decode())
-        operators = tuple(bytes.fromhex(key) for key in settings.get("operators", ()))
+        operators, hotline = (
+            tuple(bytes.fromhex(key) for key in settings.get(name, ())) for name in ("operators", "hotline")
+        )
         gates = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in sorted((path / "gate").glob("*.key"))]
         log_key = SigningKey(_hex(path / "log.key"))
         keys = {one.public.id: one for one in gates}
-        return Home(path, settings["origin"], log_key, keys, operators, store or settings.get("store", ""))
+        where = store or settings.get("store", "")
+        return Home(path, settings["origin"], log_key, keys, operators, where, hotline)
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
 

@@ -108,7 +108,7 @@ class Pipeline:
             consented = self._consent.check(one, state, now_ms // 1000)
             self._gate.check(one, state, now_ms // 1000)
             gated = self._gate.release(consented, self._permitted(consented), self._bundle.hash)
-            self._consent.consume(consented, state)
+            self._consent.consume(consented, state, now_ms)
         except Error as error:
             return self._refuse(one, error, sender, state, sequence, now_ms)
         fresh[one.presentation.nonce] = one.hash
@@ -215,4 +215,5 @@ def _delivery_row(one: Recorded) -> tuple[object, ...]:
     return (
         one.entry.index, shown.recipient, shown.sender, shown.not_after, submission.envelope.to_bytes(),
         submission.encoded_manifest, one.gated.released, one.gated.leaves, submission.capsule, carried,
+        shown.ticket_hash,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from zhifu import envelope
+from zhifu.capsule import Terms
 from zhifu.cbor import Value
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
@@ -36,10 +37,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """A grant on its way back to the hospital, with the attestations of its subject key."""
+    """A grant on its way back to the hospital, with the attestations of its subject key and the terms agreed to."""
 
     grant: Envelope
     attestations: tuple[Envelope, ...]
+    terms: Terms | None = None
 
 
 def write_request(path: Path, one: Request) -> None:
@@ -65,7 +67,8 @@ def write_consent(path: Path, one: Consent) -> None:
 
 def consent_document(one: Consent) -> dict[str, Any]:
     """A consent as JSON."""
-    return {"grant": _text(one.grant), "attestations": [_text(signed) for signed in one.attestations]}
+    terms = [base64.b64encode(part).decode() for part in (one.terms.salt, one.terms.content)] if one.terms else None
+    return {"grant": _text(one.grant), "attestations": [_text(signed) for signed in one.attestations], "terms": terms}
 
 
 def read_consent(path: Path) -> Consent:
@@ -79,7 +82,36 @@ def parse_consent(document: Mapping[str, Any], where: str) -> Consent:
     if not isinstance(rows, list) or len(rows) > 8:
         raise Malformed("usage.file", f"{where} has no attestations")
     attested = tuple(_envelope(envelope.ATTESTATION, {"attestation": row}, "attestation", where) for row in rows)
-    return Consent(_envelope(envelope.GRANT, document, "grant", where), attested)
+    return Consent(_envelope(envelope.GRANT, document, "grant", where), attested, _terms(document.get("terms"), where))
+
+
+def _terms(found: object, where: str) -> Terms | None:
+    if found is None:
+        return None
+    try:
+        salt, content = (base64.b64decode(part, validate=True) for part in found)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise Malformed("usage.file", f"{where} has no usable terms") from error
+    return Terms(salt, content)
+
+
+def write_revocation(path: Path, one: Envelope) -> None:
+    _write(path, {"revocation": _text(one)})
+
+
+def read_revocation(path: Path) -> Envelope:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    return _envelope(envelope.REVOCATION, _read(path), "revocation", path.name)
+
+
+def write_offer(path: Path, one: Envelope) -> None:
+    """A further key's own signature on its line of the key log."""
+    _write(path, {"subject_key": _text(one)})
+
+
+def read_offer(path: Path) -> Envelope:
+    """Raises `Malformed` (usage.file, malformed.*)."""
+    return _envelope(envelope.SUBJECT_KEY, _read(path), "subject_key", path.name)
 
 
 def write_attestation(path: Path, one: Envelope) -> None:

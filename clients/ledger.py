@@ -106,6 +106,11 @@ class Ledger:
         (found,) = [one for one in self._holdings(job.payload) if one.id == reservation]
         return found
 
+    def state(self, reservation: bytes) -> str:
+        """Where a reservation stands; empty if there is none."""
+        found = self.store.jobs.get(_RESERVATION, reservation)
+        return found.state if found is not None else ""
+
     def holdings(self) -> list[Holding]:
         """Every holding, for reconciling."""
         accounts = {job.payload for job in self.store.jobs.find(_RESERVATION, limit=_MOST)}

@@ -22,6 +22,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from clients import channel, config
+from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.directory import Directory
 from clients.keystore import FileKeystore, Keystore
@@ -66,8 +67,9 @@ class Node:
     ) -> None:
         self.config = settings
         self.store = store
+        self.clock_ms = Clock(clock_ms)
         self.directory = Directory(settings.pins, keystore, store)
-        self.outbox = Outbox(store, keystore, self.directory, settings.origin, clock_ms)
+        self.outbox = Outbox(store, keystore, self.directory, settings.origin, self.clock_ms)
         self._keystore = keystore
         self._parts = Parts(
             settings.origin,
@@ -78,7 +80,7 @@ class Node:
             self.directory,
             self.outbox,
             role,
-            clock_ms,
+            self.clock_ms,
         )
         self._session: Session | None = None
         self._stopping = asyncio.Event()

@@ -10,7 +10,7 @@ import hmac
 import logging
 from typing import Final
 
-from clients import wire
+from clients import deletion, wire
 from clients.inbox import receipt_of
 from clients.role import Noticed, Parts
 from clients.store import Receipt, Sent
@@ -127,6 +127,9 @@ class Outcomes:
         return through
 
     def _notice(self, notice: exchange_pb2.Notice, proven: Proven | None) -> None:
+        if notice.state in (deletion.DUE, deletion.RECORDED):
+            deletion.noticed(self._parts, notice, proven)
+            return
         sent = self._store.outgoing.get(notice.presentation_hash)
         if sent is None:
             _log.warning("notice.unknown", extra={"about": {"exchange": notice.presentation_hash}})

@@ -6,10 +6,11 @@ together with the acknowledgement, or not at all. It is synchronous, quick and r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clients.clock import Clock
 from clients.directory import Directory
 from clients.keystore import Keystore
 from clients.outbox import KEEP_S, Outbox
@@ -87,6 +88,10 @@ class Role(Protocol):
         """An exchange of ours was refused for good."""
         ...
 
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        """The grant of a record was revoked: why it is kept all the same, or empty where it is to be erased now."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -100,7 +105,7 @@ class Parts:
     directory: Directory
     outbox: Outbox
     role: Role
-    clock_ms: Callable[[], int]
+    clock_ms: Clock
 
     def now(self) -> int:
         """Unix s."""

@@ -19,12 +19,14 @@ import uvicorn
 from starlette.routing import Mount
 
 from clients import config
+from clients.code_service import CodeService
 from clients.config import NodeConfig
 from clients.hospital import icd_tables
 from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
 from clients.hospital.pseudonym import Pseudonyms
+from clients.hospital.redeem import Codes
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
 from clients.insurer import core_system, product
@@ -124,12 +126,14 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
         load.load(settings.policies),
         names,
         pseudonyms,
-        lambda: time.time_ns() // 1_000_000,
+        node.clock_ms,
         icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES,
     )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
-    driving = Driving(settlements, node.store, lambda: time.time_ns() // 1_000_000)
-    api = Api(settlements, driving, node.store, roles, names, _public_payer(roles), _token(settings))
+    service_of_codes = CodeService(settings, FileKeystore.load(settings.keys), node.participant)
+    codes = Codes(node.store, service_of_codes, node.participant, node.clock_ms)
+    driving = Driving(settlements, node.store, node.clock_ms)
+    api = Api(settlements, codes, driving, node.store, roles, names, _public_payer(roles), _token(settings))
     cashier = Cashier(api, driving, _token(settings))
     bound = _bind(options.api_port)
     server = _Server(

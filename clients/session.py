@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from clients import channel, wire
+from clients import channel, deletion, wire
 from clients.inbox import Inbox
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
@@ -36,7 +36,6 @@ DRAIN_S: Final = 5.0
 TICK_S: Final = 1.0
 HOLD_S: Final = 2.0
 SETTLED_S: Final = 10.0
-MAX_SKEW_MS: Final = 300_000
 WINDOW: Final = 4 * MAX_FRAME
 MAX_UNSENT: Final = 1024
 _log = logging.getLogger("zhifu.session")
@@ -67,6 +66,7 @@ class Session:
         self._held: dict[bytes, float] = {}
         self._gate: KemPublic | None = None
         self._stated = b""
+        self._deletions: set[bytes] = set()
         self._offered: set[bytes] = set()
         self._stopping = asyncio.Event()
         self._begun = self._ticked = 0.0
@@ -130,10 +130,7 @@ class Session:
         parts = self._parts
         if welcome.version != VERSION:
             raise Malformed("malformed.version", "the broker speaks another version")
-        ahead = (parts.clock_ms() - welcome.clock_ms) // 1000
-        if abs(ahead) * 1000 > MAX_SKEW_MS:
-            side = "ahead of" if ahead > 0 else "behind"
-            raise Refused("unavailable.clock", f"this clock is {abs(ahead)} s {side} the broker's")
+        parts.clock_ms.learn(welcome.clock_ms)
         if welcome.origin != parts.origin:
             raise NotAuthentic("log.signature", "the broker serves another log")
         if welcome.node != parts.directory.participant:
@@ -243,6 +240,8 @@ class Session:
         Keys, epoch, then what rests on them.
         """
         yield from self._unsent_acknowledgements()
+        for signed in deletion.unsent(self._parts.store, self._deletions):
+            yield Request(deletion=signed.to_proto())
         if self._notices_read is not None:
             through, self._notices_read = self._notices_read, None
             yield Request(notices_read=exchange_pb2.NoticesRead(through=through))

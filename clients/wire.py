@@ -74,6 +74,7 @@ def received(message: exchange_pb2.Delivery, proven: Proven) -> Received:
         grant=grant,
         entry=entry(message.entry) if message.HasField("entry") else None,
         proven=proven,
+        ticket=envelope.from_proto(envelope.TICKET, message.ticket) if message.HasField("ticket") else None,
     )
 
 

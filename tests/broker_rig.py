@@ -30,6 +30,7 @@ from broker.__main__ import Served, build, start
 from broker.audit import stored_entry
 from broker.commit import Apply, Committer
 from broker.core import Core, Timing
+from broker.revocation import Revoked
 from broker.services.exchange import acknowledge, submit
 from broker.services.frames import Known
 from broker.services.identity import spki_hash
@@ -50,6 +51,7 @@ from tests.formats import (
     Party,
     Sent,
     claim,
+    further_key,
     seed,
 )
 from zhifu import acknowledgement, checkpoint, envelope, epoch, merkle, presentation, receipt
@@ -212,7 +214,7 @@ class Rig:
         said = [from_bytes(envelope.ATTESTATION, one.attests(public)) for one in (HOSPITAL, PAYER)]
         await self.run(
             lambda state, sequence, now_ms: enrolment.enrol_subject(
-                public, said, self.core.directory, state, sequence, now_ms
+                public, said, [further_key(key)], self.core.directory, ORIGIN, state, sequence, now_ms
             )
         )
 
@@ -233,12 +235,12 @@ class Rig:
         )
         return done.grant_hash
 
-    async def revoke(self, exchange: Exchange) -> grants.Revoked:
+    async def revoke(self, exchange: Exchange) -> Revoked:
         signed, key = exchange.grant_envelope, exchange.subject
         assert signed is not None
         assert key is not None
         said = Revocation(ORIGIN, hash_of(signed.payload), NOW).sign(key)
-        return await self.run(lambda state, sequence, now_ms: grants.revoke(said, ORIGIN, state, sequence, now_ms))
+        return await self.run(lambda state, sequence, now_ms: self.core.revoker.revoke(said, state, sequence, now_ms))
 
     async def suspend(self, party: Party) -> None:
         await self.run(lambda state, _s, _n: state.update(tables.Participant, {"status": "suspended"}, id=party.id))

@@ -46,8 +46,15 @@ from zhifu.receive import Asked, Received, Recipient
 from zhifu.schema import ABSENT, Schema, load, versions
 from zhifu.sealed import SealedRecord
 from zhifu.statement import Attestation, KeyStatement
+from zhifu.subject_key import SignedChange, SubjectKey
 from zhifu.v1 import signed_pb2
-from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT, GRANT_MODE_REQUEST
+from zhifu.v1.signed_pb2 import (
+    BASIS_KIND_ANSWER,
+    BASIS_KIND_GRANT,
+    GRANT_MODE_REQUEST,
+    KEY_CHANGE_ADD,
+    KEY_ROLE_RECOVERY,
+)
 
 NOW: Final = 1_790_000_000
 """2026-09-21, Unix seconds."""
@@ -144,6 +151,14 @@ EVERYONE: Final = (HOSPITAL, PAYER, INSURER, RIVAL)
 def subject_key(pair: str = "insurer") -> SigningKey:
     """The patient's key for one (hospital, recipient) pair."""
     return SigningKey(seed(f"subject {pair}"))
+
+
+def further_key(key: SigningKey, origin: str = "", at: int = 0) -> SignedChange:
+    """The recovery key that a subject key is enrolled with."""
+    recovery = SigningKey(hashlib.sha256(b"recovery" + bytes(key)).digest())
+    subject, public = participant_id(bytes(key.verify_key)), bytes(recovery.verify_key)
+    line = SubjectKey(origin or ORIGIN, subject, KEY_CHANGE_ADD, public, KEY_ROLE_RECOVERY, at or NOW)
+    return SignedChange(line.sign(key), line.sign(recovery))
 
 
 def known(*parties: Party) -> dict[bytes, KeyStatement]:

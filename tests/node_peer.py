@@ -476,6 +476,9 @@ class Recorder:
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         self.refused.append(noticed)
 
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        return ""
+
 
 def node_of(member: Member, role: Recorder, clock_ms: Callable[[], int] | None = None) -> Node:
     """The member's node as a process would open it, with `POLICY` in force."""

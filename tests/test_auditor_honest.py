@@ -26,6 +26,7 @@ from broker.consent import Consent
 from broker.directory import Directory
 from broker.gate import Gate
 from broker.home import Home
+from broker.revocation import Revoker
 from broker.stages import Outcome, Recorded, Refusal
 from broker.store import tables
 from broker.store.interface import Transaction
@@ -37,7 +38,7 @@ from clients.auditor.verify import Verification
 from clients.config import Pin
 from policies.load import load as load_policy
 from tests import formats
-from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, PAYER, Exchange, Party, Sent, seed
+from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, PAYER, Exchange, Party, Sent, further_key, seed
 from zhifu import consent, envelope, epoch, schema, sealed
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.consent import Grant, Revocation
@@ -169,7 +170,7 @@ class World:
         attested = [envelope.from_bytes(envelope.ATTESTATION, one.attests(key)) for one in (HOSPITAL, PAYER)]
         self.commit(
             lambda state, sequence, now_ms: enrolment.enrol_subject(
-                key, attested, self.directory, state, sequence, now_ms
+                key, attested, [further_key(subject)], self.directory, ORIGIN, state, sequence, now_ms
             )
         )
 
@@ -184,7 +185,8 @@ class World:
         """The entry of the revocation; what was queued is withdrawn behind it."""
         before = self.log.size
         signed = Revocation(ORIGIN, consent.hash_of(grant.sign(subject).payload), self.now).sign(subject)
-        self.commit(lambda state, sequence, now_ms: grants.revoke(signed, ORIGIN, state, sequence, now_ms))
+        revoker = Revoker(ORIGIN, self.directory, ())
+        self.commit(lambda state, sequence, now_ms: revoker.revoke(signed, state, sequence, now_ms))
         return before
 
     def submit(self, *shown: Sent) -> list[Outcome]:

@@ -289,14 +289,15 @@ async def test_a_revocation_withdraws_what_waits_and_counts_what_did_not(tmp_pat
         await broker.submit(waiting)
         statute = await sent(broker, 1)
         done = await broker.revoke(exchange)
-        assert (done.delivered, done.senders) == (1, (HOSPITAL.id,))
+        assert (done.delivered, done.withheld) == (1, 1)
+        assert set(done.told) == {HOSPITAL.id, INSURER.id}
         assert states(broker) == {taken.hash: "delivered", waiting.hash: "withdrawn", statute[0].hash: "accepted"}
         assert (waiting.hash, "withdrawn") in notices(broker)
         events = [meta.event for _, meta, _ in broker.entries()]
         assert events.index("grant.revoked") < events.index("exchange.withdrawn")
         assert broker.events(waiting.hash)[-1] == ("exchange.withdrawn", "")
         again = await broker.revoke(exchange)
-        assert (again.delivered, again.senders) == (1, ())
+        assert (again.delivered, again.told) == (1, ())
 
 
 # Notices

@@ -534,7 +534,7 @@ async def test_a_revocation_withholds_what_is_queued_within_a_second(server: Ser
     await hospital.submit(queued)
     begun = time.monotonic()
     done = await server.revoke(claim())
-    server.core.mailroom.wake(done.senders)
+    server.core.mailroom.wake(done.told)
     told = await hospital.notices(2)
     assert time.monotonic() - begun < 1.0
     assert {(one.presentation_hash, one.state) for one in told} == {

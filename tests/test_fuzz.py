@@ -22,6 +22,7 @@ from tests.formats import (
     Log,
     bill,
     claim,
+    further_key,
     recipient,
     refused,
     seed,
@@ -29,12 +30,14 @@ from tests.formats import (
 )
 from tests.test_capsule import content, opened
 from tests.test_consent import ASKED
+from tests.test_ticket import code_of, direct_pay, shown
 from tests.vectors import second
 from zhifu import (
     acknowledgement,
     cbor,
     checkpoint,
     consent,
+    deletion,
     envelope,
     epoch,
     leaf,
@@ -44,8 +47,10 @@ from zhifu import (
     schema,
     statement,
     strict,
+    ticket,
     tlogproof,
 )
+from zhifu import subject_key as subject_keys
 from zhifu.envelope import Envelope, Kind
 from zhifu.errors import Error, Malformed
 from zhifu.keys import Alg, KemPrivate
@@ -84,6 +89,13 @@ GATE = KemPrivate(Alg.X25519, seed("gate"))
 OFFER = epoch.Epoch(bytes(16), seed("E"), NOW, NOW + 3600).offer(HOSPITAL.id, GATE.public, HOSPITAL.signing)
 GRANT = claim().grant_envelope
 assert GRANT
+PAYING, PAYER_KEY, PAYING_HASH = direct_pay()
+CODE, TICKET = code_of("insurer", "second"), shown(PAYING, PAYER_KEY, PAYING_HASH)
+FURTHER = further_key(subject_key())
+STOP = consent.Revocation(ORIGIN, b"", NOW, seed("subject"), signed_pb2.REVOKER_HOTLINE, "lost phone")
+DELETED = deletion.Deletion(
+    ORIGIN, INSURER.id, seed("exchange"), signed_pb2.DELETION_OUTCOME_KEPT, "payment.committed", NOW + 9, NOW
+)
 DECODERS = {
     "cbor": Decoder(lambda data: cbor.decode(data, CAP), cbor.encode, cbor.encode(content())),
     "envelope": Decoder(
@@ -95,6 +107,16 @@ DECODERS = {
     "meta": Decoder(receipt.parse_meta, by_fields, SENT.meta().to_bytes()),
     "detail": Decoder(receipt.parse_detail, by_fields, SENT.detail().to_bytes()),
     "grant": of_message(envelope.GRANT, signed_pb2.Grant, GRANT),
+    "code": Decoder(ticket.parse, by_fields, CODE.to_bytes()),
+    "code's text": Decoder(
+        lambda data: ticket.parse_text(data.decode("ascii", errors="replace")),
+        lambda found: found.text().encode(),
+        CODE.text().encode(),
+    ),
+    "deletion": Decoder(deletion.parse, by_fields, DELETED.to_bytes()),
+    "ticket": of_message(envelope.TICKET, signed_pb2.Ticket, TICKET),
+    "subject key": of_message(envelope.SUBJECT_KEY, signed_pb2.SubjectKey, FURTHER.change),
+    "revocation": of_message(envelope.REVOCATION, signed_pb2.Revocation, STOP.sign(subject_key())),
     "request": of_message(envelope.REQUEST, signed_pb2.ConsentRequest, ASKED.sign(HOSPITAL.signing)),
     "key statement": of_message(
         envelope.KEY_STATEMENT, signed_pb2.KeyStatement, HOSPITAL.statement().sign(HOSPITAL.identity)
@@ -285,6 +307,22 @@ READERS = {
         PolicyStatement(HOSPITAL.id, seed("bundle"), NOW, NOW + 9).sign(HOSPITAL.identity),
         lambda signed: statement.verify_policy(signed, bytes(HOSPITAL.identity.verify_key), seed("bundle"), NOW),
         HOSPITAL.identity,
+    ),
+    "ticket": Reader(TICKET, lambda signed: ticket.verify(signed, PAYING, PAYING_HASH), PAYER_KEY),
+    "subject key": Reader(
+        FURTHER.change,
+        lambda signed: subject_keys.verify(subject_keys.SignedChange(signed, FURTHER.accepted), SUBJECT, ORIGIN),
+        subject_key(),
+    ),
+    "deletion": Reader(
+        envelope.seal_one(envelope.DELETION, DELETED.to_bytes(), INSURER.signing),
+        lambda signed: deletion.parse(envelope.verify(signed, bytes(INSURER.signing.verify_key))),
+        INSURER.signing,
+    ),
+    "hotline": Reader(
+        STOP.sign(HOSPITAL.signing),
+        lambda signed: consent.verify_revocation(signed, SIGNING, ORIGIN),
+        HOSPITAL.signing,
     ),
     "revocation": Reader(
         consent.Revocation(ORIGIN, bytes(32), NOW).sign(subject_key()),

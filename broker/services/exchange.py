@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import grpc
 
-from broker import delivery, directory, pipeline
+from broker import delivery, directory, pipeline, revocation
 from broker.core import Core
 from broker.delivery import Outgoing
 from broker.directory import Member
@@ -263,6 +263,8 @@ class Session:
                 await self._key_statement(request.key_statement)
             elif kind == "epoch_offer":
                 await self._epoch_offer(request.epoch_offer)
+            elif kind == "deletion":
+                await self._deletion(request.deletion)
             else:
                 raise Malformed("malformed.field", "a frame of no known kind")
         except Error as error:
@@ -305,6 +307,17 @@ class Session:
                 raise Refused("gate.epoch", "an epoch is offered once")
 
         await self._core.committer.run(apply)
+
+    async def _deletion(self, message: signed_pb2.Envelope) -> None:
+        core, node = self._core, self._member.id
+        signed = envelope.from_proto(envelope.DELETION, message)
+        key = core.directory.signing_key(node, core.now())
+        done = await core.committer.run(
+            lambda state, sequence, now_ms: revocation.take_deletion(
+                signed, node, key, core.log.origin, state, sequence, now_ms
+            )
+        )
+        core.mailroom.wake([done.result])
 
     async def _write(self, context: Context) -> None:
         while True:

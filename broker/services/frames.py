@@ -147,6 +147,7 @@ def _delivery(leased: Leased, gate: Gate, reader: Reader, now: int) -> exchange_
     try:
         if row.grant_hash:
             grant = _standing_grant(row.grant_hash, reader, now)
+        bound = reader.get(tables.Ticket, row.ticket_hash) if row.ticket_hash else None
         envelope = signed_pb2.Envelope.FromString(row.envelope)
         shown = presentation.parse(envelope.payload)
         shares = gate.shares(shown, manifest.parse(row.manifest), row.released, reader)
@@ -166,6 +167,7 @@ def _delivery(leased: Leased, gate: Gate, reader: Reader, now: int) -> exchange_
         grant=grant,
         entry=opening(stored_entry(row.entry, reader)),
         attempt=leased.attempt,
+        ticket=signed_pb2.Envelope.FromString(bound.envelope) if bound is not None else None,
     )
 
 

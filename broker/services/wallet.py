@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import grpc
 
-from broker import enrolment, grants
+from broker import enrolment, grants, redemption, subject_keys
 from broker.audit import stored_entry
 from broker.core import Core
 from broker.delivery import Outgoing
@@ -19,11 +19,13 @@ from broker.services.errors import refusing
 from broker.services.exchange import acknowledge
 from broker.services.frames import Known
 from broker.store import tables
+from broker.store.interface import Reader
 from zhifu import envelope, receipt, strict
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import check_signing_key
-from zhifu.receipt import Head
-from zhifu.v1 import signed_pb2, wallet_pb2, wallet_pb2_grpc
+from zhifu.receipt import Entry, Head
+from zhifu.subject_key import SignedChange
+from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 CHALLENGE_S: Final = 60
 _MAX_CHALLENGES: Final = 65_536
@@ -63,25 +65,26 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         self._challenges = Challenges()
 
     async def Challenge(self, request: wallet_pb2.ChallengeRequest, context: _Context) -> wallet_pb2.ChallengeResponse:
-        return wallet_pb2.ChallengeResponse(challenge=self._challenges.issue(self._core.now()))
+        challenge = self._challenges.issue(self._core.now())
+        return wallet_pb2.ChallengeResponse(challenge=challenge, clock_ms=self._core.clock_ms())
 
     async def EnrolSubject(
         self, request: wallet_pb2.EnrolSubjectRequest, context: _Context
     ) -> wallet_pb2.EnrolSubjectResponse:
         async with refusing(context):
-            if len(request.attestations) > 8:
-                raise Malformed("malformed.size", "at most 8 attestations")
+            if len(request.attestations) > 8 or len(request.keys) > subject_keys.MAX_KEYS:
+                raise Malformed("malformed.size", "at most 8 attestations and 16 further keys")
             core, key = self._core, request.subject_key
             check_signing_key(key)
             self._challenges.prove(request.proof, key, "EnrolSubject", core.log.origin, core.now())
             signed = [envelope.from_proto(envelope.ATTESTATION, one) for one in request.attestations]
+            further = [_change(one) for one in request.keys]
             done = await core.committer.run(
                 lambda state, sequence, now_ms: enrolment.enrol_subject(
-                    key, signed, core.directory, state, sequence, now_ms
+                    key, signed, further, core.directory, core.log.origin, state, sequence, now_ms
                 )
             )
-            proof = Known(Head()).prove(core.log, done.commit, done.result.index, done.result.index + 1)
-            return wallet_pb2.EnrolSubjectResponse(proof=proof, entry=frames.opening(done.result))
+            return wallet_pb2.EnrolSubjectResponse(proof=self._proof(done.result), entry=frames.opening(done.result))
         raise AssertionError  # the context manager ended the call
 
     async def RegisterGrant(
@@ -94,12 +97,9 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
                     signed, self._core.log.origin, self._core.directory, state, sequence, now_ms
                 )
             )
-            entry, core = done.result.entry, self._core
-            # Registered before, perhaps: then the receipt is of that commit.
-            commit = frames.commit_of(entry.index, core.log, core.store.reader)
-            proof = Known(Head()).prove(core.log, commit, entry.index, entry.index + 1)
+            entry = done.result.entry
             return wallet_pb2.RegisterGrantResponse(
-                grant_hash=done.result.grant_hash, proof=proof, entry=frames.opening(entry)
+                grant_hash=done.result.grant_hash, proof=self._proof(entry), entry=frames.opening(entry)
             )
         raise AssertionError  # the context manager ended the call
 
@@ -109,16 +109,55 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         async with refusing(context):
             core, signed = self._core, envelope.from_proto(envelope.REVOCATION, request.revocation)
             done = await core.committer.run(
-                lambda state, sequence, now_ms: grants.revoke(signed, core.log.origin, state, sequence, now_ms)
+                lambda state, sequence, now_ms: core.revoker.revoke(signed, state, sequence, now_ms)
             )
-            core.mailroom.wake(done.result.senders)
-            entry = done.result.entry
+            core.mailroom.wake(done.result.told)
             return wallet_pb2.RevokeGrantResponse(
-                proof=Known(Head()).prove(core.log, done.commit, entry.index, entry.index + 1),
-                entry=frames.opening(entry),
+                proof=self._proof(done.result.entry),
+                entry=frames.opening(done.result.entry),
                 delivered=done.result.delivered,
-                withheld=len(done.result.senders),
+                withheld=done.result.withheld,
+                grants=done.result.grants,
             )
+        raise AssertionError  # the context manager ended the call
+
+    async def ChangeKey(self, request: wallet_pb2.ChangeKeyRequest, context: _Context) -> wallet_pb2.ChangeKeyResponse:
+        async with refusing(context):
+            core, signed = self._core, _change(request.key)
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: core.revoker.change_key(signed, state, sequence, now_ms)
+            )
+            changed, told = done.result
+            core.mailroom.wake(told)
+            return wallet_pb2.ChangeKeyResponse(
+                proof=self._proof(changed.entry), entry=frames.opening(changed.entry), active_ms=changed.active_ms
+            )
+        raise AssertionError  # the context manager ended the call
+
+    async def ListKeys(self, request: wallet_pb2.ListKeysRequest, context: _Context) -> wallet_pb2.ListKeysResponse:
+        async with refusing(context):
+            subject, now_ms = self._caller(request.proof, "ListKeys"), self._core.clock_ms()
+            reader = self._core.store.reader
+            return wallet_pb2.ListKeysResponse(
+                keys=[_key_entry(row, now_ms) for row in subject_keys.of(subject.id, reader)],
+                grants=[_grant_entry(row, reader) for row in reader.find(tables.Grant, subject=subject.id)],
+                clock_ms=now_ms,
+            )
+        raise AssertionError  # the context manager ended the call
+
+    async def OfferCode(self, request: wallet_pb2.OfferCodeRequest, context: _Context) -> wallet_pb2.OfferCodeResponse:
+        async with refusing(context):
+            core = self._core
+            enrolment.subject_of(request.proof.key_id, core.store.reader)
+            self._caller(request.proof, "OfferCode")
+            core.directory.check_active(request.hospital)
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: redemption.offer(
+                    request.hospital, request.sealed, core.pepper, state, now_ms
+                )
+            )
+            code, until_ms = done.result
+            return wallet_pb2.OfferCodeResponse(code=code, until_ms=until_ms, clock_ms=core.clock_ms())
         raise AssertionError  # the context manager ended the call
 
     async def ListAccesses(
@@ -155,12 +194,21 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         raise AssertionError  # the context manager ended the call
 
     def _caller(self, proof: signed_pb2.Envelope, method: str) -> tables.Subject:
-        subject = enrolment.subject_of(proof.key_id, self._core.store.reader)
-        self._challenges.prove(proof, subject.public_key, method, self._core.log.origin, self._core.now())
-        return subject
+        """Whoever may look: the patient, a further device, a guardian, the recovery code."""
+        core = self._core
+        signer = subject_keys.acting(proof.key_id, core.store.reader, core.clock_ms())
+        self._challenges.prove(proof, signer.public_key, method, core.log.origin, core.now())
+        return signer.subject
+
+    def _proof(self, entry: Entry) -> exchange_pb2.LogProof:
+        """By itself; of the commit that made the entry, which for a repeated call was an earlier one."""
+        core = self._core
+        commit = frames.commit_of(entry.index, core.log, core.store.reader)
+        return Known(Head()).prove(core.log, commit, entry.index, entry.index + 1)
 
     def _access(self, row: tables.Exchange) -> wallet_pb2.Access:
         entry = stored_entry(row.entry, self._core.store.reader)
+        due = self._core.store.reader.get(tables.Deletion, row.hash)
         return wallet_pb2.Access(
             presentation_hash=row.hash,
             sender=row.sender,
@@ -172,4 +220,32 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             time_ms=entry.time_ms,
             grant_hash=row.grant_hash,
             presentation=signed_pb2.Envelope.FromString(receipt.parse_detail(entry.detail).documents[0]),
+            deletion=signed_pb2.Envelope.FromString(due.envelope) if due is not None and due.envelope else None,
+            deletion_due=due is not None,
         )
+
+
+def _change(message: wallet_pb2.SignedKeyChange) -> SignedChange:
+    """Raises `Malformed`."""
+    accepted = envelope.from_proto(envelope.SUBJECT_KEY, message.accepted) if message.HasField("accepted") else None
+    return SignedChange(envelope.from_proto(envelope.SUBJECT_KEY, message.change), accepted)
+
+
+def _key_entry(row: tables.SubjectKey, now_ms: int) -> wallet_pb2.KeyEntry:
+    pending = row.status == "active" and now_ms < row.active_ms
+    return wallet_pb2.KeyEntry(
+        change=signed_pb2.Envelope.FromString(row.change),
+        status="pending" if pending else row.status,
+        active_ms=row.active_ms,
+        signer=row.signer,
+    )
+
+
+def _grant_entry(row: tables.Grant, reader: Reader) -> wallet_pb2.GrantEntry:
+    end = reader.get(tables.GrantEnd, row.hash)
+    return wallet_pb2.GrantEntry(
+        grant=signed_pb2.Envelope.FromString(row.envelope),
+        status=row.status,
+        uses=row.uses,
+        revocation=signed_pb2.Envelope.FromString(end.document) if end is not None else None,
+    )

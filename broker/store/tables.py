@@ -68,6 +68,29 @@ class Subject(SQLModel, table=True):
     enrolled_ms: int
 
 
+class Attested(SQLModel, table=True):
+    """The attestations a subject key was enrolled with, as signed: for the hospital that redeems a code."""
+
+    subject: bytes = Field(primary_key=True)
+    place: int = Field(primary_key=True)
+    document: bytes
+
+
+class SubjectKey(SQLModel, table=True):
+    """Further keys of a subject, never of two: devices, guardians, recovery codes. ``entry`` added or revoked it."""
+
+    __tablename__ = "subject_key"
+    key_id: bytes = Field(primary_key=True)
+    subject: bytes = Field(index=True)
+    public_key: bytes
+    role: int
+    status: str = "active"
+    active_ms: int
+    change: bytes
+    signer: bytes
+    entry: int
+
+
 class Grant(SQLModel, table=True):
     """Grants as signed, with their state; uses are counted by workflow. ``entry`` recorded that state in the log."""
 
@@ -82,12 +105,61 @@ class Grant(SQLModel, table=True):
     entry: int
 
 
+class GrantEnd(SQLModel, table=True):
+    """What ended a grant, as it was signed: a revocation, or the change of a key log that revoked its key."""
+
+    __tablename__ = "grant_end"
+    grant_hash: bytes = Field(primary_key=True)
+    document: bytes
+
+
 class GrantUse(SQLModel, table=True):
     """One row for each workflow that used a grant."""
 
     __tablename__ = "grant_use"
     grant_hash: bytes = Field(primary_key=True)
     workflow: bytes = Field(primary_key=True)
+
+
+class Ticket(SQLModel, table=True):
+    """A redeemed ticket and the one workflow that it is bound to, until when (Unix ms)."""
+
+    hash: bytes = Field(primary_key=True)
+    nonce: bytes = Field(index=True, unique=True)
+    grant_hash: bytes
+    workflow: bytes
+    until_ms: int
+    envelope: bytes
+    entry: int
+
+
+class OnlineCode(SQLModel, table=True):
+    """18-digit handles: an HMAC under a pepper that is never in this database; what they stand for is sealed."""
+
+    __tablename__ = "online_code"
+    id: int = Field(primary_key=True)
+    digest: bytes = Field(index=True, unique=True)
+    hospital: bytes
+    until_ms: int
+    sealed: bytes
+
+
+class WrongCodes(SQLModel, table=True):
+    """How many wrong codes a hospital asked for since a time: guesses are limited."""
+
+    __tablename__ = "wrong_codes"
+    hospital: bytes = Field(primary_key=True)
+    since_ms: int
+    count: int
+
+
+class Deletion(SQLModel, table=True):
+    """A delivery that its recipient was told to erase, and its signed word on it; ``entry`` recorded that word."""
+
+    exchange: bytes = Field(primary_key=True)
+    recipient: bytes
+    envelope: bytes = b""
+    entry: int = -1
 
 
 class Exchange(SQLModel, table=True):
@@ -128,6 +200,7 @@ class Delivery(SQLModel, table=True):
     leaves: bytes
     capsule: bytes
     grant_hash: bytes = b""
+    ticket_hash: bytes = b""
 
 
 class Notice(SQLModel, table=True):

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from clients.auditor.participants import Participants, check_only
-from zhifu import consent, envelope, statement
+from clients.auditor.subject_keys import SubjectKeys
+from zhifu import consent, envelope, statement, ticket
 from zhifu.consent import Grant, Scopes
 from zhifu.envelope import Envelope, Kind
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import Alg, key_id, participant_id
 from zhifu.presentation import Presentation
 from zhifu.receipt import Detail, Meta
+from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
 _MAX_ATTESTATIONS = 8
 
@@ -33,11 +36,14 @@ class Registered:
 class Grants:
     """Enrolled subject keys and registered grants at one point of the log of ``origin``."""
 
-    def __init__(self, origin: str, participants: Participants) -> None:
+    def __init__(self, origin: str, participants: Participants, hotline: Collection[bytes] = ()) -> None:
         self._origin = origin
         self._participants = participants
         self._subjects: dict[bytes, bytes] = {}
         self._standing: dict[bytes, Registered] = {}
+        self._keys = SubjectKeys(origin, participants, hotline)
+        self._tickets: dict[bytes, tuple[bytes, bytes, int]] = {}
+        self._nonces: set[bytes] = set()
         self._same_ids: dict[bytes, bytes] = {}
         self._same_scopes: dict[Scopes, Scopes] = {}
 
@@ -65,6 +71,12 @@ class Grants:
         if subject in self._subjects:
             raise NotAuthentic("log.corrupt", "a subject key was enrolled twice")
         self._subjects[subject] = key
+        self._keys.enrol(subject, key)
+
+    def change_key(self, meta: Meta, detail: Detail, now_ms: int) -> None:
+        """A line of a subject's key log. Raises `NotAuthentic`, `Refused`, `Malformed`."""
+        check_only(meta, Meta(meta.event))
+        self._keys.change(meta.event, detail, now_ms)
 
     def register(self, meta: Meta, detail: Detail, now: int) -> None:
         """A grant by an enrolled key, once. ``now`` is the entry's time, Unix s.
@@ -89,21 +101,57 @@ class Grants:
             raise NotAuthentic("log.corrupt", "a grant was registered twice")
         self._standing[digest] = Registered(self._kept(grant))
 
-    def revoke(self, meta: Meta, detail: Detail) -> bytes:
-        """A grant ended, by its subject key; its hash.
+    def revoke(self, meta: Meta, detail: Detail, now: int) -> bytes:
+        """A grant ended, by whoever may stop it; its hash. ``now`` is the entry's time, Unix s.
 
         Raises `NotAuthentic` (consent.*), `Refused` (consent.unknown, consent.wrong_audience), `Malformed`.
         """
-        signed = one_document(envelope.REVOCATION, detail)
-        said = consent.verify_revocation(signed, self._enrolled(detail.subject, signed), self._origin)
-        standing = self.standing(said.grant_hash)
+        standing = self.standing(detail.grant)
         if standing.grant.subject != detail.subject:
             raise Refused("consent.unknown", "a grant was revoked by another subject")
+        if not self._keys.ends(detail):
+            self._check_revocation(detail, standing.grant, now)
         check_only(meta, Meta(meta.event, sender=standing.grant.cnf))
-        if detail != Detail(grant=said.grant_hash, subject=detail.subject, documents=detail.documents):
+        if detail != Detail(grant=detail.grant, subject=detail.subject, documents=detail.documents):
             raise NotAuthentic("log.corrupt", "the entry is about another grant than was revoked")
         standing.revoked = True
-        return said.grant_hash
+        return detail.grant
+
+    def _check_revocation(self, detail: Detail, grant: Grant, now: int) -> None:
+        signed = one_document(envelope.REVOCATION, detail)
+        key, by = self._keys.stopper(signed.key_id, detail.subject, grant.cnf, now)
+        said = consent.verify_revocation(signed, key, self._origin)
+        if said.by != by:
+            raise Refused("consent.not_yours", "a grant was stopped in another capacity than its signer has")
+        if (said.grant_hash or detail.grant, said.subject or detail.subject) != (detail.grant, detail.subject):
+            raise NotAuthentic("log.corrupt", "the entry is about another grant than was revoked")
+
+    def redeem(self, meta: Meta, detail: Detail, now: int) -> None:
+        """A ticket was bound to a workflow, once, within its time. Raises `NotAuthentic`, `Refused` (ticket.*)."""
+        standing = self.standing(detail.grant)
+        grant = standing.grant
+        check_only(meta, Meta(meta.event, sender=grant.cnf, recipient=grant.recipient, purpose=grant.purpose))
+        if len(detail.documents) != 2 or len(detail.documents[1]) != 16 or detail.subject != grant.subject:
+            raise Malformed("malformed.field", "not the entry of a ticket and its workflow")
+        signed = envelope.from_bytes(envelope.TICKET, detail.documents[0])
+        found = ticket.verify(signed, grant, detail.grant)
+        ticket.check_window(found.issued_at, now)
+        digest = consent.hash_of(signed.payload)
+        if standing.revoked or digest in self._tickets or found.nonce in self._nonces:
+            raise Refused("ticket.used", "a ticket was redeemed twice, or for a revoked grant")
+        self._nonces.add(found.nonce)
+        self._tickets[digest] = (detail.grant, detail.documents[1], now + ticket.REUSE_S)
+
+    def _check_ticket(self, grant: Grant, shown: Presentation, now: int) -> None:
+        if grant.mode != GRANT_MODE_DIRECT_PAY:
+            if shown.ticket_hash:
+                raise Refused("ticket.grant")
+            return
+        bound = self._tickets.get(shown.ticket_hash)
+        if bound is None:
+            raise Refused("ticket.missing", "a direct-pay grant was used without a redeemed ticket")
+        if bound[:2] != (shown.basis, shown.workflow) or now > bound[2]:
+            raise Refused("ticket.used", "a ticket was used beyond its workflow or its time")
 
     def use(self, shown: Presentation, schema_hash: bytes, now: int) -> Registered:
         """The grant that a presentation rests on, which allows it here; the use is counted: one use is one workflow.
@@ -114,6 +162,7 @@ class Grants:
         if found.revoked:
             raise Refused("consent.revoked", "the grant was revoked before this exchange was accepted")
         consent.check_use(found.grant, shown, schema_hash, now)
+        self._check_ticket(found.grant, shown, now)
         if shown.workflow not in found.workflows:
             found.workflows += (shown.workflow,)
         if len(found.workflows) > found.grant.max_uses:

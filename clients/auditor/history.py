@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from clients.auditor import subject_keys
 from clients.auditor.checkpoints import Claims
 from clients.auditor.entries import EntryLine, Published
 from clients.auditor.erasures import Erasures
 from clients.auditor.exchanges import Exchanges
-from clients.auditor.grants import Grants
+from clients.auditor.grants import Grants, one_document
 from clients.auditor.participants import Participants, check_only
 from clients.auditor.pins import Pins
 from clients.auditor.policy import Policies
@@ -22,7 +23,7 @@ from clients.auditor.pseudonyms import Pseudonyms
 from clients.auditor.report import Violation
 from clients.auditor.signatures import Signatures
 from clients.auditor.tree import Leaves
-from zhifu import acknowledgement, envelope
+from zhifu import acknowledgement, deletion, envelope
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.envelope import MAX_FRAME
 from zhifu.errors import Malformed, NotAuthentic, Refused
@@ -43,7 +44,7 @@ class History:
         self._origin = pins.origin
         self._leaves = leaves
         self.participants = Participants(pins)
-        self._grants = Grants(pins.origin, self.participants)
+        self._grants = Grants(pins.origin, self.participants, pins.operators)
         self._service = participant_id(pins.log_key.public_key)
         self._pseudonyms = Pseudonyms(pins, self.participants)
         self._signatures = Signatures()
@@ -102,6 +103,10 @@ class History:
             "subject.enrolled": lambda one, meta, detail: grants.enrol_subject(meta, detail, _seconds(one)),
             "grant.registered": lambda one, meta, detail: grants.register(meta, detail, _seconds(one)),
             "grant.revoked": self._revoked,
+            subject_keys.ADDED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),
+            subject_keys.REVOKED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),
+            "ticket.redeemed": lambda one, meta, detail: grants.redeem(meta, detail, _seconds(one)),
+            "exchange.deleted": lambda one, meta, detail: self._deleted(meta, detail, _seconds(one)),
             "exchange.accepted": lambda one, meta, detail: exchanges.accept(one.index, meta, detail, _seconds(one)),
             "exchange.denied": lambda one, meta, detail: exchanges.deny(meta, detail, _seconds(one)),
             "exchange.acknowledged": self._acknowledged,
@@ -130,7 +135,18 @@ class History:
         self._to_withdraw.discard(exchange)
 
     def _revoked(self, one: Entry, meta: Meta, detail: Detail) -> None:
-        self._to_withdraw = self._exchanges.waiting_under(self._grants.revoke(meta, detail))
+        self._to_withdraw = self._exchanges.waiting_under(self._grants.revoke(meta, detail, _seconds(one)))
+
+    def _deleted(self, meta: Meta, detail: Detail, now: int) -> None:
+        """A recipient's signed word, after the grant was revoked, about an exchange that rested on it."""
+        check_only(meta, Meta(meta.event, sender=meta.sender))
+        signed = one_document(envelope.DELETION, detail)
+        said = deletion.parse(self._signatures.verify(signed, self.participants.signing_key(meta.sender, now)))
+        here = (self._origin, meta.sender, detail.exchange)
+        if (said.aud, said.recipient, said.presentation_hash) != here:
+            raise NotAuthentic("log.corrupt", "the entry is about another deletion than was signed")
+        if not self._grants.standing(detail.grant).revoked:
+            raise Refused("exchange.state", "an deletion under a grant that stands")
 
     def _acknowledged(self, one: Entry, meta: Meta, detail: Detail) -> None:
         """What one recipient signed about deliveries, each about an exchange that it was to get, in this very log."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,7 +24,7 @@ from clients.command import to_json
 from clients.config import NodeConfig, Pin
 from clients.demo.stage import Stage, call
 from clients.directory import Directory
-from clients.hospital import encounter, request
+from clients.hospital import encounter, redeem, request
 from clients.hospital.sample import sample_bill
 from clients.insurer import book as books
 from clients.insurer import cli as insurer
@@ -182,8 +183,8 @@ def _attest_at_desk(settings: NodeConfig, key: bytes, bill: Bill, path: Path, no
     desk.write_attestation(path, signed)
 
 
-def ask(stage: Stage, cast: Cast, key: str, bill: Bill, now: int) -> Path:
-    """The hospital's consent request, as the patient's phone scans it."""
+def ask(stage: Stage, cast: Cast, key: str, bill: Bill, now: int, *, direct_pay: bool = False) -> Path:
+    """The hospital's consent request, as the patient's phone scans it; for ``direct_pay`` up to the bill's total."""
     settings = cast.settings["hospital"]
     keystore = FileKeystore.load(settings.keys)
     store = Store(settings.database, keystore)
@@ -197,9 +198,10 @@ def ask(stage: Stage, cast: Cast, key: str, bill: Bill, now: int) -> Path:
             recipient=cast.ids["insurer"],
             subject_key=bytes.fromhex(key),
             bill=bill,
-            cap=None,
+            cap=bill.split.total if direct_pay else None,
             language="zh",
             now=now,
+            direct_pay=direct_pay,
         )
         statement = Directory(settings.pins, keystore, store).own(now)
     finally:
@@ -207,6 +209,19 @@ def ask(stage: Stage, cast: Cast, key: str, bill: Bill, now: int) -> Path:
     path = _desk(stage) / "request.json"
     desk.write_request(path, desk.Request(asked.signed, statement, asked.preview))
     return path
+
+
+def show_code(stage: Stage, cast: Cast, consent: Path) -> str:
+    """What she agreed to lies at the desk since admission; now her phone shows a code, which the cashier scans."""
+    settings = cast.settings["hospital"]
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    try:
+        redeem.keep(store, desk.read_consent(consent), time.time_ns() // 1_000_000)
+    finally:
+        store.close()
+    card = str(cast.cards["hospital"])
+    shown = call("clients.cli", "wallet", "code", str(stage.path / "patient"), "--hospital", card, "--json")[1]
+    return str(json.loads(shown)["code"])
 
 
 def agree(stage: Stage, request_file: Path) -> tuple[int, Path, dict[str, Any]]:

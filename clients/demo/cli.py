@@ -31,13 +31,16 @@ def demo(
     product: Annotated[
         str, typer.Option(help=f"The insurer's product: {', '.join(products.names())}.")
     ] = DEFAULT_PRODUCT,
+    code: Annotated[
+        bool, typer.Option("--code", help="Settle with a direct-pay code that the patient shows at the desk.")
+    ] = False,
     keep: Annotated[Path | None, typer.Option(help="Keep every process's data and logs under this folder.")] = None,
 ) -> None:
     """Start broker, hospital, public payer, insurer and wallet, settle a bill, verify the log, stop.
 
     Exit 0 only if the settlement confirmed and the log verified.
     """
-    options = Options(bill, product, keep)
+    options = Options(bill, product, keep, code)
     play.read(options)
     out = None if as_json else Console()
     # As an exception, so that whoever ends the demo ends its processes too.

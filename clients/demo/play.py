@@ -29,11 +29,15 @@ Tell = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the demo is asked for. ``bill`` is a file; None for the sample. ``keep`` is a folder, or None."""
+    """What the demo is asked for. ``bill`` is a file; None for the sample. ``keep`` is a folder, or None.
+
+    With ``code`` the patient agreed to a direct payment before, and shows a code at the desk.
+    """
 
     bill: Path | None
     product: str
     keep: Path | None
+    code: bool = False
 
 
 @dataclass(slots=True)
@@ -104,14 +108,15 @@ def play(options: Options, stage: Stage, tell: Tell) -> Played:
         "保险公司把在保名册换算成只有自己能对应的假名", "the insurer links its insured persons to pseudonyms of its own"
     )
     casting.insure(stage, cast, bill, quota.result())
-    request = casting.ask(stage, cast, key, bill, now)
+    request = casting.ask(stage, cast, key, bill, now, direct_pay=options.code)
     tell("医院出示授权请求，患者查看后签署", "the hospital asks; the patient reads and signs")
     pid, consent, played.consent = casting.agree(stage, request)
     played.processes.append({"role": "patient", "pid": pid})
     for actor in actors:
         played.members.append(dict(stage.ready(actor)))
     tell("出院结算：账单密封一次，医保、商保依次结算", "discharge: the bill is sealed once, and each payer answers")
-    played.settlement = _settle(stage, content, consent, direct=not chosen.public_first)
+    code = casting.show_code(stage, cast, consent) if options.code else None
+    played.settlement = _settle(stage, content, consent, code, direct=not chosen.public_first)
     tell("患者收取结算单；审计方核验全部日志", "the patient reads her statement; the auditor verifies the log")
     played.statements = json.loads(call("clients.cli", "wallet", "statement", str(stage.path / "patient"), "--json")[1])
     played.settlement = _final(stage, played.settlement)
@@ -136,8 +141,9 @@ def _open_house(stage: Stage, options: Options, public_first: bool) -> tuple[Cas
     return cast, actors
 
 
-def _settle(stage: Stage, content: bytes, consent: Path, *, direct: bool) -> dict[str, Any]:
-    found = hospital.submit(stage.path / "hospital", content, consent, direct=direct, timeout=SETTLE_S)
+def _settle(stage: Stage, content: bytes, consent: Path, code: str | None, *, direct: bool) -> dict[str, Any]:
+    given = consent if code is None else None
+    found = hospital.submit(stage.path / "hospital", content, given, direct=direct, timeout=SETTLE_S, code=code)
     if found["state"] != "confirmed":
         raise Refused(found["reason"], found["detail"])
     return found

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -23,9 +24,11 @@ from clients.hospital.case import Case, Desk
 from clients.hospital.driving import Driving
 from clients.hospital.fhir import answers, document, response
 from clients.hospital.openbill import of_bill
+from clients.hospital.redeem import Codes
 from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
 from clients.store import Store
 from zhifu import bill as bills
+from zhifu import schema
 from zhifu.errors import Error, Exit, Malformed
 from zhifu.fields import AMOUNT, FLAG, Fields, text
 
@@ -42,6 +45,7 @@ class Api:
     def __init__(
         self,
         settlements: Settlements,
+        codes: Codes,
         driving: Driving,
         store: Store,
         roles: Mapping[bytes, str],
@@ -50,6 +54,7 @@ class Api:
         token: str,
     ) -> None:
         self._settlements = settlements
+        self._codes = codes
         self._driving = driving
         self._store = store
         self._roles = roles
@@ -89,23 +94,36 @@ class Api:
         return guarded
 
     async def _open(self, request: Request) -> Response:
-        return self._opened(await _body(request))
+        """See the OpenAPI document. ``code`` instead of consents is what the patient's phone shows: a QR's text or 18
+        digits.
+        """
+        document = await _body(request)
+        if isinstance(code := document.get("code"), str) and isinstance(bill := document.get("bill"), str):
+            given = await self._codes.redeem(code, bills.parse(intake.national_file(bill.encode())))
+            return self._opened(document, given)
+        return self._opened(document)
 
     async def _quote(self, request: Request) -> Response:
         """A settlement that stops at the split: every payer's reservation is the quote, cancelled or confirmed."""
         return self._opened({**await _body(request), "hold": True})
 
-    def _opened(self, document: Mapping[str, Any]) -> Response:
-        opened = self.begin(document)
+    def _opened(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Response:
+        opened = self.begin(document, given)
         return JSONResponse(view.document(opened, self._store, self._roles), 202)
 
-    def begin(self, document: Mapping[str, Any]) -> Case:
-        """Open and drive a settlement from a request's body. Raises what `Settlements.open` raises."""
+    def begin(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Case:
+        """Open and drive a settlement from a request's body. Raises what `Settlements.open` raises.
+
+        ``given`` are the consents that a code stands for, instead of those in the body. ``narrow`` in the body is
+        ``{"schema.unit": "level"}``: what this claim is to show at most, within what the patient agreed to.
+        """
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
         if not isinstance(bill, str) or not isinstance(route, str):
             raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
         content = intake.national_file(bill.encode())
-        opened = self._settlements.open(content, _consents(document), route, self._public_payer, _desk(document))
+        narrow = _narrow(document.get("narrow"))
+        shown = [replace(one, narrow=narrow) for one in (_consents(document) if given is None else given)]
+        opened = self._settlements.open(content, shown, route, self._public_payer, _desk(document))
         self._driving.drive(opened.id)
         return opened
 
@@ -197,7 +215,19 @@ def _consents(document: Mapping[str, Any]) -> list[Consented]:
     if len(rows) > MAX_POLICIES or not all(isinstance(row, dict) for row in rows):
         raise Malformed("usage.argument", f"consents is a list of at most {MAX_POLICIES} consents")
     found = [(str(row.get("kind", coordination.USUAL)), desk.parse_consent(row, "consents")) for row in rows]
-    return [Consented(kind, one.grant, one.attestations) for kind, one in found]
+    return [Consented(kind, one.grant, one.attestations, one.terms) for kind, one in found]
+
+
+def _narrow(found: object) -> tuple[tuple[bytes, bytes], ...]:
+    """Levels by schema hash: the finest everywhere, but for the units that are named. Raises `Malformed`, `Refused`."""
+    levels: dict[str, bytearray] = {}
+    if not isinstance(found, dict | None):
+        raise Malformed("usage.argument", "narrow is an object")
+    for place, level in (found or {}).items():
+        name, _, unit = str(place).partition(".")
+        kind = schema.load(name)
+        levels.setdefault(name, bytearray(kind.finest))[kind.unit(unit).index] = kind.unit(unit).level_named(str(level))
+    return tuple((schema.load(name).hash, bytes(one)) for name, one in levels.items())
 
 
 def _desk(document: Mapping[str, Any]) -> Desk:

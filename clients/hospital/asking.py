@@ -11,17 +11,17 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from clients import decision
+from clients import decision, plain
 from clients.decision import COORDINATION, NOTICE, STATEMENT, Decision
 from clients.hospital import case as cases
-from clients.hospital import check, record, tokens
+from clients.hospital import check, record, stopped, tokens
 from clients.hospital.case import Case, Policy, numbered
 from clients.hospital.coordination import Compensation
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
 from policies.bundle import Bundle
 from policies.decide import finest
-from zhifu import pseudonym, schema, sealed
+from zhifu import consent, pseudonym, schema, sealed
 from zhifu.bill import Bill
 from zhifu.cbor import Value
 from zhifu.errors import NotAuthentic, Refused
@@ -80,7 +80,10 @@ class Asking:
         """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
         claim, beside = numbered("claim", place), numbered("coordination", place)
         if claim not in case.exchanges:
-            policy, workflow, correlation = case.policies[place], os.urandom(16), os.urandom(16)
+            policy, correlation = case.policies[place], os.urandom(16)
+            _check_cap(policy, bill, paid)
+            stopped.check(self._node.store, consent.hash_of(policy.signed_grant.payload))
+            workflow = policy.workflow or os.urandom(16)
             values: dict[str, Value] = {
                 "encounter": case.encounter,
                 "rule": case.desk.order,
@@ -129,15 +132,17 @@ class Asking:
         granted = grant.levels(kind.hash)
         if granted is None:
             raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
+        narrow = dict(policy.narrow).get(kind.hash, kind.finest)
         return Mandate.under_grant(
             policy.signed_grant,
-            coarser(granted, self._allowed(grant.purpose, "insurer", kind)),
+            coarser(coarser(granted, self._allowed(grant.purpose, "insurer", kind)), narrow),
             workflow=workflow,
             correlation=correlation,
             terms=policy.sealed_terms,
             attestations=policy.attestations,
             pseudonym=called[max(called)],
             tokens=(*pseudonym.tokens(called), *tokens.of(self._node.store, grant.recipient, bill)),
+            ticket_hash=policy.ticket,
         )
 
     def _allowed(self, purpose: str, role: str, kind: Schema) -> bytes:
@@ -190,6 +195,17 @@ class Asking:
     def reserved(self, case: Case, payer: str) -> Opened | None:
         """The answer by which a payer holds something."""
         return next((one for one in self.answers(case, payer) if read(one).outcome == "reserved"), None)
+
+
+def _check_cap(policy: Policy, bill: Bill, paid: Compensation) -> None:
+    """What a code may pay is not decided by what it happens to cover: above its cap the patient is asked again.
+
+    Raises `Refused` (consent.confirm).
+    """
+    left = bill.split.total - paid.total
+    if policy.ticket and policy.cap is not None and left > policy.cap:
+        cap = plain.yuan(policy.cap)
+        raise Refused("consent.confirm", f"{plain.yuan(left)} is above the code's cap of {cap}")
 
 
 def read(opened: Opened) -> Decision:

@@ -28,13 +28,18 @@ _MOST: Final = 100_000
 class Policy:
     """One policy that the patient claims under: her grant, who attested her key, the sealed terms, and its kind.
 
-    ``kind`` is a word of the coordination rule (`clients.hospital.coordination`).
+    ``kind`` is a word of the coordination rule (`clients.hospital.coordination`). ``ticket`` is the hash of the ticket
+    that a direct-pay grant is used with, in ``workflow``; ``narrow`` are, by schema hash, the finest levels that this
+    claim is to show.
     """
 
     kind: str
     grant: bytes
     attestations: tuple[bytes, ...]
     terms: tuple[bytes, bytes] = field(repr=False)
+    ticket: bytes = b""
+    workflow: bytes = b""
+    narrow: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def signed_grant(self) -> Envelope:
@@ -132,7 +137,7 @@ def put(store: Store, case: Case, now_ms: int) -> None:
             case.bill,
             case.encounter,
             case.record,
-            [[one.kind, one.grant, list(one.attestations), list(one.terms)] for one in case.policies],
+            [_policy_row(one) for one in case.policies],
             case.public_payer,
             case.started,
             [desk.order, desk.hold, desk.patient, desk.account, desk.deposit, desk.wish],
@@ -145,6 +150,18 @@ def put(store: Store, case: Case, now_ms: int) -> None:
         ]
     )
     store.jobs.put(Job(KIND, case.id, case.state, payload, now_ms))
+
+
+def _policy_row(one: Policy) -> list[cbor.Value]:
+    narrow = [list(pair) for pair in one.narrow]
+    return [one.kind, one.grant, list(one.attestations), list(one.terms), one.ticket, one.workflow, narrow]
+
+
+def _policy(
+    kind: str, grant: bytes, attested: tuple[bytes, ...], terms: tuple[bytes, bytes], ticket: bytes, workflow: bytes,
+    narrow: tuple[tuple[bytes, bytes], ...],
+) -> Policy:  # fmt: skip
+    return Policy(kind, grant, attested, terms, ticket, workflow, narrow)
 
 
 def get(store: Store, case_id: bytes) -> Case:
@@ -191,7 +208,7 @@ def _read(job: Job) -> Case:
         bill,
         encounter,
         record,
-        tuple(Policy(kind, grant, tuple(attested), tuple(terms)) for kind, grant, attested, terms in policies),
+        tuple(_policy(*row) for row in policies),
         payer,
         started,
         Desk(*desk),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,19 +15,21 @@ from rich.table import Table
 from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
-from clients.hospital import encounter, intake, request
+from clients.hospital import encounter, intake, redeem, request, stopped
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
 from clients.record import files
 from clients.store import Store
 from policies import load
 from zhifu import bill as bills
+from zhifu import consent as consents
 from zhifu.bill import Bill
 from zhifu.errors import CATALOGUE, Malformed, Refused
 
 app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
 
 BillFile = Annotated[Path, typer.Option("--bill", help="The bill: JSON in the national names, or FHIR R4.")]
+Narrow = Annotated[list[str], typer.Option("--narrow", metavar="SCHEMA.UNIT=LEVEL", help="Show less in this claim.")]
 SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
 
 
@@ -98,9 +101,12 @@ def request_consent(
     recipient: Annotated[str, typer.Option(help="The insurer's participant id, hex.")],
     output: Output,
     cap: Annotated[int | None, typer.Option(help="The most that may be claimed, in fen.")] = None,
+    direct_pay: Annotated[bool, typer.Option("--direct-pay", help="To be used with a code at the desk only.")] = False,
+    confirm: Annotated[bool, typer.Option("--confirm", help="Ask to confirm this hospital and the cap.")] = False,
     lang: command.Language = "zh",
+    as_json: Json = False,
 ) -> None:
-    """Write the request that the patient's wallet reviews."""
+    """Write the request that the patient's wallet reviews, and print the short code that her screen shows too."""
     settings = config.load(folder)
     keystore = FileKeystore.load(settings.keys)
     insurer, now = public_key(recipient), int(time.time())
@@ -121,11 +127,69 @@ def request_consent(
             cap=cap,
             language=lang,
             now=now,
+            direct_pay=direct_pay,
+            confirm=settings.name if confirm else "",
         )
         statement = Directory(settings.pins, keystore, store).own(now)
     finally:
         store.close()
     desk.write_request(output, desk.Request(asked.signed, statement, asked.preview))
+    short = consents.short_code(asked.signed.payload)
+    if as_json:
+        print_json({"request": consents.hash_of(asked.signed.payload).hex(), "short_code": short})
+    else:
+        typer.echo(short)
+
+
+@app.command(name="keep-consent")
+@clear
+def keep_consent(folder: Folder, consent: Annotated[Path, typer.Argument(help="What the wallet wrote.")]) -> None:
+    """Keep a consent that the patient leaves for her stay, until she shows her code."""
+    settings = config.load(folder)
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    try:
+        typer.echo(redeem.keep(store, desk.read_consent(consent), time.time_ns() // 1_000_000).hex())
+    finally:
+        store.close()
+
+
+@app.command()
+@clear
+def stop(
+    folder: Folder,
+    revocation: Annotated[Path, typer.Argument(help="The revocation that the patient's wallet wrote.")],
+    consent: Annotated[Path, typer.Option(help="The consent that it ends.")],
+) -> None:
+    """Stop using a grant at once, on the word of the patient who stands at the desk."""
+    settings = config.load(folder)
+    store = Store(settings.database, FileKeystore.load(settings.keys))
+    signed = desk.read_consent(consent).grant
+    try:
+        grant, digest = consents.verify_grant(signed), consents.hash_of(signed.payload)
+        stopped.stop(store, desk.read_revocation(revocation), grant, digest, settings.origin, int(time.time()))
+    finally:
+        store.close()
+    typer.echo(f"stopped {digest.hex()}")
+
+
+@app.command(name="redeem")
+@clear
+def redeem_code(
+    folder: Folder,
+    code: Annotated[str, typer.Argument(help="What the phone shows: the QR code's text, or 18 digits.")],
+    bill: BillFile,
+    narrow: Narrow = [],  # noqa: B006
+    direct: Annotated[bool, typer.Option("--direct", help="Without the public payer.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.")] = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Settle a bill with the code that its patient shows; refused for anybody else's stay.
+
+    Exit 4 with consent.confirm where the amount is above the code's cap, or the code is for another stay: ask her to
+    confirm (zhifu hospital request-consent --confirm), then zhifu hospital settle.
+    """
+    content = read_bill(bill)[0]
+    _print(submit(folder, content, None, direct=direct, timeout=timeout, code=code, narrow=narrow), as_json)
 
 
 @app.command()
@@ -134,12 +198,14 @@ def settle(
     folder: Folder,
     bill: BillFile,
     consent: Annotated[Path | None, typer.Option(help="The consent that the wallet wrote.")] = None,
+    narrow: Narrow = [],  # noqa: B006
     direct: Annotated[bool, typer.Option("--direct", help="Without the public payer.")] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the end.")] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Settle a bill through the running node, and wait for the outcome."""
-    _print(submit(folder, read_bill(bill)[0], consent, direct=direct, timeout=timeout), as_json)
+    content = read_bill(bill)[0]
+    _print(submit(folder, content, consent, direct=direct, timeout=timeout, narrow=narrow), as_json)
 
 
 @app.command()
@@ -154,10 +220,17 @@ def cashier(folder: Folder) -> None:
     typer.echo(f"http://127.0.0.1:{port}/desk?key={token}")
 
 
-def submit(folder: Path, content: bytes, consent: Path | None, *, direct: bool, timeout: float) -> dict[str, Any]:
+def submit(
+    folder: Path, content: bytes, consent: Path | None, *, direct: bool, timeout: float, code: str | None = None,
+    narrow: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
     """Hand a bill to the running node and wait for the end. Raises `Refused` (unavailable.*), and the node's reason."""
     given = desk.consent_document(desk.read_consent(consent)) if consent is not None else None
-    body = {"bill": content.decode(), "consent": given, "route": "direct" if direct else "public"}
+    less = dict(one.split("=", 1) for one in narrow if "=" in one)
+    if len(less) != len(narrow):
+        raise Malformed("usage.argument", "--narrow: expected SCHEMA.UNIT=LEVEL")
+    route = "direct" if direct else "public"
+    body = {"bill": content.decode(), "consent": given, "route": route, "code": code, "narrow": less}
     with _client(folder) as client:
         return _wait(client, _ask(client, "POST", "/settlements", json=body), timeout)
 

@@ -2,7 +2,7 @@
 
 The hospital refuses a grant whose subject is not the patient of the encounter, so a photographed code is worth
 nothing (DESIGN
-section 5). Until two-channel enrolment, the desk's own check of the person stands behind the binding.
+section 5): the desk's own check of the person stands behind the binding.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from nacl.signing import SigningKey
 
 from clients import naming
 from clients.store import Job, Store
+from zhifu import sealed
 from zhifu.bill import Bill
+from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Refused
 from zhifu.keys import check_signing_key, participant_id
@@ -55,6 +57,11 @@ def secret(store: Store, bill: Bill, now: int) -> bytes:
     # A file without a visit number is told apart by person, day of admission and total.
     visit = (head.mdtrt_id,) if head.mdtrt_id else (head.certno, str(head.begndate), str(bill.split.total))
     return _drawn(store, _ENCOUNTER, naming.name(store, "visit", *visit), now)
+
+
+def is_for(grant: Grant, secret_: bytes) -> bool:
+    """Whether a grant is about the stay with this secret."""
+    return hmac.compare_digest(sealed.encounter_handle(secret_, grant.recipient), grant.encounter)
 
 
 def _drawn(store: Store, kind: str, place: bytes, now: int) -> bytes:

@@ -4,6 +4,7 @@ will read.
 
 from __future__ import annotations
 
+import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
+from clients import plain
 from clients.decision import COORDINATION
 from clients.hospital import encounter, record
 from clients.store import Job, Store
@@ -20,10 +22,11 @@ from zhifu import cbor, consent, schema, sealed
 from zhifu.bill import Bill
 from zhifu.capsule import Terms
 from zhifu.cbor import Value
-from zhifu.consent import ConsentRequest, Scopes
+from zhifu.consent import ConsentRequest, Grant, Scopes
 from zhifu.envelope import Envelope
-from zhifu.errors import Refused
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.schema import Schema
+from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY, GRANT_MODE_UNSPECIFIED
 
 PURPOSE: Final = "commercial-settlement"
 GRANT_S: Final = 24 * 3600
@@ -38,6 +41,14 @@ _NOTICE: Final = {
         "To settle this bill directly, the following goes to your insurer. Refusing does not affect your care: "
         "you can pay first and claim later. You may withdraw at any time; what was shared before cannot be taken back."
     ),
+}
+
+
+_CONFIRM: Final = {
+    "zh": "请确认：由保险公司为您在{}的本次住院费用直接支付，最高 {} 元。您可以拒绝并先行付费，"
+    "之后自行理赔；诊疗不受影响。",
+    "en": "Please confirm: your insurer pays {} directly for this stay, up to {} yuan. You can refuse, pay first and "
+    "claim later; your care is not affected.",
 }
 
 
@@ -57,14 +68,19 @@ def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
 
 def ask(
     store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
-    bill: Bill, cap: int | None, language: str, now: int,
+    bill: Bill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
 ) -> Asked:  # fmt: skip
     """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
 
-    Raises `Refused` (usage.argument) for a language that there is no notice in.
+    With ``direct_pay`` the grant is used with a code only. ``confirm`` is this hospital's name, where an amount above
+    the cap is to be confirmed: the notice then names both. Raises `Refused` (usage.argument) for a language that there
+    is no notice in, and for a direct-pay request without a cap.
     """
     if language not in _NOTICE:
         raise Refused("usage.argument", "the notice is in zh or en")
+    if cap is None and (direct_pay or confirm):
+        raise Refused("usage.argument", "what a code pays has a cap")
+    notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else _NOTICE[language]
     secret, kind = encounter.secret(store, bill, now), record.schema_of(bill)
     request = ConsentRequest(
         request_id=os.urandom(16),
@@ -79,8 +95,9 @@ def ask(
         expiry=now + GRANT_S,
         data_erase_at=now + ERASE_S,
         terms_salt=os.urandom(32),
-        terms=cbor.encode([1, cap, language, _NOTICE[language]]),
+        terms=cbor.encode([1, cap, language, notice]),
         subject_key=subject_key,
+        mode=GRANT_MODE_DIRECT_PAY if direct_pay else GRANT_MODE_UNSPECIFIED,
     )
     signed = request.sign(key)
     with store.transaction():
@@ -90,10 +107,25 @@ def ask(
     return Asked(signed, {kind.name: {name: value for name, value in values.items() if name != "encounter"}})
 
 
-def terms(store: Store, request_hash: bytes) -> Terms:
-    """The terms of a request this hospital made. Raises `Refused` (consent.unknown)."""
-    job = store.jobs.get(_KIND, request_hash)
+def terms(store: Store, grant: Grant, shown: Terms | None) -> Terms:
+    """The terms of a grant: those of our request, or what the patient made narrower and shows.
+
+    Raises `Refused` (consent.unknown, consent.exceeded), `NotAuthentic` (capsule.terms).
+    """
+    job = store.jobs.get(_KIND, grant.request_hash)
     if job is None:
         raise Refused("consent.unknown", "the grant answers a request that was not made here")
     salt, content = cbor.array(job.payload, 65_536, 2)
-    return Terms(salt, content)
+    found = shown or Terms(salt, content)
+    if not hmac.compare_digest(found.digest, grant.terms):
+        raise NotAuthentic("capsule.terms", "the patient agreed to other terms: her phone has to show them")
+    asked, agreed = cbor.array(content, 65_536, 4), cbor.array(found.content, 65_536, 4)
+    if (asked[0], *asked[2:]) != (agreed[0], *agreed[2:]) or (
+        asked[1] is not None and not _within(agreed[1], asked[1])
+    ):
+        raise Refused("consent.exceeded", "the terms are wider than what was asked")
+    return found
+
+
+def _within(cap: object, most: int) -> bool:
+    return isinstance(cap, int) and 0 <= cap <= most

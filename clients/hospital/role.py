@@ -30,3 +30,7 @@ class Hospital:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("exchange.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        """A hospital is never a grant's recipient."""
+        return "statute"

@@ -8,7 +8,6 @@ hold is cancelled, and what they committed is reversed.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, coordination, encounter, record, request, statement
+from clients.hospital import check, coordination, encounter, record, request, statement, stopped
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk, Policy
 from clients.hospital.coordination import Compensation
@@ -24,12 +23,14 @@ from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.pseudonym import Pseudonyms
 from policies.bundle import Bundle
 from zhifu import bill as bills
-from zhifu import consent, sealed
+from zhifu import consent
 from zhifu.bill import Bill
+from zhifu.capsule import Terms
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, Refused
 from zhifu.receive import Opened
+from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
 MAX_POLICIES: Final = 8
 AT_ONCE: Final = Desk()
@@ -40,11 +41,18 @@ Called = Sequence[Mapping[int, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Consented:
-    """One policy that the patient hands in at the desk: its kind, her grant, and who attested her key."""
+    """One policy that the patient hands in at the desk: its kind, her grant, and who attested her key.
+
+    ``terms`` are hers where she narrowed them; the rest as in `Policy`.
+    """
 
     kind: str
     grant: Envelope
     attestations: tuple[Envelope, ...]
+    terms: Terms | None = None
+    ticket: bytes = b""
+    workflow: bytes = b""
+    narrow: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Settlements:
@@ -101,10 +109,14 @@ class Settlements:
     def _policy(self, one: Consented, bill: Bill, now: int) -> Policy:
         read_grant, store = consent.verify_grant(one.grant), self._node.store
         encounter.check_subject(store, read_grant.subject, bill)
-        found = request.terms(store, read_grant.request_hash)
+        stopped.check(store, consent.hash_of(one.grant.payload))
+        found = request.terms(store, read_grant, one.terms)
         _check_encounter(read_grant, encounter.secret(store, bill, now))
         attested = tuple(signed.to_bytes() for signed in one.attestations)
-        return Policy(one.kind, one.grant.to_bytes(), attested, (found.salt, found.content))
+        if (read_grant.mode == GRANT_MODE_DIRECT_PAY) != bool(one.ticket):
+            raise Refused("ticket.grant" if one.ticket else "ticket.missing")
+        terms = (found.salt, found.content)
+        return Policy(one.kind, one.grant.to_bytes(), attested, terms, one.ticket, one.workflow, one.narrow)
 
     # Driving
 
@@ -224,7 +236,7 @@ class Settlements:
 
 def _check_encounter(grant: Grant, secret: bytes) -> None:
     """The grant is about this very stay: nothing leaves under one for another. Raises `Refused`."""
-    if not hmac.compare_digest(sealed.encounter_handle(secret, grant.recipient), grant.encounter):
+    if not encounter.is_for(grant, secret):
         raise Refused("consent.wrong_encounter")
 
 

@@ -110,6 +110,12 @@ class Insurer:
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
 
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        """A claim that was paid is kept with its payment, as long as the law asks; everything else goes."""
+        job = tx.store.jobs.get(_KIND, opened.presentation.workflow)
+        claimed = _Parts(*cbor.decode(job.payload, 256)).claim if job else b""
+        return "payment.committed" if Ledger(tx.store).state(claimed) == "committed" else ""
+
 
 def _stored(exchange: bytes, tx: Transaction) -> Opened:
     found = tx.store.incoming.get(exchange)

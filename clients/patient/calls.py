@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeAlias
 
@@ -14,6 +15,7 @@ from zhifu import envelope
 from zhifu.envelope import Envelope
 from zhifu.keys import SUITE, VERSION
 from zhifu.receipt import Entry, Head
+from zhifu.subject_key import SignedChange
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 DEADLINE_S: Final = 10.0
@@ -30,12 +32,14 @@ async def broker(contact: Contact) -> AsyncIterator[Stub]:
             raise channel.refusal(error) from error
 
 
-async def _proof(stub: Stub, pair: Pair, origin: str, method: str) -> signed_pb2.Envelope:
+async def _proof(stub: Stub, wallet: Wallet, pair: Pair, method: str) -> signed_pb2.Envelope:
     found = await stub.Challenge(wallet_pb2.ChallengeRequest(), timeout=DEADLINE_S)
+    if found.clock_ms:
+        wallet.clock_offset_ms = found.clock_ms - time.time_ns() // 1_000_000
     proof = signed_pb2.WalletProof(
-        version=VERSION, suite=SUITE, aud=origin, challenge=found.challenge, method=method
+        version=VERSION, suite=SUITE, aud=wallet.contact.origin, challenge=found.challenge, method=method
     ).SerializeToString(deterministic=True)
-    return envelope.seal_one(envelope.WALLET, proof, pair.key).to_proto()
+    return (await wallet.sign(pair, envelope.WALLET, proof)).to_proto()
 
 
 def _proven(wallet: Wallet, proof: exchange_pb2.LogProof, entry: exchange_pb2.EntryOpening) -> Entry:
@@ -44,38 +48,72 @@ def _proven(wallet: Wallet, proof: exchange_pb2.LogProof, entry: exchange_pb2.En
     return wire.proven_entry(entry, proven)
 
 
-async def enrol(wallet: Wallet, pair: Pair, attestations: list[Envelope]) -> Entry:
-    """Enrol a pair's subject key with two attestations; the receipt's entry. Raises `Refused`, `NotAuthentic`."""
+async def enrol(wallet: Wallet, pair: Pair, attestations: Sequence[Envelope], further: Sequence[SignedChange]) -> Entry:
+    """Enrol a pair's subject key with two attestations and at least one further key; the receipt's entry.
+
+    Raises `Refused` (consent.not_attested, consent.one_key), `NotAuthentic`.
+    """
     async with broker(wallet.contact) as stub:
         request = wallet_pb2.EnrolSubjectRequest(
-            proof=await _proof(stub, pair, wallet.contact.origin, "EnrolSubject"),
+            proof=await _proof(stub, wallet, pair, "EnrolSubject"),
             subject_key=pair.public,
             attestations=[one.to_proto() for one in attestations],
+            keys=[_change(one) for one in further],
         )
         found = await stub.EnrolSubject(request, timeout=DEADLINE_S)
     return _proven(wallet, found.proof, found.entry)
 
 
-async def register(wallet: Wallet, grant: Envelope) -> Entry:
-    """Register a grant; the receipt's entry. Raises `Refused` (consent.*, unavailable.*), `NotAuthentic`."""
+def _change(one: SignedChange) -> wallet_pb2.SignedKeyChange:
+    accepted = one.accepted.to_proto() if one.accepted is not None else None
+    return wallet_pb2.SignedKeyChange(change=one.change.to_proto(), accepted=accepted)
+
+
+async def change_key(wallet: Wallet, one: SignedChange) -> tuple[Entry, int]:
+    """Add a line to a key log: the receipt's entry, and from when the key counts (Unix ms)."""
+    async with broker(wallet.contact) as stub:
+        found = await stub.ChangeKey(wallet_pb2.ChangeKeyRequest(key=_change(one)), timeout=DEADLINE_S)
+    return _proven(wallet, found.proof, found.entry), found.active_ms
+
+
+async def keys(wallet: Wallet, pair: Pair) -> wallet_pb2.ListKeysResponse:
+    """The subject's further keys and the state of its grants, as the broker says."""
+    async with broker(wallet.contact) as stub:
+        proof = await _proof(stub, wallet, pair, "ListKeys")
+        return await stub.ListKeys(wallet_pb2.ListKeysRequest(proof=proof), timeout=DEADLINE_S)
+
+
+async def offer_code(wallet: Wallet, pair: Pair, hospital: bytes, sealed: bytes) -> wallet_pb2.OfferCodeResponse:
+    """An 18-digit handle to sealed tickets, good for 60 s."""
+    async with broker(wallet.contact) as stub:
+        proof = await _proof(stub, wallet, pair, "OfferCode")
+        request = wallet_pb2.OfferCodeRequest(proof=proof, hospital=hospital, sealed=sealed)
+        return await stub.OfferCode(request, timeout=DEADLINE_S)
+
+
+async def register(wallet: Wallet, grant: Envelope) -> tuple[Entry, bytes]:
+    """Register a grant: the receipt's entry, and the receipt to keep.
+
+    Raises `Refused` (consent.*, unavailable.*), `NotAuthentic`.
+    """
     async with broker(wallet.contact) as stub:
         request = wallet_pb2.RegisterGrantRequest(grant=grant.to_proto())
         found = await stub.RegisterGrant(request, timeout=DEADLINE_S)
-    return _proven(wallet, found.proof, found.entry)
+    return _proven(wallet, found.proof, found.entry), found.SerializeToString(deterministic=True)
 
 
-async def revoke(wallet: Wallet, revocation: Envelope) -> tuple[Entry, int, int]:
-    """Revoke a grant: the receipt's entry, how many exchanges were delivered before, how many are withheld."""
+async def revoke(wallet: Wallet, revocation: Envelope) -> tuple[Entry, wallet_pb2.RevokeGrantResponse]:
+    """Revoke: the receipt's entry, and the answer, which says what it came too late for."""
     async with broker(wallet.contact) as stub:
         request = wallet_pb2.RevokeGrantRequest(revocation=revocation.to_proto())
         found = await stub.RevokeGrant(request, timeout=DEADLINE_S)
-    return _proven(wallet, found.proof, found.entry), found.delivered, found.withheld
+    return _proven(wallet, found.proof, found.entry), found
 
 
 async def accesses(wallet: Wallet, pair: Pair) -> list[wallet_pb2.Access]:
     """What was exchanged under this pair's key, as the broker says; presentations are to be verified."""
     async with broker(wallet.contact) as stub:
-        proof = await _proof(stub, pair, wallet.contact.origin, "ListAccesses")
+        proof = await _proof(stub, wallet, pair, "ListAccesses")
         found = await stub.ListAccesses(wallet_pb2.ListAccessesRequest(proof=proof), timeout=DEADLINE_S)
     return list(found.accesses)
 
@@ -84,7 +122,7 @@ async def mailbox(wallet: Wallet, pair: Pair) -> wallet_pb2.FetchMailboxResponse
     """Statements that wait for this pair, with proofs from the wallet's own head on."""
     async with broker(wallet.contact) as stub:
         request = wallet_pb2.FetchMailboxRequest(
-            proof=await _proof(stub, pair, wallet.contact.origin, "FetchMailbox"),
+            proof=await _proof(stub, wallet, pair, "FetchMailbox"),
             head_size=wallet.head.size,
             head_root=wallet.head.root,
         )
@@ -92,8 +130,12 @@ async def mailbox(wallet: Wallet, pair: Pair) -> wallet_pb2.FetchMailboxResponse
 
 
 async def acknowledge(wallet: Wallet, pair: Pair, payloads: list[bytes]) -> None:
-    """Send signed acknowledgements for opened or refused statements."""
-    signature, _ = envelope.seal_frame(envelope.ACKNOWLEDGEMENT, payloads, pair.key)
-    frame = exchange_pb2.AcknowledgementFrame(key_id=pair.key_id, signature=signature, acknowledgements=payloads)
+    """Send signed acknowledgements for opened or refused statements, each by itself."""
     async with broker(wallet.contact) as stub:
-        await stub.AcknowledgeMailbox(wallet_pb2.AcknowledgeMailboxRequest(acknowledgements=frame), timeout=DEADLINE_S)
+        for payload in payloads:
+            signed = await wallet.sign(pair, envelope.ACKNOWLEDGEMENT, payload)
+            frame = exchange_pb2.AcknowledgementFrame(
+                key_id=signed.key_id, signature=signed.signature, acknowledgements=[payload]
+            )
+            request = wallet_pb2.AcknowledgeMailboxRequest(acknowledgements=frame)
+            await stub.AcknowledgeMailbox(request, timeout=DEADLINE_S)

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import segno
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from clients import command, desk, plain
 from clients.command import Folder, Json, Language, Output, clear, print_json
-from clients.patient import calls, consent, mailbox, wallet
+from clients.patient import code as codes
+from clients.patient import consent, key_cli, keys, mailbox, receipts, requests, screen, stop, wallet
+from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Pair, Wallet
 from zhifu import consent as consents
-from zhifu import envelope, presentation, schema
-from zhifu.errors import Malformed, Refused
+from zhifu import money, presentation, schema, subject_key
+from zhifu.errors import Error, Malformed, Refused
 from zhifu.schema import ABSENT
+from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
-app = command.app("The patient's wallet: enrol, review what is asked, grant, see every access, read statements.")
+app = command.app("The patient's wallet: enrol, review what is asked, grant or refuse, show a code, see every access.")
+app.add_typer(key_cli.app, name="key")
+app.command(name="recover")(key_cli.recover)
 
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
-RequestFile = Annotated[Path, typer.Argument(help="The request that the hospital's desk shows.")]
+RequestName = Annotated[
+    str, typer.Argument(metavar="REQUEST", help="The file that the desk shows, or a kept request's hash or short code.")
+]
 Narrow = Annotated[
     list[str], typer.Option("--narrow", metavar="SCHEMA.UNIT=LEVEL", help="Make a unit coarser: a level, or absent.")
 ]
@@ -37,24 +47,32 @@ def enrol(
     recipient: Card,
     contact: Annotated[Path | None, typer.Option(help="The broker's contact file; needed the first time.")] = None,
     attestation: Annotated[list[Path], typer.Option(help="Signed word of an organisation; two are needed.")] = [],  # noqa: B006
+    recovery: Annotated[
+        Path | None, typer.Option(help="The recovery code's file; drawn where there is none. Keep it elsewhere.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Draw a key for one hospital and one recipient; with two attestations, enrol it with the broker."""
+    """Draw a key for one hospital and one recipient; with two attestations, enrol it with the broker.
+
+    The first time, a recovery code is drawn: it stops everything if this device is lost. Write it down and put its file
+    away.
+    """
     opened = wallet.load(folder) if (folder / wallet.FILE).exists() else wallet.create(folder, _contact(contact))
     pair = opened.draw_pair(wallet.party(hospital), wallet.party(recipient))
     opened.save()
+    kept = recovery or folder / "recovery.code"
     if attestation and not pair.enrolled:
         signed = [desk.read_attestation(path) for path in attestation]
-        asyncio.run(calls.enrol(opened, pair, signed))
-        pair.enrolled = True
-        pair.attestations = [one.to_bytes().hex() for one in signed]
-        opened.save()
+        asyncio.run(keys.enrol(opened, pair, signed, _recovery_code(kept), int(time.time())))
     found = {"subject_key": pair.public.hex(), "subject": pair.subject.hex(), "enrolled": pair.enrolled}
     if as_json:
         print_json(found)
+        return
+    typer.echo(found["subject_key"])
+    if pair.enrolled:
+        command.chatter.print(f"enrolled; write down the recovery code in {kept} and put the file away")
     else:
-        typer.echo(found["subject_key"])
-        command.chatter.print("enrolled" if pair.enrolled else "have this key attested by two organisations")
+        command.chatter.print("have this key attested by the hospital's desk and by the payer")
 
 
 def _contact(path: Path | None) -> wallet.Contact:
@@ -63,41 +81,160 @@ def _contact(path: Path | None) -> wallet.Contact:
     return wallet.contact(path)
 
 
+def _recovery_code(path: Path) -> str:
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(subject_key.draw_code() + "\n")
+    return key_cli.read_code(path)
+
+
+@app.command(name="requests")
+@clear
+def list_requests(
+    folder: Folder,
+    files: Annotated[list[Path], typer.Argument(help="Requests to take in.", show_default=False)] = [],  # noqa: B006
+    as_json: Json = False,
+) -> None:
+    """Take in what hospitals ask, and list what this wallet was asked; one that does not verify is refused."""
+    opened, now = wallet.load(folder), int(time.time())
+    for path in files:
+        requests.take(opened, desk.read_request(path), now)
+    rows: list[dict[str, Any]] = [
+        {
+            "request": one.request_hash.hex(), "short_code": one.short_code, "hospital": one.hospital,
+            "recipient": one.recipient, "expiry": one.expiry, "state": one.state, "reason": one.reason,
+        }
+        for one in requests.listed(opened, now)
+    ]  # fmt: skip
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("request", "code", "hospital", "recipient", "until", "state")
+    for row in rows:
+        until = _day(row["expiry"])
+        table.add_row(row["request"][:16], row["short_code"], row["hospital"], row["recipient"], until, row["state"])
+    Console().print(table)
+
+
+def _seen(opened: Wallet, request: str, now: int) -> Review:
+    shown = desk.read_request(Path(request)) if Path(request).exists() else requests.find(opened, request)
+    seen = consent.review(opened, shown, now)
+    requests.take(opened, shown, now)
+    return seen
+
+
+def _day(at: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""
+
+
 @app.command()
 @clear
-def review(folder: Folder, request: RequestFile, lang: Language = "zh", as_json: Json = False) -> None:
-    """Show what a hospital asks for, with each value as the recipient will see it."""
+def review(folder: Folder, request: RequestName, lang: Language = "zh", as_json: Json = False) -> None:
+    """Show what a hospital asks for, with each value as the recipient will see it. Compare the short code."""
     opened = wallet.load(folder)
-    seen = consent.review(opened, desk.read_request(request), int(time.time()))
+    seen = _seen(opened, request, int(time.time()))
+    shown = screen.document(opened, seen, Choice.as_asked(seen), lang)
     if as_json:
-        print_json(_review_document(opened, seen, seen.request.scopes, lang))
+        print_json({**shown, **_by_schema(shown)})
     else:
-        _print_review(opened, seen, lang)
+        _print_screen(shown, lang)
+
+
+def _by_schema(shown: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for one in shown["units"]:
+        row = {"unit": one["title"], "level": one["level_title"], "value": one["value"]}
+        found.setdefault(one["schema"], []).append(row)
+    return {"shared": found}
 
 
 @app.command()
 @clear
 def grant(
     folder: Folder,
-    request: RequestFile,
+    request: RequestName,
     output: Output,
     narrow: Narrow = [],  # noqa: B006
+    until: Annotated[str | None, typer.Option(help="End it earlier: 2026-12-31T18:00, local time.")] = None,
+    erase_by: Annotated[str | None, typer.Option(help="Have it erased earlier: 2027-01-31.")] = None,
+    cap: Annotated[str | None, typer.Option(help="The most that may be claimed, in yuan.")] = None,
     lang: Language = "zh",
     as_json: Json = False,
 ) -> None:
     """Agree, as asked or narrowed: sign the grant, register it, write the consent for the desk."""
     opened, now = wallet.load(folder), int(time.time())
-    seen = consent.review(opened, desk.read_request(request), now)
-    scopes = consent.narrowed(seen.request.scopes, _wishes(narrow))
-    signed, index = asyncio.run(consent.give(opened, seen, scopes, now))
-    attested = (envelope.from_bytes(envelope.ATTESTATION, bytes.fromhex(one)) for one in seen.pair.attestations)
-    desk.write_consent(output, desk.Consent(signed, tuple(attested)))
-    found = {"grant": consents.hash_of(signed.payload).hex(), "entry": index}
+    seen = _seen(opened, request, now)
+    asked = Choice.as_asked(seen)
+    choice = Choice(
+        consent.narrowed(asked.scopes, _wishes(narrow)),
+        _time(until) if until else asked.expiry,
+        _time(erase_by) if erase_by else asked.data_erase_at,
+        _fen(cap) if cap else asked.cap,
+    )
+    given = asyncio.run(consent.give(opened, seen, choice, now))
+    desk.write_consent(output, given.consent)
+    found = {"grant": given.grant_hash.hex(), "entry": given.entry}
     if as_json:
-        print_json({**_review_document(opened, seen, scopes, lang), **found})
+        shown = screen.document(opened, seen, choice, lang)
+        print_json({**shown, **_by_schema(shown), **found})
     else:
         typer.echo(found["grant"])
-        command.chatter.print(f"entry {index} of the audit log")
+        command.chatter.print(f"entry {given.entry} of the audit log")
+
+
+def _fen(text: str) -> int:
+    found = money.fen(text)
+    if found is None:
+        raise Malformed("usage.argument", f"{text} is not an amount like 8000.00")
+    return found
+
+
+def _time(text: str) -> int:
+    try:
+        return int(datetime.fromisoformat(text).timestamp())
+    except ValueError as error:
+        raise Malformed("usage.argument", f"{text} is not a day like 2026-12-31") from error
+
+
+@app.command()
+@clear
+def refuse(folder: Folder, request: RequestName, as_json: Json = False) -> None:
+    """Decline a request. Care is not affected: pay first and claim later."""
+    opened, now = wallet.load(folder), int(time.time())
+    said = consent.refuse(opened, _seen(opened, request, now), now)
+    if as_json:
+        print_json({"request": said["request"], "refused": True, "at": said["at"]})
+    else:
+        typer.echo(said["request"])
+        command.chatter.print("declined; nothing was sent to anybody")
+
+
+@app.command(name="code")
+@clear
+def show_code(
+    folder: Folder,
+    hospital: Card,
+    online: Annotated[bool, typer.Option("--online", help="18 digits to be read aloud, for 60 s.")] = False,
+    svg: Annotated[Path | None, typer.Option(help="Write the QR code as an SVG file.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show the direct-pay code for a hospital's desk; without --online it needs no connection."""
+    opened, now = wallet.load(folder), int(time.time())
+    found = asyncio.run(codes.draw(opened, bytes.fromhex(wallet.party(hospital).id), now))
+    document: dict[str, Any] = {"code": found.text(), "issued_at": found.issued_at, "tickets": len(found.signed)}
+    if online:
+        handle = asyncio.run(codes.online(opened, found, now))
+        document |= {"digits": handle.digits, "until_ms": handle.until_ms}
+    drawn = segno.make(found.text(), error="l", boost_error=False)
+    if svg is not None:
+        drawn.save(str(svg), scale=4)
+    if as_json:
+        print_json(document)
+    elif online:
+        typer.echo(handle.spaced)
+    else:
+        drawn.terminal(compact=True)
+        typer.echo(found.text())
 
 
 def _wishes(narrow: list[str]) -> dict[tuple[str, str], int]:
@@ -114,17 +251,32 @@ def _wishes(narrow: list[str]) -> dict[tuple[str, str], int]:
 @app.command()
 @clear
 def grants(folder: Folder, as_json: Json = False) -> None:
-    """List the grants this wallet gave."""
+    """List the grants this wallet gave, and say what other devices did about them."""
     opened = wallet.load(folder)
     rows = [_grant_row(opened, pair, given) for pair in opened.pairs for given in pair.grants]
     if as_json:
         print_json(rows)
-        return
-    table = Table("grant", "hospital", "recipient", "purpose", "until", "state")
-    for row in rows:
-        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["expiry"]))
-        table.add_row(row["grant"][:16], row["hospital"], row["recipient"], row["purpose"], until, row["state"])
-    Console().print(table)
+    else:
+        table = Table("grant", "hospital", "recipient", "purpose", "mode", "until", "state")
+        for row in rows:
+            parties = row["hospital"], row["recipient"], row["purpose"], row["mode"]
+            table.add_row(row["grant"][:16], *parties, _day(row["expiry"]), row["state"])
+        Console().print(table)
+    _tell_news(opened)
+
+
+def _tell_news(opened: Wallet) -> None:
+    """A key that another device or the recovery code added is told at once: it may be a stranger's."""
+    for pair in opened.pairs:
+        if not pair.enrolled:
+            continue
+        try:
+            for one in asyncio.run(keys.listed(opened, pair)):
+                if one.news:
+                    command.chatter.print(f"[bold]new key[/] ({one.role}, {one.status}): {one.key.hex()}")
+        except Error as error:
+            # Offline, the list above is what this device knows.
+            command.chatter.print(f"key log not read: {error.reason}")
 
 
 def _grant_row(opened: Wallet, pair: Pair, given: wallet.Given) -> dict[str, Any]:
@@ -136,6 +288,7 @@ def _grant_row(opened: Wallet, pair: Pair, given: wallet.Given) -> dict[str, Any
         "hospital": opened.name(found.sender),
         "recipient": opened.name(found.recipient),
         "purpose": found.purpose,
+        "mode": "direct_pay" if found.mode == GRANT_MODE_DIRECT_PAY else "request",
         "expiry": found.expiry,
         "state": "revoked" if given.revoked else "expired" if over else "active",
     }
@@ -143,15 +296,45 @@ def _grant_row(opened: Wallet, pair: Pair, given: wallet.Given) -> dict[str, Any
 
 @app.command()
 @clear
-def revoke(folder: Folder, grant_hash: Annotated[str, typer.Argument(metavar="GRANT")], as_json: Json = False) -> None:
-    """End a grant for good. What was delivered before cannot be taken back, and is counted here."""
-    opened = wallet.load(folder)
-    index, delivered, withheld = asyncio.run(consent.revoke(opened, _hash(grant_hash), int(time.time())))
-    found = {"entry": index, "delivered_before": delivered, "withheld": withheld}
-    if as_json:
-        print_json(found)
+def revoke(
+    folder: Folder,
+    grant_hash: Annotated[str | None, typer.Argument(metavar="GRANT", show_default=False)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="End every grant.")] = False,
+    hospital: Annotated[Path | None, typer.Option(help="End every grant of this hospital: its card.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Write the revocation, to show it to the hospital directly.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """End a grant for good, or all. What was delivered before cannot be taken back, and is counted here."""
+    opened, now = wallet.load(folder), int(time.time())
+    if (grant_hash is not None) + all_ + (hospital is not None) != 1:
+        raise Malformed("usage.argument", "one of: a GRANT, --all, or --hospital CARD")
+    if grant_hash is not None:
+        done = [asyncio.run(stop.one(opened, _hash(grant_hash), now))]
     else:
-        typer.echo(f"revoked (entry {index}); delivered before: {delivered}; withheld: {withheld}")
+        whose = bytes.fromhex(wallet.party(hospital).id) if hospital is not None else None
+        done = asyncio.run(stop.every(opened, now, whose))
+    if output is not None and done:
+        desk.write_revocation(output, done[0].signed)
+    rows = [_stopped(one) for one in done]
+    if as_json:
+        print_json(rows[0] if grant_hash is not None else rows)
+        return
+    for row in rows:
+        typer.echo(f"revoked (entry {row['entry']}); delivered before: {row['delivered_before']}; "
+                   f"withheld: {row['withheld']}")  # fmt: skip
+    if not rows:
+        command.chatter.print("there was nothing to end")
+
+
+def _stopped(one: stop.Stopped) -> dict[str, Any]:
+    return {
+        "entry": one.entry,
+        "grants": [digest.hex() for digest in one.grants],
+        "delivered_before": one.delivered,
+        "withheld": one.withheld,
+    }
 
 
 def _hash(text: str) -> bytes:
@@ -162,6 +345,20 @@ def _hash(text: str) -> bytes:
     if len(found) != 32:
         raise Malformed("usage.argument", "a grant is named by 64 hex digits")
     return found
+
+
+@app.command()
+@clear
+def receipt(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(metavar="GRANT_OR_REQUEST", help="A grant's hash, or a refused request's.")],
+    fhir: Annotated[bool, typer.Option("--fhir", help="As an HL7 FHIR R4 Consent.")] = False,
+    lang: Language = "zh",
+    as_json: Json = False,
+) -> None:
+    """Print the receipt of an answer: in the shape of ISO/IEC TS 27560, or as a FHIR R4 Consent."""
+    opened, digest = wallet.load(folder), _hash(name)
+    print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
 
 
 @app.command()
@@ -203,6 +400,8 @@ def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any
         "schema": kind.name,
         "state": one.state,
         "shared": shared,
+        "shown": screen.rows(kind, one.released, one.preview, lang),
+        "deletion": one.deletion,
     }
 
 
@@ -246,28 +445,21 @@ def _statement_row(opened: Wallet, one: Any, lang: str) -> dict[str, Any]:
     }
 
 
-def _review_document(opened: Wallet, seen: consent.Review, scopes: consents.Scopes, lang: str) -> dict[str, Any]:
-    return {
-        "hospital": opened.name(seen.request.sender),
-        "recipient": opened.name(seen.request.recipient),
-        "purpose": seen.request.purpose,
-        "uses": seen.request.max_uses,
-        "expiry": seen.request.expiry,
-        "cap_fen": seen.cap,
-        "notice": seen.notice,
-        "shared": {
-            name: [{"unit": title, "level": level, "value": text} for title, level, text in rows]
-            for name, rows in consent.rows(seen, scopes, lang).items()
-        },
-    }
-
-
-def _print_review(opened: Wallet, seen: consent.Review, lang: str) -> None:
+def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out = Console()
-    out.print(f"[bold]{opened.name(seen.request.sender)}[/] → [bold]{opened.name(seen.request.recipient)}[/]")
-    out.print(seen.notice)
-    for name, rows in consent.rows(seen, seen.request.scopes, lang).items():
-        table = Table("", "", "", title=name)
-        for title, level, text in rows:
-            table.add_row(title, level, text)
-        out.print(table)
+    out.print(f"[bold]{shown['hospital']['name']}[/] → [bold]{shown['recipient']['name']}[/]   {shown['short_code']}")
+    out.print(shown["purpose_words"])
+    out.print(shown["notice"])
+    table = Table("", "", "")
+    for one in shown["units"]:
+        table.add_row(one["title"], one["level_title"], one["value"])
+    out.print(table)
+    hidden = screen.pick(("不提供：", "Not shared: "), lang)
+    out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))
+    cap = plain.yuan(shown["cap_fen"]) if shown["cap_fen"] is not None else "—"
+    words = ("次数 {}，有效至 {}，删除于 {}，上限 {}", "uses {}, until {}, erased by {}, at most {}")
+    out.print(screen.pick(words, lang).format(shown["uses"], _day(shown["until"]), _day(shown["erase_at"]), cap))
+    for name in ("refusing", "withdrawing", "lasting"):
+        out.print(shown[name])
+    for one in shown["statutory"]:
+        out.print(f"[dim]{one['recipient']}: {one['words']}[/]")

@@ -1,22 +1,23 @@
-"""Reading a hospital's request from the signed bytes, narrowing it, granting it, ending it (DESIGN section 5)."""
+"""Reading a hospital's request from the signed bytes, narrowing it, granting or refusing it (DESIGN section 5)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from clients import desk, plain
+from clients import desk
 from clients.patient import calls
-from clients.patient.wallet import Given, Pair, Wallet
+from clients.patient import wallet as wallets
+from clients.patient.wallet import Pair, Wallet
 from zhifu import cbor, consent, envelope, schema, statement
 from zhifu.capsule import Terms
 from zhifu.cbor import Value
-from zhifu.consent import ConsentRequest, Grant, Revocation, Scopes
+from zhifu.consent import ConsentRequest, Grant, Scopes
 from zhifu.envelope import Envelope
-from zhifu.errors import NotAuthentic, Refused
+from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.schema import ABSENT
-from zhifu.v1.signed_pb2 import GRANT_MODE_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Review:
     signed: Envelope
     pair: Pair
     cap: int | None
+    language: str
     notice: str
     preview: Mapping[str, Mapping[str, Value]]
 
@@ -50,10 +52,32 @@ def review(wallet: Wallet, shown: desk.Request, now: int) -> Review:
     pair = wallet.pair(hospital, asked.recipient)
     if asked.subject_key != pair.public:
         raise Refused("consent.subject_mismatch", "the request is for another key")
-    version, cap, _, notice = cbor.array(asked.terms, 65_536, 4)
-    if version != 1 or type(version) is not int:
-        raise Refused("consent.exceeded", "terms of an unknown version")
-    return Review(asked, shown.request, pair, cap, notice, shown.preview)
+    cap, language, notice = read_terms(asked.terms)
+    return Review(asked, shown.request, pair, cap, language, notice, shown.preview)
+
+
+def read_terms(content: bytes) -> tuple[int | None, str, str]:
+    """(cap in fen, language, notice) of a request's terms. Raises `Malformed`."""
+    version, cap, language, notice = cbor.array(content, 65_536, 4)
+    if version != 1 or type(version) is not int or not (isinstance(language, str) and isinstance(notice, str)):
+        raise Malformed("malformed.version", "terms of an unknown version")
+    if cap is not None and (type(cap) is not int or cap < 0):
+        raise Malformed("malformed.field", "a cap is an amount in fen")
+    return cap, language, notice
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the patient agrees to, at most what was asked; times are Unix s, the cap is in fen, None for no cap."""
+
+    scopes: Scopes
+    expiry: int
+    data_erase_at: int
+    cap: int | None
+
+    @staticmethod
+    def as_asked(seen: Review) -> Choice:
+        return Choice(seen.request.scopes, seen.request.expiry, seen.request.data_erase_at, seen.cap)
 
 
 def narrowed(scopes: Scopes, wishes: Mapping[tuple[str, str], int]) -> Scopes:
@@ -77,9 +101,22 @@ def narrowed(scopes: Scopes, wishes: Mapping[tuple[str, str], int]) -> Scopes:
     return consent.narrow(scopes, tuple(found))
 
 
-async def give(wallet: Wallet, seen: Review, scopes: Scopes, now: int) -> tuple[Envelope, int]:
-    """Sign a grant, register it with the broker, keep it; the grant and its index in the audit log."""
+def _check_narrower(seen: Review, choice: Choice, now: int) -> None:
+    """Raises `Refused` (consent.exceeded): a patient is never made to widen."""
     asked = seen.request
+    consent.narrow(asked.scopes, choice.scopes)
+    wider = choice.expiry > asked.expiry or choice.data_erase_at > asked.data_erase_at
+    if wider or (seen.cap is not None and (choice.cap is None or choice.cap > seen.cap)):
+        raise Refused("consent.exceeded", "a grant may only narrow what was asked")
+    if choice.expiry <= now:
+        raise Refused("consent.expired", "the grant would be over before it began")
+
+
+def draft(seen: Review, choice: Choice, now: int) -> tuple[Grant, Terms]:
+    """The grant of a choice, unsigned, and its terms. Raises `Refused` (consent.exceeded, consent.expired)."""
+    _check_narrower(seen, choice, now)
+    asked = seen.request
+    terms = Terms(asked.terms_salt, cbor.encode([1, choice.cap, seen.language, seen.notice]))
     grant = Grant(
         grant_id=os.urandom(16),
         subject_key=seen.pair.public,
@@ -88,48 +125,61 @@ async def give(wallet: Wallet, seen: Review, scopes: Scopes, now: int) -> tuple[
         sender=asked.sender,
         recipient=asked.recipient,
         encounter=asked.encounter,
-        scopes=consent.narrow(asked.scopes, scopes),
+        scopes=choice.scopes,
         max_uses=asked.max_uses,
         not_before=now,
-        expiry=asked.expiry,
+        expiry=choice.expiry,
         issued_at=now,
-        mode=GRANT_MODE_REQUEST,
+        mode=asked.grant_mode,
         cnf=asked.sender,
-        data_erase_at=asked.data_erase_at,
-        terms=Terms(asked.terms_salt, asked.terms).digest,
+        data_erase_at=choice.data_erase_at,
+        terms=terms.digest,
         request_hash=consent.hash_of(seen.signed.payload),
         wallet_key=seen.pair.kem_key.public.raw,
-    ).sign(seen.pair.key)
+    )
+    return grant, terms
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A grant that the broker registered: for the desk, and its index in the audit log."""
+
+    consent: desk.Consent
+    grant_hash: bytes
+    entry: int
+
+
+async def give(wallet: Wallet, seen: Review, choice: Choice, now: int) -> Given:
+    """Sign a grant, keep it, register it with the broker. ``now`` is Unix s by this device.
+
+    Raises `Refused` (consent.*, unavailable.*), `NotAuthentic`.
+    """
+    # By the broker's clock, as far as this wallet learned it: a phone that runs ahead grants from now on all the same.
+    grant, terms = draft(seen, choice, min(now, wallet.now(now)))
+    signed = await wallet.sign(seen.pair, envelope.GRANT, grant.to_bytes())
     preview = {name: dict(units) for name, units in seen.preview.items()}
+    kept = wallets.Given(
+        signed.to_bytes().hex(), seen.signed.to_bytes().hex(), preview, terms=[terms.salt.hex(), terms.content.hex()]
+    )
     # Kept before it is registered: a grant that the broker has and the wallet forgot could never be revoked.
-    seen.pair.grants.append(Given(grant.to_bytes().hex(), seen.signed.to_bytes().hex(), preview))
+    seen.pair.grants.append(kept)
     wallet.save()
-    entry = await calls.register(wallet, grant)
-    return grant, entry.index
+    entry, receipt = await calls.register(wallet, signed)
+    kept.receipt = receipt.hex()
+    wallet.save()
+    attested = (envelope.from_bytes(envelope.ATTESTATION, bytes.fromhex(one)) for one in seen.pair.attestations)
+    return Given(desk.Consent(signed, tuple(attested), terms), consent.hash_of(signed.payload), entry.index)
 
 
-async def revoke(wallet: Wallet, grant_hash: bytes, now: int) -> tuple[int, int, int]:
-    """End a grant for good: (its index in the log, exchanges delivered before, exchanges withheld)."""
-    for pair in wallet.pairs:
-        for given in pair.grants:
-            if consent.hash_of(grant_of(given).payload) == grant_hash:
-                signed = Revocation(wallet.contact.origin, grant_hash, now).sign(pair.key)
-                entry, delivered, withheld = await calls.revoke(wallet, signed)
-                given.revoked = True
-                wallet.save()
-                return entry.index, delivered, withheld
-    raise Refused("consent.unknown", "this wallet gave no such grant")
+def refuse(wallet: Wallet, seen: Review, now: int) -> dict[str, Any]:
+    """Decline a request, and keep that as a record; nothing is sent to the broker, and care does not depend on it."""
+    said = {"request": consent.hash_of(seen.signed.payload).hex(), "signed": seen.signed.to_bytes().hex(), "at": now}
+    if all(one["request"] != said["request"] for one in wallet.refused):
+        wallet.refused.append(said)
+        wallet.save()
+    return said
 
 
-def grant_of(given: Given) -> Envelope:
+def grant_of(given: wallets.Given) -> Envelope:
     """The signed grant that a wallet keeps."""
     return envelope.from_bytes(envelope.GRANT, bytes.fromhex(given.grant))
-
-
-def rows(seen: Review, scopes: Scopes, language: str) -> dict[str, list[tuple[str, str, str]]]:
-    """For each schema: (unit, level, the value as the recipient will see it), coarsened here, on the patient's side."""
-    found = {}
-    for digest, levels in scopes:
-        kind = schema.by_hash(digest)
-        found[kind.name] = plain.released(kind, levels, dict(seen.preview.get(kind.name, {})), language)
-    return found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clients import wire
 from clients.patient import calls
 from clients.patient.consent import grant_of
 from clients.patient.wallet import Pair, Wallet
-from zhifu import acknowledgement, consent, envelope, presentation, statement
+from zhifu import acknowledgement, consent, deletion, envelope, presentation, schema, statement
+from zhifu.cbor import Value
 from zhifu.errors import Error, NotAuthentic
 from zhifu.presentation import Presentation
 from zhifu.receipt import Proven
@@ -31,6 +32,9 @@ class Access:
     schema_hash: bytes
     released: bytes
     time_ms: int
+    preview: Mapping[str, Value]
+    deletion: str
+    """Empty, due, erased, or kept with the reason: the recipient's signed word after a revocation."""
 
 
 async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
@@ -39,16 +43,43 @@ async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
     if not listed:
         return []
     statements = _statements(wallet, (await calls.mailbox(wallet, pair)).directory, now)
-    return [_access(one, statements) for one in listed]
+    return [_access(one, statements, _previews(pair)) for one in listed]
 
 
-def _access(one: wallet_pb2.Access, statements: dict[bytes, KeyStatement]) -> Access:
+def _previews(pair: Pair) -> dict[tuple[bytes, str], Mapping[str, Value]]:
+    """What the patient was shown, by grant and schema."""
+    return {
+        (consent.hash_of(grant_of(given).payload), name): values
+        for given in pair.grants
+        for name, values in given.preview.items()
+    }
+
+
+def _deletion(one: wallet_pb2.Access, shown: Presentation, statements: dict[bytes, KeyStatement]) -> str:
+    """The recipient's word is believed where its signature holds. Raises `NotAuthentic`."""
+    if not one.HasField("deletion"):
+        return "due" if one.deletion_due else ""
+    signed = wire.signed(envelope.DELETION, one.deletion)
+    said = deletion.parse(envelope.verify(signed, signer_of(signed, statements).signing_key))
+    if (said.presentation_hash, said.recipient) != (one.presentation_hash, shown.recipient):
+        raise NotAuthentic("receipt.invalid", "a word on erasing something else")
+    return "deleted" if said.deleted else f"kept: {said.reason}"
+
+
+def _access(
+    one: wallet_pb2.Access,
+    statements: dict[bytes, KeyStatement],
+    previews: Mapping[tuple[bytes, str], Mapping[str, Value]],
+) -> Access:
     signed = wire.signed(envelope.PRESENTATION, one.presentation)
     shown = presentation.parse(envelope.verify(signed, signer_of(signed, statements).signing_key))
     digest = presentation.hash_of(signed.payload)
     if digest != one.presentation_hash:
         raise NotAuthentic("receipt.invalid", "an access is not what its sender signed")
-    return Access(shown, digest, one.state, one.schema_hash, one.released, one.time_ms)
+    kind = schema.by_hash(one.schema_hash)
+    preview = previews.get((one.grant_hash, kind.name), {})
+    word = _deletion(one, shown, statements)
+    return Access(shown, digest, one.state, one.schema_hash, one.released, one.time_ms, preview, word)
 
 
 def _statements(
@@ -97,7 +128,7 @@ def _open(parcel: exchange_pb2.Delivery, proven: Proven, me: Recipient, opened: 
 async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement], now: int) -> Recipient:
     """What the wallet knows: its grants say which exchanges a statement may answer."""
     granted = {consent.hash_of(grant_of(given).payload) for given in pair.grants}
-    listed = [_access(one, known) for one in await calls.accesses(wallet, pair)] if granted else []
+    listed = [_access(one, known, {}) for one in await calls.accesses(wallet, pair)] if granted else []
     asked = {one.hash: Asked(one.presentation, pair.subject) for one in listed if one.presentation.basis in granted}
     return Recipient(
         participant=pair.subject,

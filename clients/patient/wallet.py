@@ -1,14 +1,16 @@
 """What a wallet keeps: one key pair for each (hospital, recipient), pins, grants and the last tree head.
 
 One file, for its owner only. Keys of different pairs have nothing in common, so neither the broker nor two
-insurers can join a patient by them (DESIGN section 5).
+insurers can join a patient by them (DESIGN section 5). A signing key may lie elsewhere, in a browser or on another
+device: then its seed is empty here, and whoever opens the wallet says how it signs (`Signer`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +18,15 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from clients import desk
+from zhifu import envelope
 from zhifu.checkpoint import VerifierKey
+from zhifu.envelope import Envelope, Kind
 from zhifu.errors import Malformed, Refused
-from zhifu.keys import Alg, KemPrivate, key_id, participant_id
+from zhifu.keys import Alg, KemPrivate, key_id, participant_id, sign
 from zhifu.receipt import Head
 
+Signer = Callable[["Pair", bytes], Awaitable[bytes]]
+"""The 64-byte Ed25519 signature of these bytes by the pair's signing key."""
 FILE: Final = "wallet.json"
 
 
@@ -50,17 +56,26 @@ class Party:
 
 @dataclass(slots=True)
 class Given:
-    """A grant that was given: the envelopes in hex, and the values it is about, as the desk showed them."""
+    """A grant that was given: the envelopes in hex, and the values it is about, as the desk showed them.
+
+    ``terms`` are their salt and bytes in hex; ``receipt`` and ``stop`` the broker's answers, proofs included, in hex.
+    """
 
     grant: str
     request: str
     preview: dict[str, dict[str, Any]]
     revoked: bool = False
+    terms: list[str] = field(default_factory=list)
+    receipt: str = ""
+    stop: str = ""
 
 
 @dataclass(slots=True)
 class Pair:
-    """The keys for one (hospital, recipient) pair; ids and seeds in hex."""
+    """The keys for one (hospital, recipient) pair; ids, keys and seeds in hex.
+
+    ``subject_id`` is set where the key is a further key of a subject (another device, a guardian's), with its ``role``.
+    """
 
     hospital: str
     recipient: str
@@ -69,9 +84,16 @@ class Pair:
     enrolled: bool = False
     attestations: list[str] = field(default_factory=list)
     grants: list[Given] = field(default_factory=list)
+    public_key: str = ""
+    subject_id: str = ""
+    role: int = 0
+    known_keys: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> SigningKey:
+        """Raises `Refused` (usage.argument) where the key lies elsewhere."""
+        if not self.seed:
+            raise Refused("usage.argument", "this key lies in a browser or on another device")
         return SigningKey(bytes.fromhex(self.seed))
 
     @property
@@ -80,16 +102,25 @@ class Pair:
 
     @property
     def public(self) -> bytes:
-        return bytes(self.key.verify_key)
+        return bytes.fromhex(self.public_key) if self.public_key else bytes(self.key.verify_key)
 
     @property
     def subject(self) -> bytes:
         """The patient's id for this pair: SHA-256 of the subject key."""
-        return participant_id(self.public)
+        return bytes.fromhex(self.subject_id) if self.subject_id else participant_id(self.public)
+
+    @property
+    def grants_here(self) -> bool:
+        """Whether this key is the subject's own and enrolled: further keys see and stop, and never grant."""
+        return self.enrolled and not self.subject_id
 
     @property
     def key_id(self) -> bytes:
         return key_id(Alg.ED25519, self.public)
+
+
+async def _sign_here(pair: Pair, message: bytes) -> bytes:
+    return sign(pair.key, message)
 
 
 @dataclass(slots=True)
@@ -102,6 +133,14 @@ class Wallet:
     pairs: list[Pair] = field(default_factory=list)
     head_size: int = 0
     head_root: str = ""
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    clock_offset_ms: int = 0
+    signer: Signer = field(default=_sign_here, repr=False)
+
+    async def sign(self, pair: Pair, kind: Kind, payload: bytes) -> Envelope:
+        """A payload signed by the pair's key, wherever that is. Raises `NotAuthentic` (signature.invalid)."""
+        signature = await self.signer(pair, envelope.to_sign(kind, payload))
+        return envelope.signed_elsewhere(kind, payload, pair.public, signature)
 
     @property
     def head(self) -> Head:
@@ -118,19 +157,34 @@ class Wallet:
     def pair(self, hospital: bytes, recipient: bytes) -> Pair:
         """Raises `Refused` (consent.key_status) if there is no enrolled key for them."""
         for pair in self.pairs:
-            if (pair.hospital, pair.recipient) == (hospital.hex(), recipient.hex()):
+            if (pair.hospital, pair.recipient, pair.subject_id) == (hospital.hex(), recipient.hex(), ""):
                 return pair
         raise Refused("consent.key_status", "this wallet has no key for that hospital and recipient: enrol first")
 
-    def draw_pair(self, hospital: Party, recipient: Party) -> Pair:
-        """The pair's keys, drawn now if there are none yet."""
+    def draw_pair(self, hospital: Party, recipient: Party, public_key: bytes = b"") -> Pair:
+        """The pair's keys, drawn now if there are none yet; with ``public_key`` the signing key lies elsewhere."""
         self.parties.update({hospital.id: hospital, recipient.id: recipient})
         for pair in self.pairs:
-            if (pair.hospital, pair.recipient) == (hospital.id, recipient.id):
+            if (pair.hospital, pair.recipient, pair.subject_id) == (hospital.id, recipient.id, ""):
                 return pair
-        seed, kem = SigningKey.generate().encode(), KemPrivate.generate(Alg.X25519).raw
-        self.pairs.append(Pair(hospital.id, recipient.id, seed.hex(), kem.hex()))
+        seed = "" if public_key else SigningKey.generate().encode().hex()
+        kem = KemPrivate.generate(Alg.X25519).raw.hex()
+        public = public_key or bytes(SigningKey(bytes.fromhex(seed)).verify_key)
+        self.pairs.append(Pair(hospital.id, recipient.id, seed, kem, public_key=public.hex()))
         return self.pairs[-1]
+
+    def find_grant(self, grant_hash: bytes) -> tuple[Pair, Given]:
+        """Raises `Refused` (consent.unknown) for a grant that this wallet did not give."""
+        for pair in self.pairs:
+            for given in pair.grants:
+                signed = envelope.from_bytes(envelope.GRANT, bytes.fromhex(given.grant))
+                if hashlib.sha256(signed.payload).digest() == grant_hash:
+                    return pair, given
+        raise Refused("consent.unknown", "this wallet gave no such grant")
+
+    def now(self, clock: int) -> int:
+        """``clock`` (Unix s, this device's) moved by what the broker said of it last."""
+        return clock + self.clock_offset_ms // 1000
 
     def save(self) -> None:
         """Write the file whole or not at all, 0600."""
@@ -139,6 +193,8 @@ class Wallet:
             "parties": [asdict(party) for party in self.parties.values()],
             "pairs": [asdict(pair) for pair in self.pairs],
             "head": {"size": self.head_size, "root": self.head_root},
+            "refused": self.refused,
+            "clock_offset_ms": self.clock_offset_ms,
         }
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path / f".{FILE}.new"
@@ -175,6 +231,8 @@ def load(path: Path) -> Wallet:
             [Pair(**{**pair, "grants": [Given(**one) for one in pair["grants"]]}) for pair in document["pairs"]],
             document["head"]["size"],
             document["head"]["root"],
+            document.get("refused", []),
+            document.get("clock_offset_ms", 0),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Malformed("usage.file", f"{FILE} is not a wallet") from error

@@ -42,3 +42,7 @@ class PublicPayer:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        """Settles by statute, which no revocation ends."""
+        return "statute"

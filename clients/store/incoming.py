@@ -79,6 +79,10 @@ class Incoming:
         statement = "UPDATE incoming SET content = NULL WHERE content IS NOT NULL AND erase_at < ?"
         return self._database.write(statement, now)
 
+    def erase_one(self, exchange: bytes) -> None:
+        """Erase what was opened of one delivery, before its time; hash and acknowledgement stay."""
+        self._database.write("UPDATE incoming SET content = NULL WHERE exchange = ?", exchange)
+
     def _stored(self, found: Row) -> Stored:
         exchange, acknowledgement, reason, content, received = found
         opened = _decode(exchange, self._vault.unwrap(row("incoming", exchange), content)) if content else None

@@ -20,6 +20,7 @@ from zhifu.v1 import signed_pb2
 
 MAX_USES: Final = 1000
 MAX_LIFETIME_S: Final = 400 * 86_400
+MAX_REASON: Final = 64
 
 Scopes = tuple[tuple[bytes, bytes], ...]
 """(schema hash, finest level of each unit), ascending by schema hash."""
@@ -60,18 +61,28 @@ class Grant:
                 return levels
         return None
 
-    def sign(self, key: SigningKey) -> Envelope:
-        """The grant in an envelope signed by its subject key."""
+    def to_bytes(self) -> bytes:
+        """The canonical payload, to be signed by the subject key."""
         message = signed_pb2.Grant(version=VERSION, suite=SUITE, scopes=_scopes_to_proto(self.scopes))
         for name in self.__slots__:
             if name != "scopes":
                 setattr(message, name, getattr(self, name))
-        return envelope.seal_one(envelope.GRANT, message.SerializeToString(deterministic=True), key)
+        return message.SerializeToString(deterministic=True)
+
+    def sign(self, key: SigningKey) -> Envelope:
+        """The grant in an envelope signed by its subject key."""
+        return envelope.seal_one(envelope.GRANT, self.to_bytes(), key)
 
 
 def hash_of(payload: bytes) -> bytes:
     """SHA-256 of a grant's (or request's) payload: how everything else names it."""
     return hashlib.sha256(payload).digest()
+
+
+def short_code(payload: bytes) -> str:
+    """Six digits of a request's hash, on the cashier's screen and the phone's: nobody slips in another request."""
+    number = int.from_bytes(hash_of(payload)[:8], "big") % 10**6
+    return f"{number // 1000:03d} {number % 1000:03d}"
 
 
 def verify_grant(signed: Envelope, known_key: bytes | None = None) -> Grant:
@@ -182,6 +193,12 @@ class ConsentRequest:
     terms_salt: bytes
     terms: bytes
     subject_key: bytes
+    mode: signed_pb2.GrantMode = signed_pb2.GRANT_MODE_UNSPECIFIED
+
+    @property
+    def grant_mode(self) -> signed_pb2.GrantMode:
+        """The mode of the grant that is asked for: a request that says nothing asks for one of mode REQUEST."""
+        return self.mode or signed_pb2.GRANT_MODE_REQUEST
 
     def sign(self, key: SigningKey) -> Envelope:
         message = signed_pb2.ConsentRequest(version=VERSION, suite=SUITE, scopes=_scopes_to_proto(self.scopes))
@@ -202,8 +219,8 @@ def verify_request(signed: Envelope, signing_key: bytes) -> ConsentRequest:
     for name in ("issued_at", "expiry", "data_erase_at"):
         strict.positive(name, getattr(message, name))
     strict.positive("max_uses", message.max_uses, MAX_USES)
-    if message.purpose not in PURPOSES:
-        raise Malformed("malformed.field", "unknown purpose")
+    if message.purpose not in PURPOSES or message.mode == signed_pb2.GRANT_MODE_REQUEST:
+        raise Malformed("malformed.field", "unknown purpose, or a mode that goes without saying")
     fields = {name: getattr(message, name) for name in ConsentRequest.__slots__ if name != "scopes"}
     return ConsentRequest(**fields, scopes=_read_scopes(message.scopes))
 
@@ -222,26 +239,46 @@ def narrow(requested: Scopes, wanted: Scopes) -> Scopes:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """The end of a grant, by its subject key; final. ``issued_at`` is Unix s."""
+    """The end of a grant, or of every grant of a subject; final. ``issued_at`` is Unix s.
+
+    ``by`` says in which capacity the signer stops it, ``reason`` why, where an operator does.
+    """
 
     aud: str
     grant_hash: bytes
     issued_at: int
+    subject: bytes = b""
+    by: signed_pb2.Revoker = signed_pb2.REVOKER_UNSPECIFIED
+    reason: str = ""
+
+    def to_bytes(self) -> bytes:
+        """The canonical payload, to be signed."""
+        message = signed_pb2.Revocation(version=VERSION, suite=SUITE)
+        for name in self.__slots__:
+            setattr(message, name, getattr(self, name))
+        return message.SerializeToString(deterministic=True)
 
     def sign(self, key: SigningKey) -> Envelope:
-        message = signed_pb2.Revocation(
-            version=VERSION, suite=SUITE, aud=self.aud, grant_hash=self.grant_hash, issued_at=self.issued_at
-        )
-        return envelope.seal_one(envelope.REVOCATION, message.SerializeToString(deterministic=True), key)
+        return envelope.seal_one(envelope.REVOCATION, self.to_bytes(), key)
 
 
-def verify_revocation(signed: Envelope, subject_key: bytes, aud: str) -> Revocation:
-    """A revocation by ``subject_key`` for the log ``aud``. Raises `Malformed`, `NotAuthentic`, `Refused`."""
+def verify_revocation(signed: Envelope, key: bytes, aud: str) -> Revocation:
+    """A revocation for the log ``aud``, signed by ``key``; whether its holder may stop the grant is the caller's to
+    ask.
+
+    Raises `Malformed`, `NotAuthentic` (consent.signature), `Refused` (consent.wrong_audience).
+    """
     try:
-        envelope.verify(signed, subject_key)
+        envelope.verify(signed, key)
     except NotAuthentic as error:
         raise NotAuthentic("consent.signature") from error
     message = strict.parse(signed_pb2.Revocation, signed.payload, signed.kind.cap)
     if message.aud != aud:
         raise Refused("consent.wrong_audience")
-    return Revocation(message.aud, strict.exactly("grant_hash", message.grant_hash, 32), message.issued_at)
+    if bool(message.subject) == bool(message.grant_hash):
+        raise Malformed("malformed.field", "a revocation names either a grant or a subject")
+    strict.optional("grant_hash", message.grant_hash, 32)
+    strict.optional("subject", message.subject, 32)
+    if (message.by == signed_pb2.REVOKER_HOTLINE) != bool(message.reason) or len(message.reason) > MAX_REASON:
+        raise Malformed("malformed.field", "an operator says why, in at most 64 characters, and nobody else does")
+    return Revocation(**{name: getattr(message, name) for name in Revocation.__slots__})

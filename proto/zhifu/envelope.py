@@ -45,7 +45,9 @@ PRESENTATION: Final = _kind("presentation", 1024)
 GRANT: Final = _kind("grant", 4096)
 REQUEST: Final = _kind("consent request", 65536)
 TICKET: Final = _kind("ticket", 512)
-REVOCATION: Final = _kind("revocation", 512)
+REVOCATION: Final = _kind("revocation", 1024)
+SUBJECT_KEY: Final = _kind("subject key", 512)
+DELETION: Final = _kind("deletion", 512)
 KEY_STATEMENT: Final = _kind("key statement", 65536)
 EPOCH_OFFER: Final = _kind("epoch offer", 4096)
 ATTESTATION: Final = _kind("attestation", 512)
@@ -125,6 +127,19 @@ def seal_frame(kind: Kind, payloads: Sequence[bytes], key: SigningKey) -> tuple[
 def seal_one(kind: Kind, payload: bytes, key: SigningKey) -> Envelope:
     """Sign one payload by itself."""
     return seal_frame(kind, [payload], key)[1][0]
+
+
+def to_sign(kind: Kind, payload: bytes) -> bytes:
+    """The very bytes that Ed25519 signs for one payload by itself: for a key that another program holds."""
+    return _frame_bytes(1, merkle.leaf_hash(kind.signed_bytes(payload)))
+
+
+def signed_elsewhere(kind: Kind, payload: bytes, public_key: bytes, signature: bytes) -> Envelope:
+    """The envelope of a payload whose `to_sign` bytes the holder of ``public_key`` signed.
+
+    Raises `NotAuthentic` (signature.invalid), `Malformed` (malformed.size).
+    """
+    return verify_frame(kind, [payload], signature, public_key)[0]
 
 
 def verify_frame(kind: Kind, payloads: Sequence[bytes], signature: bytes, public_key: bytes) -> list[Envelope]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from zhifu import capsule as capsules
-from zhifu import consent, envelope, manifest, presentation, pseudonym, sealed, statement
+from zhifu import consent, envelope, manifest, presentation, pseudonym, sealed, statement, ticket
 from zhifu.capsule import Capsule
 from zhifu.cbor import Value
 from zhifu.consent import Grant
@@ -40,6 +40,7 @@ class Received:
     grant: Envelope | None
     entry: Entry | None
     proven: Proven
+    ticket: Envelope | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def _granted(one: Received, shown: Presentation, record: Manifest, now: int) -> 
         raise Refused("consent.missing")
     grant = consent.verify_grant(one.grant)
     consent.check_use(grant, shown, record.schema_hash, now)
+    ticket.check_presented(one.ticket, shown.ticket_hash, grant, shown.basis, shown.issued_at)
     return grant
 
 

@@ -21,11 +21,12 @@ from clients.hospital import cli as hospital
 from clients.hospital import encounter, request
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
-from clients.patient import calls, consent, wallet
+from clients.patient import consent, wallet
+from clients.patient import keys as enrolment
 from clients.patient.wallet import Contact
 from clients.store import Store
 from policies import load
-from zhifu import bill
+from zhifu import bill, subject_key
 from zhifu.statement import Attestation
 
 ROLES: Final = ("hospital", "public-payer", "insurer")
@@ -84,8 +85,7 @@ async def _one(
         encounter.attest(store, participant_of(keys), "hospital", keys.signing, pair.public, person, now),
         Attestation(pair.public, cast.ids["insurer"], "insurer", until).sign(FileKeystore.load(insurer.keys).signing),
     ]
-    await calls.enrol(opened, pair, attested)
-    pair.enrolled = True
+    await enrolment.enrol(opened, pair, attested, subject_key.draw_code(), now)
     asked = request.ask(
         store, load.load(settings.policies), keys.signing, origin=settings.origin, sender=participant_of(keys),
         recipient=cast.ids["insurer"], subject_key=pair.public, bill=bill.parse(content), cap=None, language="zh",
@@ -93,7 +93,7 @@ async def _one(
     )  # fmt: skip
     statement = Directory(settings.pins, keys, store).own(now)
     seen = consent.review(opened, desk.Request(asked.signed, statement, asked.preview), now)
-    grant, _ = await consent.give(opened, seen, seen.request.scopes, now)
+    given = await consent.give(opened, seen, consent.Choice.as_asked(seen), now)
     path = stage.path / "desk" / f"consent-{number}.json"
-    desk.write_consent(path, desk.Consent(grant, tuple(attested)))
+    desk.write_consent(path, given.consent)
     return content, path

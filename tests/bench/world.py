@@ -29,6 +29,7 @@ from clients.patient import calls, wallet
 from clients.patient.wallet import Contact
 from policies import load
 from policies.bundle import Bundle
+from tests.formats import further_key
 from zhifu import bill, capsule, consent, envelope, manifest, schema, sealed
 from zhifu.capsule import Capsule, Terms
 from zhifu.consent import Grant
@@ -259,4 +260,11 @@ async def _enrolment(stub: calls.Stub, where: Contact, patient: Patient) -> wall
         proof=envelope.seal_one(envelope.WALLET, proof, patient.subject).to_proto(),
         subject_key=bytes(patient.subject.verify_key),
         attestations=[envelope.from_bytes(envelope.ATTESTATION, one).to_proto() for one in patient.attestations],
+        keys=[_further(patient.subject, where.origin)],
     )
+
+
+def _further(key: SigningKey, origin: str) -> wallet_pb2.SignedKeyChange:
+    one = further_key(key, origin, int(time.time()))
+    assert one.accepted is not None
+    return wallet_pb2.SignedKeyChange(change=one.change.to_proto(), accepted=one.accepted.to_proto())

@@ -65,6 +65,9 @@ class Hospital:
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         pass
 
+    def keeps(self, opened: Opened, tx: Transaction) -> str:
+        return ""
+
 
 class Payer(Hospital):
     """Answers every claim."""

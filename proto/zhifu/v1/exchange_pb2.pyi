@@ -30,7 +30,7 @@ class SubmissionFrame(_message.Message):
     def __init__(self, key_id: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., submissions: _Optional[_Iterable[_Union[Submission, _Mapping]]] = ...) -> None: ...
 
 class ConnectRequest(_message.Message):
-    __slots__ = ("hello", "submissions", "acknowledgements", "key_statement", "epoch_offer", "notices_read", "cosignature")
+    __slots__ = ("hello", "submissions", "acknowledgements", "key_statement", "epoch_offer", "notices_read", "cosignature", "deletion")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     SUBMISSIONS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGEMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,7 @@ class ConnectRequest(_message.Message):
     EPOCH_OFFER_FIELD_NUMBER: _ClassVar[int]
     NOTICES_READ_FIELD_NUMBER: _ClassVar[int]
     COSIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    DELETION_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     submissions: SubmissionFrame
     acknowledgements: AcknowledgementFrame
@@ -45,7 +46,8 @@ class ConnectRequest(_message.Message):
     epoch_offer: _signed_pb2.Envelope
     notices_read: NoticesRead
     cosignature: Cosignature
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submissions: _Optional[_Union[SubmissionFrame, _Mapping]] = ..., acknowledgements: _Optional[_Union[AcknowledgementFrame, _Mapping]] = ..., key_statement: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., epoch_offer: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., notices_read: _Optional[_Union[NoticesRead, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ...) -> None: ...
+    deletion: _signed_pb2.Envelope
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., submissions: _Optional[_Union[SubmissionFrame, _Mapping]] = ..., acknowledgements: _Optional[_Union[AcknowledgementFrame, _Mapping]] = ..., key_statement: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., epoch_offer: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., notices_read: _Optional[_Union[NoticesRead, _Mapping]] = ..., cosignature: _Optional[_Union[Cosignature, _Mapping]] = ..., deletion: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class Cosignature(_message.Message):
     __slots__ = ("size", "line")
@@ -222,7 +224,7 @@ class ResultFrame(_message.Message):
     def __init__(self, proof: _Optional[_Union[LogProof, _Mapping]] = ..., results: _Optional[_Iterable[_Union[Result, _Mapping]]] = ...) -> None: ...
 
 class Delivery(_message.Message):
-    __slots__ = ("presentation", "manifest", "released", "leaves", "shares", "capsule", "grant", "entry", "attempt")
+    __slots__ = ("presentation", "manifest", "released", "leaves", "shares", "capsule", "grant", "entry", "attempt", "ticket")
     PRESENTATION_FIELD_NUMBER: _ClassVar[int]
     MANIFEST_FIELD_NUMBER: _ClassVar[int]
     RELEASED_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +234,7 @@ class Delivery(_message.Message):
     GRANT_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    TICKET_FIELD_NUMBER: _ClassVar[int]
     presentation: _signed_pb2.Envelope
     manifest: bytes
     released: bytes
@@ -241,7 +244,8 @@ class Delivery(_message.Message):
     grant: _signed_pb2.Envelope
     entry: EntryOpening
     attempt: int
-    def __init__(self, presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., manifest: _Optional[bytes] = ..., released: _Optional[bytes] = ..., leaves: _Optional[bytes] = ..., shares: _Optional[bytes] = ..., capsule: _Optional[bytes] = ..., grant: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., entry: _Optional[_Union[EntryOpening, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
+    ticket: _signed_pb2.Envelope
+    def __init__(self, presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., manifest: _Optional[bytes] = ..., released: _Optional[bytes] = ..., leaves: _Optional[bytes] = ..., shares: _Optional[bytes] = ..., capsule: _Optional[bytes] = ..., grant: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., entry: _Optional[_Union[EntryOpening, _Mapping]] = ..., attempt: _Optional[int] = ..., ticket: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class DeliveryFrame(_message.Message):
     __slots__ = ("proof", "deliveries")

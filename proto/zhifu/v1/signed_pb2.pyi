@@ -20,6 +20,33 @@ class GrantMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     GRANT_MODE_REQUEST: _ClassVar[GrantMode]
     GRANT_MODE_DIRECT_PAY: _ClassVar[GrantMode]
 
+class Revoker(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REVOKER_UNSPECIFIED: _ClassVar[Revoker]
+    REVOKER_GUARDIAN: _ClassVar[Revoker]
+    REVOKER_RECOVERY: _ClassVar[Revoker]
+    REVOKER_HOSPITAL: _ClassVar[Revoker]
+    REVOKER_HOTLINE: _ClassVar[Revoker]
+
+class KeyChange(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEY_CHANGE_UNSPECIFIED: _ClassVar[KeyChange]
+    KEY_CHANGE_ADD: _ClassVar[KeyChange]
+    KEY_CHANGE_REVOKE: _ClassVar[KeyChange]
+
+class KeyRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEY_ROLE_UNSPECIFIED: _ClassVar[KeyRole]
+    KEY_ROLE_DEVICE: _ClassVar[KeyRole]
+    KEY_ROLE_GUARDIAN: _ClassVar[KeyRole]
+    KEY_ROLE_RECOVERY: _ClassVar[KeyRole]
+
+class DeletionOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DELETION_OUTCOME_UNSPECIFIED: _ClassVar[DeletionOutcome]
+    DELETION_OUTCOME_DELETED: _ClassVar[DeletionOutcome]
+    DELETION_OUTCOME_KEPT: _ClassVar[DeletionOutcome]
+
 class Outcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     OUTCOME_UNSPECIFIED: _ClassVar[Outcome]
@@ -32,6 +59,21 @@ BASIS_KIND_ANSWER: BasisKind
 GRANT_MODE_UNSPECIFIED: GrantMode
 GRANT_MODE_REQUEST: GrantMode
 GRANT_MODE_DIRECT_PAY: GrantMode
+REVOKER_UNSPECIFIED: Revoker
+REVOKER_GUARDIAN: Revoker
+REVOKER_RECOVERY: Revoker
+REVOKER_HOSPITAL: Revoker
+REVOKER_HOTLINE: Revoker
+KEY_CHANGE_UNSPECIFIED: KeyChange
+KEY_CHANGE_ADD: KeyChange
+KEY_CHANGE_REVOKE: KeyChange
+KEY_ROLE_UNSPECIFIED: KeyRole
+KEY_ROLE_DEVICE: KeyRole
+KEY_ROLE_GUARDIAN: KeyRole
+KEY_ROLE_RECOVERY: KeyRole
+DELETION_OUTCOME_UNSPECIFIED: DeletionOutcome
+DELETION_OUTCOME_DELETED: DeletionOutcome
+DELETION_OUTCOME_KEPT: DeletionOutcome
 OUTCOME_UNSPECIFIED: Outcome
 OUTCOME_OPENED: Outcome
 OUTCOME_REFUSED: Outcome
@@ -155,7 +197,7 @@ class Grant(_message.Message):
     def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., grant_id: _Optional[bytes] = ..., subject_key: _Optional[bytes] = ..., aud: _Optional[str] = ..., purpose: _Optional[str] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., encounter: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[Scope, _Mapping]]] = ..., max_uses: _Optional[int] = ..., not_before: _Optional[int] = ..., expiry: _Optional[int] = ..., issued_at: _Optional[int] = ..., mode: _Optional[_Union[GrantMode, str]] = ..., cnf: _Optional[bytes] = ..., data_erase_at: _Optional[int] = ..., terms: _Optional[bytes] = ..., request_hash: _Optional[bytes] = ..., wallet_key: _Optional[bytes] = ...) -> None: ...
 
 class ConsentRequest(_message.Message):
-    __slots__ = ("version", "suite", "request_id", "aud", "purpose", "sender", "recipient", "encounter", "scopes", "max_uses", "issued_at", "expiry", "data_erase_at", "terms_salt", "terms", "subject_key")
+    __slots__ = ("version", "suite", "request_id", "aud", "purpose", "sender", "recipient", "encounter", "scopes", "max_uses", "issued_at", "expiry", "data_erase_at", "terms_salt", "terms", "subject_key", "mode")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SUITE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +214,7 @@ class ConsentRequest(_message.Message):
     TERMS_SALT_FIELD_NUMBER: _ClassVar[int]
     TERMS_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_KEY_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     version: int
     suite: int
     request_id: bytes
@@ -188,7 +231,8 @@ class ConsentRequest(_message.Message):
     terms_salt: bytes
     terms: bytes
     subject_key: bytes
-    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., request_id: _Optional[bytes] = ..., aud: _Optional[str] = ..., purpose: _Optional[str] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., encounter: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[Scope, _Mapping]]] = ..., max_uses: _Optional[int] = ..., issued_at: _Optional[int] = ..., expiry: _Optional[int] = ..., data_erase_at: _Optional[int] = ..., terms_salt: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., subject_key: _Optional[bytes] = ...) -> None: ...
+    mode: GrantMode
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., request_id: _Optional[bytes] = ..., aud: _Optional[str] = ..., purpose: _Optional[str] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., encounter: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[Scope, _Mapping]]] = ..., max_uses: _Optional[int] = ..., issued_at: _Optional[int] = ..., expiry: _Optional[int] = ..., data_erase_at: _Optional[int] = ..., terms_salt: _Optional[bytes] = ..., terms: _Optional[bytes] = ..., subject_key: _Optional[bytes] = ..., mode: _Optional[_Union[GrantMode, str]] = ...) -> None: ...
 
 class Ticket(_message.Message):
     __slots__ = ("version", "suite", "grant_hash", "nonce", "hospital", "issued_at")
@@ -207,18 +251,66 @@ class Ticket(_message.Message):
     def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., nonce: _Optional[bytes] = ..., hospital: _Optional[bytes] = ..., issued_at: _Optional[int] = ...) -> None: ...
 
 class Revocation(_message.Message):
-    __slots__ = ("version", "suite", "aud", "grant_hash", "issued_at")
+    __slots__ = ("version", "suite", "aud", "grant_hash", "issued_at", "subject", "by", "reason")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SUITE_FIELD_NUMBER: _ClassVar[int]
     AUD_FIELD_NUMBER: _ClassVar[int]
     GRANT_HASH_FIELD_NUMBER: _ClassVar[int]
     ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     version: int
     suite: int
     aud: str
     grant_hash: bytes
     issued_at: int
-    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., grant_hash: _Optional[bytes] = ..., issued_at: _Optional[int] = ...) -> None: ...
+    subject: bytes
+    by: Revoker
+    reason: str
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., grant_hash: _Optional[bytes] = ..., issued_at: _Optional[int] = ..., subject: _Optional[bytes] = ..., by: _Optional[_Union[Revoker, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class SubjectKey(_message.Message):
+    __slots__ = ("version", "suite", "aud", "subject", "change", "key", "role", "issued_at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    subject: bytes
+    change: KeyChange
+    key: bytes
+    role: KeyRole
+    issued_at: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., subject: _Optional[bytes] = ..., change: _Optional[_Union[KeyChange, str]] = ..., key: _Optional[bytes] = ..., role: _Optional[_Union[KeyRole, str]] = ..., issued_at: _Optional[int] = ...) -> None: ...
+
+class Deletion(_message.Message):
+    __slots__ = ("version", "suite", "aud", "recipient", "presentation_hash", "outcome", "reason", "until", "issued_at")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_FIELD_NUMBER: _ClassVar[int]
+    PRESENTATION_HASH_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_AT_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    recipient: bytes
+    presentation_hash: bytes
+    outcome: DeletionOutcome
+    reason: str
+    until: int
+    issued_at: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., recipient: _Optional[bytes] = ..., presentation_hash: _Optional[bytes] = ..., outcome: _Optional[_Union[DeletionOutcome, str]] = ..., reason: _Optional[str] = ..., until: _Optional[int] = ..., issued_at: _Optional[int] = ...) -> None: ...
 
 class KemKey(_message.Message):
     __slots__ = ("alg", "public_key")

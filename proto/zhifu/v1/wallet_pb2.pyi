@@ -13,20 +13,32 @@ class ChallengeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ChallengeResponse(_message.Message):
-    __slots__ = ("challenge",)
+    __slots__ = ("challenge", "clock_ms")
     CHALLENGE_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     challenge: bytes
-    def __init__(self, challenge: _Optional[bytes] = ...) -> None: ...
+    clock_ms: int
+    def __init__(self, challenge: _Optional[bytes] = ..., clock_ms: _Optional[int] = ...) -> None: ...
 
 class EnrolSubjectRequest(_message.Message):
-    __slots__ = ("proof", "subject_key", "attestations")
+    __slots__ = ("proof", "subject_key", "attestations", "keys")
     PROOF_FIELD_NUMBER: _ClassVar[int]
     SUBJECT_KEY_FIELD_NUMBER: _ClassVar[int]
     ATTESTATIONS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
     proof: _signed_pb2.Envelope
     subject_key: bytes
     attestations: _containers.RepeatedCompositeFieldContainer[_signed_pb2.Envelope]
-    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., subject_key: _Optional[bytes] = ..., attestations: _Optional[_Iterable[_Union[_signed_pb2.Envelope, _Mapping]]] = ...) -> None: ...
+    keys: _containers.RepeatedCompositeFieldContainer[SignedKeyChange]
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., subject_key: _Optional[bytes] = ..., attestations: _Optional[_Iterable[_Union[_signed_pb2.Envelope, _Mapping]]] = ..., keys: _Optional[_Iterable[_Union[SignedKeyChange, _Mapping]]] = ...) -> None: ...
+
+class SignedKeyChange(_message.Message):
+    __slots__ = ("change", "accepted")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    change: _signed_pb2.Envelope
+    accepted: _signed_pb2.Envelope
+    def __init__(self, change: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., accepted: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class EnrolSubjectResponse(_message.Message):
     __slots__ = ("proof", "entry")
@@ -59,16 +71,18 @@ class RevokeGrantRequest(_message.Message):
     def __init__(self, revocation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class RevokeGrantResponse(_message.Message):
-    __slots__ = ("proof", "entry", "delivered", "withheld")
+    __slots__ = ("proof", "entry", "delivered", "withheld", "grants")
     PROOF_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     DELIVERED_FIELD_NUMBER: _ClassVar[int]
     WITHHELD_FIELD_NUMBER: _ClassVar[int]
+    GRANTS_FIELD_NUMBER: _ClassVar[int]
     proof: _exchange_pb2.LogProof
     entry: _exchange_pb2.EntryOpening
     delivered: int
     withheld: int
-    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., delivered: _Optional[int] = ..., withheld: _Optional[int] = ...) -> None: ...
+    grants: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., delivered: _Optional[int] = ..., withheld: _Optional[int] = ..., grants: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ListAccessesRequest(_message.Message):
     __slots__ = ("proof",)
@@ -77,7 +91,7 @@ class ListAccessesRequest(_message.Message):
     def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
 
 class Access(_message.Message):
-    __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash", "presentation")
+    __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash", "presentation", "deletion", "deletion_due")
     PRESENTATION_HASH_FIELD_NUMBER: _ClassVar[int]
     SENDER_FIELD_NUMBER: _ClassVar[int]
     RECIPIENT_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +102,8 @@ class Access(_message.Message):
     TIME_MS_FIELD_NUMBER: _ClassVar[int]
     GRANT_HASH_FIELD_NUMBER: _ClassVar[int]
     PRESENTATION_FIELD_NUMBER: _ClassVar[int]
+    DELETION_FIELD_NUMBER: _ClassVar[int]
+    DELETION_DUE_FIELD_NUMBER: _ClassVar[int]
     presentation_hash: bytes
     sender: bytes
     recipient: bytes
@@ -98,7 +114,9 @@ class Access(_message.Message):
     time_ms: int
     grant_hash: bytes
     presentation: _signed_pb2.Envelope
-    def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+    deletion: _signed_pb2.Envelope
+    deletion_due: bool
+    def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion_due: _Optional[bool] = ...) -> None: ...
 
 class ListAccessesResponse(_message.Message):
     __slots__ = ("accesses",)
@@ -133,3 +151,79 @@ class AcknowledgeMailboxRequest(_message.Message):
 class AcknowledgeMailboxResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class ChangeKeyRequest(_message.Message):
+    __slots__ = ("key",)
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    key: SignedKeyChange
+    def __init__(self, key: _Optional[_Union[SignedKeyChange, _Mapping]] = ...) -> None: ...
+
+class ChangeKeyResponse(_message.Message):
+    __slots__ = ("proof", "entry", "active_ms")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_MS_FIELD_NUMBER: _ClassVar[int]
+    proof: _exchange_pb2.LogProof
+    entry: _exchange_pb2.EntryOpening
+    active_ms: int
+    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., active_ms: _Optional[int] = ...) -> None: ...
+
+class ListKeysRequest(_message.Message):
+    __slots__ = ("proof",)
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    proof: _signed_pb2.Envelope
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class KeyEntry(_message.Message):
+    __slots__ = ("change", "status", "active_ms", "signer")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    ACTIVE_MS_FIELD_NUMBER: _ClassVar[int]
+    SIGNER_FIELD_NUMBER: _ClassVar[int]
+    change: _signed_pb2.Envelope
+    status: str
+    active_ms: int
+    signer: bytes
+    def __init__(self, change: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., status: _Optional[str] = ..., active_ms: _Optional[int] = ..., signer: _Optional[bytes] = ...) -> None: ...
+
+class GrantEntry(_message.Message):
+    __slots__ = ("grant", "status", "uses", "revocation")
+    GRANT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    USES_FIELD_NUMBER: _ClassVar[int]
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    grant: _signed_pb2.Envelope
+    status: str
+    uses: int
+    revocation: _signed_pb2.Envelope
+    def __init__(self, grant: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., status: _Optional[str] = ..., uses: _Optional[int] = ..., revocation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class ListKeysResponse(_message.Message):
+    __slots__ = ("keys", "grants", "clock_ms")
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    GRANTS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    keys: _containers.RepeatedCompositeFieldContainer[KeyEntry]
+    grants: _containers.RepeatedCompositeFieldContainer[GrantEntry]
+    clock_ms: int
+    def __init__(self, keys: _Optional[_Iterable[_Union[KeyEntry, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[GrantEntry, _Mapping]]] = ..., clock_ms: _Optional[int] = ...) -> None: ...
+
+class OfferCodeRequest(_message.Message):
+    __slots__ = ("proof", "hospital", "sealed")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    HOSPITAL_FIELD_NUMBER: _ClassVar[int]
+    SEALED_FIELD_NUMBER: _ClassVar[int]
+    proof: _signed_pb2.Envelope
+    hospital: bytes
+    sealed: bytes
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., hospital: _Optional[bytes] = ..., sealed: _Optional[bytes] = ...) -> None: ...
+
+class OfferCodeResponse(_message.Message):
+    __slots__ = ("code", "until_ms", "clock_ms")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    until_ms: int
+    clock_ms: int
+    def __init__(self, code: _Optional[str] = ..., until_ms: _Optional[int] = ..., clock_ms: _Optional[int] = ...) -> None: ...

@@ -69,6 +69,21 @@ class WalletServiceStub:
                 request_serializer=zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxRequest.SerializeToString,
                 response_deserializer=zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxResponse.FromString,
                 _registered_method=True)
+        self.ChangeKey = channel.unary_unary(
+                '/zhifu.v1.WalletService/ChangeKey',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.ChangeKeyRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.ChangeKeyResponse.FromString,
+                _registered_method=True)
+        self.ListKeys = channel.unary_unary(
+                '/zhifu.v1.WalletService/ListKeys',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.OfferCode = channel.unary_unary(
+                '/zhifu.v1.WalletService/OfferCode',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.OfferCodeRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.OfferCodeResponse.FromString,
+                _registered_method=True)
 
 
 class WalletServiceServicer:
@@ -117,6 +132,27 @@ class WalletServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ChangeKey(self, request, context):
+        """A line for the subject's key log: what counts are the signatures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListKeys(self, request, context):
+        """The key log of a subject and the state of its grants: what another device of the patient did shows here.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OfferCode(self, request, context):
+        """An 18-digit handle, good for 60 s, to tickets that only the hospital can read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WalletServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -154,6 +190,21 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.AcknowledgeMailbox,
                     request_deserializer=zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxRequest.FromString,
                     response_serializer=zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxResponse.SerializeToString,
+            ),
+            'ChangeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeKey,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.ChangeKeyRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.ChangeKeyResponse.SerializeToString,
+            ),
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'OfferCode': grpc.unary_unary_rpc_method_handler(
+                    servicer.OfferCode,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.OfferCodeRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.OfferCodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -345,6 +396,87 @@ class WalletService:
             '/zhifu.v1.WalletService/AcknowledgeMailbox',
             zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxRequest.SerializeToString,
             zhifu_dot_v1_dot_wallet__pb2.AcknowledgeMailboxResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/ChangeKey',
+            zhifu_dot_v1_dot_wallet__pb2.ChangeKeyRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.ChangeKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/ListKeys',
+            zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OfferCode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/OfferCode',
+            zhifu_dot_v1_dot_wallet__pb2.OfferCodeRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.OfferCodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,12 @@ class WalletServiceStub:
     FetchMailbox: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.FetchMailboxRequest, _wallet_pb2.FetchMailboxResponse]
     """Statements waiting for the patient."""
     AcknowledgeMailbox: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.AcknowledgeMailboxRequest, _wallet_pb2.AcknowledgeMailboxResponse]
+    ChangeKey: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ChangeKeyRequest, _wallet_pb2.ChangeKeyResponse]
+    """A line for the subject's key log: what counts are the signatures."""
+    ListKeys: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ListKeysRequest, _wallet_pb2.ListKeysResponse]
+    """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+    OfferCode: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.OfferCodeRequest, _wallet_pb2.OfferCodeResponse]
+    """An 18-digit handle, good for 60 s, to tickets that only the hospital can read."""
 
 @_typing.type_check_only
 class WalletServiceAsyncStub(WalletServiceStub):
@@ -51,6 +57,12 @@ class WalletServiceAsyncStub(WalletServiceStub):
     FetchMailbox: _aio.UnaryUnaryMultiCallable[_wallet_pb2.FetchMailboxRequest, _wallet_pb2.FetchMailboxResponse]  # type: ignore[assignment]
     """Statements waiting for the patient."""
     AcknowledgeMailbox: _aio.UnaryUnaryMultiCallable[_wallet_pb2.AcknowledgeMailboxRequest, _wallet_pb2.AcknowledgeMailboxResponse]  # type: ignore[assignment]
+    ChangeKey: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ChangeKeyRequest, _wallet_pb2.ChangeKeyResponse]  # type: ignore[assignment]
+    """A line for the subject's key log: what counts are the signatures."""
+    ListKeys: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ListKeysRequest, _wallet_pb2.ListKeysResponse]  # type: ignore[assignment]
+    """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+    OfferCode: _aio.UnaryUnaryMultiCallable[_wallet_pb2.OfferCodeRequest, _wallet_pb2.OfferCodeResponse]  # type: ignore[assignment]
+    """An 18-digit handle, good for 60 s, to tickets that only the hospital can read."""
 
 class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -102,5 +114,29 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _wallet_pb2.AcknowledgeMailboxRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_wallet_pb2.AcknowledgeMailboxResponse, _abc.Awaitable[_wallet_pb2.AcknowledgeMailboxResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ChangeKey(
+        self,
+        request: _wallet_pb2.ChangeKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.ChangeKeyResponse, _abc.Awaitable[_wallet_pb2.ChangeKeyResponse]]:
+        """A line for the subject's key log: what counts are the signatures."""
+
+    @_abc_1.abstractmethod
+    def ListKeys(
+        self,
+        request: _wallet_pb2.ListKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.ListKeysResponse, _abc.Awaitable[_wallet_pb2.ListKeysResponse]]:
+        """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+
+    @_abc_1.abstractmethod
+    def OfferCode(
+        self,
+        request: _wallet_pb2.OfferCodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.OfferCodeResponse, _abc.Awaitable[_wallet_pb2.OfferCodeResponse]]:
+        """An 18-digit handle, good for 60 s, to tickets that only the hospital can read."""
 
 def add_WalletServiceServicer_to_server(servicer: WalletServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,80 @@
+"""The duty to erase: the patient revoked a grant, so what came under it goes, and the node signs what it did (DESIGN
+section 5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Final
+
+from clients import wire
+from clients.role import Parts
+from clients.store import Job, Store
+from zhifu import envelope
+from zhifu.deletion import Deletion
+from zhifu.envelope import Envelope
+from zhifu.errors import NotAuthentic
+from zhifu.receipt import Entry, Proven, parse_detail, parse_meta
+from zhifu.receive import Opened
+from zhifu.v1 import exchange_pb2
+from zhifu.v1.signed_pb2 import DELETION_OUTCOME_DELETED, DELETION_OUTCOME_KEPT
+
+DUE: Final = "delete"
+RECORDED: Final = "deleted"
+_KIND: Final = "deletion"
+_log = logging.getLogger("zhifu.deletion")
+
+
+def noticed(parts: Parts, notice: exchange_pb2.Notice, proven: Proven | None) -> None:
+    """A duty, with the revocation's entry, or the broker's receipt for our word on one; in the open transaction.
+
+    Raises `NotAuthentic` (receipt.*), `Malformed`.
+    """
+    entry = wire.proven_entry(notice.entry, proven) if notice.HasField("entry") else None
+    if entry is None:
+        raise NotAuthentic("receipt.missing", "a duty to erase without the entry of what it rests on")
+    exchange = notice.presentation_hash
+    if notice.state == RECORDED:
+        found = parts.store.jobs.get(_KIND, exchange)
+        if found is not None:
+            parts.store.jobs.put(Job(_KIND, exchange, "recorded", found.payload, parts.clock_ms()))
+        return
+    if parts.store.jobs.get(_KIND, exchange) is None:
+        _obey(parts, exchange, entry)
+
+
+def _obey(parts: Parts, exchange: bytes, entry: Entry) -> None:
+    stored = parts.store.incoming.get(exchange)
+    opened = stored.opened if stored is not None else None
+    detail = parse_detail(entry.detail)
+    if parse_meta(entry.meta).event != "grant.revoked" or (opened and opened.presentation.basis != detail.grant):
+        raise NotAuthentic("receipt.invalid", "the entry does not revoke the grant of this exchange")
+    reason = parts.role.keeps(opened, parts.transaction()) if opened is not None else ""
+    if not reason:
+        parts.store.incoming.erase_one(exchange)
+    signed = _signed(parts, exchange, reason, opened)
+    parts.store.jobs.put(Job(_KIND, exchange, "signed", signed.to_bytes(), parts.clock_ms()))
+    _log.info("deletion", extra={"about": {"exchange": exchange, "kept": reason}})
+
+
+def _signed(parts: Parts, exchange: bytes, reason: str, opened: Opened | None) -> Envelope:
+    until = opened.grant.data_erase_at if reason and opened is not None and opened.grant is not None else 0
+    said = Deletion(
+        aud=parts.origin,
+        recipient=parts.directory.participant,
+        presentation_hash=exchange,
+        outcome=DELETION_OUTCOME_KEPT if reason else DELETION_OUTCOME_DELETED,
+        reason=reason,
+        until=until,
+        issued_at=parts.now(),
+    )
+    return envelope.seal_one(envelope.DELETION, said.to_bytes(), parts.keystore.signing)
+
+
+def unsent(store: Store, sent: set[bytes]) -> Iterator[Envelope]:
+    """What the broker has not confirmed yet and was not ``sent`` on this stream."""
+    for job in store.jobs.find(_KIND, "signed"):
+        if job.id not in sent:
+            sent.add(job.id)
+            yield envelope.from_bytes(envelope.DELETION, job.payload)

@@ -1,0 +1,102 @@
+"""A cashier's scan: from a code to the grant, ticket and workflow that a settlement runs with (DESIGN 5).
+
+The order matters: whose stay it is comes first, so that a code that was photographed is refused before anything of it
+is used up, and the patient can still show hers.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from clients.code_service import CodeService, Fetched
+from clients.desk import Consent
+from clients.hospital import coordination, encounter, request, stopped
+from clients.hospital.settlement import Consented
+from clients.store import Job, Store
+from zhifu import cbor, consent, envelope, ticket
+from zhifu.bill import Bill
+from zhifu.capsule import Terms
+from zhifu.errors import Refused
+from zhifu.ticket import Code
+
+_KEPT: Final = "consent"
+
+
+class Codes:
+    """One hospital's. ``clock_ms`` goes by the broker's."""
+
+    def __init__(self, store: Store, service: CodeService, hospital: bytes, clock_ms: Callable[[], int]) -> None:
+        self._store = store
+        self._service = service
+        self._hospital = hospital
+        self._clock_ms = clock_ms
+
+    async def redeem(self, text: str, bill: Bill) -> list[Consented]:
+        """What the code shown by the patient of ``bill`` pays with: those of its grants that are for this stay.
+
+        Raises `Refused` (ticket.*, consent.*), `NotAuthentic`, `Malformed` (malformed.*).
+        """
+        code = await self._read(text)
+        if not hmac.compare_digest(code.hospital, self._hospital):
+            raise Refused("ticket.hospital")
+        ticket.check_window(code.issued_at, self._clock_ms() // 1000)
+        found = [await self._grant(digest) for digest, _ in code.signed]
+        for one in found:
+            encounter.check_subject(self._store, one.grant.grant.subject, bill)
+        secret = encounter.secret(self._store, bill, self._clock_ms() // 1000)
+        bound = [one for one in found if encounter.is_for(one.grant.grant, secret)]
+        if not bound:
+            raise Refused("consent.confirm", "the code is not for this stay: the patient is asked")
+        # One insurer is asked once: of several grants to it the last that was agreed to.
+        latest = {one.grant.grant.recipient: one for one in sorted(bound, key=lambda one: one.grant.grant.issued_at)}
+        for one in latest.values():
+            stopped.check(self._store, consent.hash_of(one.grant.signed.payload))
+            request.terms(self._store, one.grant.grant, one.terms)
+        return [await self._bind(code, one) for one in latest.values()]
+
+    async def _bind(self, code: Code, one: _Held) -> Consented:
+        """Redeem one ticket for a workflow of its own: two insurers have nothing in common."""
+        signed = code.envelope(consent.hash_of(one.grant.signed.payload), one.grant.grant)
+        workflow = os.urandom(16)
+        await self._service.redeem(signed, workflow)
+        ticket_hash = consent.hash_of(signed.payload)
+        return Consented(coordination.USUAL, one.grant.signed, one.grant.attestations, one.terms, ticket_hash, workflow)
+
+    async def _read(self, text: str) -> Code:
+        text = "".join(text.split())
+        return ticket.parse_text(text) if text.startswith(ticket.PREFIX) else await self._service.fetch(text)
+
+    async def _grant(self, grant_hash: bytes) -> _Held:
+        """As the patient left it at the desk, or else as the broker holds it for this hospital."""
+        job = self._store.jobs.get(_KEPT, grant_hash)
+        if job is None:
+            return _Held(await self._service.grant(grant_hash), None)
+        return _held(job.payload)
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    grant: Fetched
+    terms: Terms | None
+
+
+def keep(store: Store, shown: Consent, now_ms: int) -> bytes:
+    """Keep a consent that the patient leaves at the desk for her stay: the grant's hash. Raises `NotAuthentic`."""
+    consent.verify_grant(shown.grant)
+    terms = [shown.terms.salt, shown.terms.content] if shown.terms else None
+    payload = cbor.encode([shown.grant.to_bytes(), [one.to_bytes() for one in shown.attestations], terms])
+    digest = consent.hash_of(shown.grant.payload)
+    with store.transaction():
+        store.jobs.put(Job(_KEPT, digest, "kept", payload, now_ms))
+    return digest
+
+
+def _held(payload: bytes) -> _Held:
+    grant, attested, terms = cbor.array(payload, 1 << 20, 3)
+    signed = envelope.from_bytes(envelope.GRANT, grant)
+    attestations = tuple(envelope.from_bytes(envelope.ATTESTATION, one) for one in attested)
+    return _Held(Fetched(signed, consent.verify_grant(signed), attestations), Terms(*terms) if terms else None)

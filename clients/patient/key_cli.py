@@ -1,0 +1,166 @@
+"""``zhifu wallet key`` and ``recover``: further devices, guardians, and the way back after a loss."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clients import command, desk
+from clients.command import Folder, Json, Output, clear, print_json
+from clients.patient import keys, stop, wallet
+from clients.patient.wallet import Pair, Wallet
+from zhifu.errors import Malformed, Refused
+from zhifu.keys import participant_id
+
+app = command.app("Further keys of a subject: another device or a guardian may see and stop, never grant.")
+
+Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
+Contact = Annotated[Path | None, typer.Option(help="The broker's contact file; needed the first time.")]
+Code = Annotated[Path | None, typer.Option("--recovery", help="The recovery code's file; asked for if absent.")]
+Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, 64 hex digits.")]
+
+
+def read_code(path: Path | None) -> str:
+    """A recovery code from its file, or from the terminal without an echo. Raises `Refused` (usage.file)."""
+    if path is None:
+        return str(typer.prompt("recovery code", hide_input=True, err=True)) if sys.stdin.isatty() else sys.stdin.read()
+    try:
+        if path.stat().st_mode & 0o077:
+            raise Refused("usage.file", f"{path.name} can be read by others: chmod 600")
+        return path.read_text("ascii")
+    except (OSError, ValueError) as error:
+        raise Refused("usage.file", f"{path.name} cannot be read") from error
+
+
+def _open(folder: Path, contact: Path | None) -> Wallet:
+    if (folder / wallet.FILE).exists():
+        return wallet.load(folder)
+    if contact is None:
+        raise Refused("usage.argument", "the first time, --contact FILE says where the broker is")
+    return wallet.create(folder, wallet.contact(contact))
+
+
+def _key(text: str) -> bytes:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise Malformed("usage.argument", "a key has 64 hex digits")
+    return found
+
+
+def _pair(opened: Wallet, hospital: Path, recipient: Path) -> Pair:
+    names = wallet.party(hospital).id, wallet.party(recipient).id
+    for pair in opened.pairs:
+        if (pair.hospital, pair.recipient) == names:
+            return pair
+    raise Refused("consent.key_status", "this wallet has no key for them")
+
+
+@app.command()
+@clear
+def offer(
+    folder: Folder,
+    subject_key: Key,
+    hospital: Card,
+    recipient: Card,
+    output: Output,
+    role: Annotated[str, typer.Option(help="device or guardian.")] = "device",
+    contact: Contact = None,
+) -> None:
+    """On the other device: draw a key for a patient's subject key, and write the line that she is to sign too."""
+    opened = _open(folder, contact)
+    subject = participant_id(_key(subject_key))
+    parties = wallet.party(hospital), wallet.party(recipient)
+    pair, offered = keys.offer(opened, *parties, subject, role, int(time.time()))
+    desk.write_offer(output, offered.accepted)
+    typer.echo(pair.public.hex())
+
+
+@app.command()
+@clear
+def add(folder: Folder, hospital: Card, recipient: Card, offered: Annotated[Path, typer.Argument()]) -> None:
+    """On the patient's device: let another device or a guardian see and stop."""
+    opened = wallet.load(folder)
+    line = keys.Offer(desk.read_offer(offered))
+    entry, _ = asyncio.run(keys.add(opened, _pair(opened, hospital, recipient), line))
+    typer.echo(f"added (entry {entry.index})")
+
+
+@app.command()
+@clear
+def strike(folder: Folder, hospital: Card, recipient: Card, key: Key) -> None:
+    """Revoke a key at once: a lost device's, a pending recovery's. Revoking the subject key ends its grants."""
+    opened = wallet.load(folder)
+    pair = _pair(opened, hospital, recipient)
+    entry = asyncio.run(keys.strike(opened, pair, _key(key), int(time.time())))
+    typer.echo(f"revoked (entry {entry.index})")
+
+
+@app.command(name="list")
+@clear
+def show(folder: Folder, as_json: Json = False) -> None:
+    """List every further key, and what is new since this device looked last."""
+    opened = wallet.load(folder)
+    rows: list[dict[str, Any]] = [
+        {
+            "hospital": opened.name(bytes.fromhex(pair.hospital)),
+            "recipient": opened.name(bytes.fromhex(pair.recipient)),
+            "key": one.key.hex(),
+            "role": one.role,
+            "status": one.status,
+            "active_ms": one.active_ms,
+            "news": one.news,
+        }
+        for pair in opened.pairs
+        if pair.enrolled
+        for one in asyncio.run(keys.listed(opened, pair))
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("hospital", "recipient", "key", "role", "status", "")
+    for row in rows:
+        new = "new" if row["news"] else ""
+        table.add_row(row["hospital"], row["recipient"], str(row["key"])[:16], row["role"], row["status"], new)
+    Console().print(table)
+
+
+@clear
+def recover(
+    folder: Folder,
+    subject_key: Key,
+    hospital: Card,
+    recipient: Card,
+    contact: Contact = None,
+    recovery: Code = None,
+    stop_all: Annotated[
+        bool, typer.Option("--stop", help="End every grant of this key now, and nothing else.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """After a loss, with the recovery code: stop every grant at once, or get a new device in after a day.
+
+    Other devices are told and can strike it until then. To grant again, have a new key attested by two channels.
+    """
+    opened, now = _open(folder, contact), int(time.time())
+    parties, public, code = (wallet.party(hospital), wallet.party(recipient)), _key(subject_key), read_code(recovery)
+    if stop_all:
+        vouching = keys.recovery_pair(opened, *parties, participant_id(public), code)
+        done = asyncio.run(stop.stop(opened, vouching, now))
+        found = {"grants": [one.hex() for one in done.grants], "entry": done.entry, "withheld": done.withheld}
+    else:
+        pair, active_ms = asyncio.run(keys.recover(opened, *parties, public, code, now))
+        found = {"key": pair.public.hex(), "active_ms": active_ms}
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo("\n".join(f"{name}: {value}" for name, value in found.items()))

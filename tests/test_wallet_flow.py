@@ -1,0 +1,288 @@
+"""The whole token flow by real processes: asked, narrowed, agreed, a code at the desk, seen, stopped, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fhir.resources.R4B.consent import Consent as FhirConsent
+from nacl.signing import SigningKey
+
+from broker import __main__ as operator
+from clients import desk
+from clients.hospital.sample import sample_bill
+from clients.keystore import FileKeystore
+from clients.patient import consent, stop, wallet
+from clients.patient.wallet import Pair
+from tests.house import House, Patient, open_house, run, until
+from zhifu import consent as consents
+from zhifu import ticket
+from zhifu.errors import Error
+
+BILL = sample_bill(1)
+
+
+@dataclass(slots=True)
+class Scene:
+    house: House
+    patient: Patient
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    path = tmp_path_factory.mktemp("flow")
+    with open_house(path) as house:
+        yield Scene(house, house.enrol(BILL))
+
+
+def code_of(scene: Scene, *more: object) -> Any:
+    card = scene.house.cast.cards["hospital"]
+    return run("wallet", "code", scene.patient.wallet, "--hospital", card, "--json", *more).ok().json
+
+
+def redeem(scene: Scene, code: str, bill: bytes = BILL, *more: object) -> Any:
+    file = scene.house.file("bill.json", bill)
+    return run("hospital", "redeem", scene.house.path / "hospital", code, "--bill", file, "--json", *more)
+
+
+def history(scene: Scene) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = run("wallet", "history", scene.patient.wallet, "--json").ok().json
+    return found
+
+
+def agreed(scene: Scene, *more: object, cap: int = 2_000_000, grant: tuple[object, ...] = ()) -> str:
+    """A direct-pay grant that lies at the hospital's desk; its hash."""
+    house = scene.house
+    request = house.ask(scene.patient, BILL, "--direct-pay", "--cap", cap, *more)
+    kept = house.file("consent.json")
+    words = ("wallet", "grant", scene.patient.wallet, request, "-o", kept, "--json", *grant)
+    given = run(*words).ok().json
+    assert run("hospital", "keep-consent", house.path / "hospital", kept).ok().out.strip() == given["grant"]
+    return str(given["grant"])
+
+
+def test_from_the_request_to_the_deletion(scene: Scene) -> None:
+    house, folder = scene.house, scene.patient.wallet
+    request = house.file("request.json")
+    file, to = house.file("bill.json", BILL), house.cast.ids["insurer"].hex()
+    asked = run(
+        "hospital", "request-consent", house.path / "hospital", scene.patient.key, "--bill", file, "--recipient", to,
+        "-o", request, "--direct-pay", "--cap", 2_000_000, "--json",
+    ).ok().json  # fmt: skip
+    (row,) = run("wallet", "requests", folder, request, "--json").ok().json
+    assert (row["state"], row["short_code"]) == ("open", asked["short_code"]), "both screens show one code"
+
+    shown = run("wallet", "review", folder, asked["short_code"], "--json", "--lang", "en").ok().json
+    assert shown["hospital"]["name"] == "示例市第一人民医院"
+    assert shown["mode"] == "direct_pay"
+    by_unit = {one["unit"]: one for one in shown["units"]}
+    assert by_unit["birth-date"]["value"]
+    assert [one["required"] for one in shown["units"] if one["required"]]
+    assert shown["statutory"][0]["units"]
+    assert all(shown[name] for name in ("refusing", "withdrawing", "lasting", "not_shared", "short_code"))
+
+    kept = house.file("consent.json")
+    coarser = by_unit["birth-date"]["choices"][-1]["level"]
+    given = run(
+        "wallet", "grant", folder, asked["short_code"], "-o", kept, "--json", "--cap", "10000.00",
+        "--narrow", f"inpatient-claim.birth-date={coarser}",
+    ).ok().json  # fmt: skip
+    assert given["cap_fen"] == 1_000_000
+    run("hospital", "keep-consent", house.path / "hospital", kept).ok()
+    (row,) = run("wallet", "requests", folder, "--json").ok().json
+    assert row["state"] == "granted"
+
+    code = code_of(scene)
+    stranger = redeem(scene, code["code"], sample_bill(2))
+    assert (stranger.code, "consent.subject_mismatch" in stranger.err) == (4, True), (
+        "a photographed code is worth nothing"
+    )
+    settled = redeem(scene, code["code"]).ok().json
+    assert settled["state"] == "confirmed"
+    assert (settled["total_fen"], settled["public_fen"], settled["commercial_fen"]) == (2_000_000, 1_200_000, 800_000)
+    claim = next(one for one in settled["exchanges"] if one["step"] == "claim")
+    assert claim["released"]["birth-date"] == claim["sealed"]["birth-date"] + 2
+    again = redeem(scene, code["code"])
+    assert (again.code, "ticket.used" in again.err) == (4, True)
+
+    seen = history(scene)
+    assert {"inpatient-claim", "coordination"} <= {one["schema"] for one in seen}
+    assert any(row["value"] for one in seen for row in one["shown"]), "released values are shown, made on her side"
+
+    before = time.monotonic()
+    stopped = run("wallet", "revoke", folder, given["grant"], "--json").ok().json
+    assert time.monotonic() - before < 30
+    assert stopped["delivered_before"] >= 2
+    words = until(lambda: _words(scene), "the insurer answers what it did with the data")
+    assert set(words) == {"kept: payment.committed"}, "a claim that was paid is kept, and says so"
+    assert run("audit", "verify", house.path, "--json").ok().json["verified"]
+    _check_receipts(scene, given["grant"])
+
+
+def _words(scene: Scene) -> list[str] | None:
+    found = [one["deletion"] for one in history(scene) if one["deletion"]]
+    return found if found and "due" not in found else None
+
+
+def _check_receipts(scene: Scene, grant: str) -> None:
+    record = run("wallet", "receipt", scene.patient.wallet, grant, "--lang", "en").ok().json
+    assert [one["event_state"] for one in record["events"]] == ["given", "withdrawn"]
+    assert record["pii_processing"]["purposes"][0]["amount_cap_fen"] == 1_000_000
+    assert record["receipt"]["log_proof"]
+    assert record["receipt"]["withdrawal_proof"]
+    fhir = run("wallet", "receipt", scene.patient.wallet, grant, "--fhir").ok().json
+    found = FhirConsent.model_validate(fhir)
+    assert found.status == "inactive"
+    assert found.provision is not None
+    assert found.provision.type == "permit"
+
+
+def test_eighteen_digits_read_aloud(scene: Scene) -> None:
+    agreed(scene)
+    shown = code_of(scene, "--online")
+    assert redeem(scene, shown["digits"]).ok().json["state"] == "confirmed"
+    body = "12345678901234567"
+    wrong = redeem(scene, body + ticket.luhn(body))
+    assert (wrong.code, "ticket.unknown" in wrong.err) == (4, True)
+    slip = redeem(scene, "1" * 18)
+    assert (slip.code, "malformed.field" in slip.err) == (2, True)
+
+
+def test_above_the_cap_she_confirms_hospital_and_amount(scene: Scene) -> None:
+    house = scene.house
+    grant = agreed(scene, grant=("--cap", "5000.00"))
+    other = [one for one in _active(scene) if one != grant]
+    for one in other:
+        run("wallet", "revoke", scene.patient.wallet, one).ok()
+    refused = redeem(scene, code_of(scene)["code"])
+    assert (refused.code, "consent.confirm" in refused.err) == (4, True)
+    request = house.ask(scene.patient, BILL, "--confirm", "--cap", 800_000)
+    shown = run("wallet", "review", scene.patient.wallet, request, "--json").ok().json
+    assert "示例市第一人民医院" in shown["notice"]
+    assert "8,000.00" in shown["notice"]
+    kept, _ = house.agree(scene.patient, request)
+    assert house.settle(BILL, kept).ok().json["state"] == "confirmed"
+
+
+def _active(scene: Scene) -> list[str]:
+    rows = run("wallet", "grants", scene.patient.wallet, "--json").ok().json
+    return [one["grant"] for one in rows if one["state"] == "active" and one["mode"] == "direct_pay"]
+
+
+def test_the_hospital_narrows_one_claim_without_asking_again(scene: Scene) -> None:
+    kept = scene.house.consent(scene.patient, BILL)
+    settled = scene.house.settle(BILL, kept, "--narrow", "inpatient-claim.name=absent").ok().json
+    claim = next(one for one in settled["exchanges"] if one["step"] == "claim")
+    assert claim["ceiling"]["name"] is None
+
+
+def test_refusing_weighs_the_same(scene: Scene) -> None:
+    request = scene.house.ask(scene.patient, BILL)
+    said = run("wallet", "refuse", scene.patient.wallet, request, "--json").ok().json
+    record = run("wallet", "receipt", scene.patient.wallet, said["request"]).ok().json
+    assert [one["event_state"] for one in record["events"]] == ["refused"]
+
+
+def test_phishing_by_whom_nobody_knows(scene: Scene, tmp_path: Path) -> None:
+    """A stranger's request, and the hospital's own with another requester in its name."""
+    house = scene.house
+    honest = desk.read_request(house.ask(scene.patient, BILL))
+    stranger = FileKeystore.draw(tmp_path / "stranger")
+    keys = FileKeystore.load(house.cast.settings["insurer"].keys)
+    from clients.keystore import state_keys
+
+    opened = wallet.load(scene.patient.wallet)
+    now = int(time.time())
+    asked = consent.review(opened, honest, now).request
+    for signer, statement, reason in (
+        (stranger.signing, state_keys(stranger, 1, now), "key.not_pinned"),
+        (stranger.signing, honest.key_statement, "key.unknown"),
+        (keys.signing, state_keys(keys, 9, now), "presentation.sender"),
+    ):
+        shown = desk.Request(asked.sign(signer), statement, honest.preview)
+        path = house.file("request.json")
+        desk.write_request(path, shown)
+        ran = run("wallet", "review", scene.patient.wallet, path)
+        assert reason in ran.err
+
+
+def test_recovery_code_and_hotline_stop_everything(scene: Scene, tmp_path: Path) -> None:
+    house = scene.house
+    grant = agreed(scene)
+    cards = ("--hospital", house.cast.cards["hospital"], "--recipient", house.cast.cards["insurer"])
+    code = scene.patient.wallet / "recovery.code"
+    lost = tmp_path / "new phone"
+    found = run(
+        "wallet", "recover", lost, scene.patient.key, *cards, "--contact", house.contact, "--recovery", code,
+        "--stop", "--json",
+    ).ok().json  # fmt: skip
+    assert grant in found["grants"]
+    late = redeem(scene, code_of(scene)["code"])
+    assert (late.code, "consent.revoked" in late.err) == (4, True)
+    pending = run("wallet", "recover", lost, scene.patient.key, *cards, "--recovery", code, "--json").ok().json
+    assert pending["active_ms"] > 1000 * (time.time() + 80_000)
+    told = run("wallet", "grants", scene.patient.wallet).ok()
+    assert pending["key"][:16] in "".join(told.err.split()), "the other devices are told at once"
+    run("wallet", "key", "strike", scene.patient.wallet, pending["key"], *cards).ok()
+
+
+def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene) -> None:
+    """What a browser does: the wallet holds no seed, and gets one signature for each thing that it signs."""
+    opened = wallet.load(scene.patient.wallet)
+    (pair,) = opened.pairs
+    key, signed = SigningKey(bytes.fromhex(pair.seed)), []
+    pair.seed = ""
+
+    async def in_the_browser(asked: Pair, message: bytes) -> bytes:
+        signed.append(message)
+        assert asked is pair
+        return bytes(key.sign(message).signature)
+
+    opened.signer = in_the_browser
+    opened.save = lambda: None  # type: ignore[method-assign]
+    now = int(time.time())
+    seen = consent.review(opened, desk.read_request(scene.house.ask(scene.patient, BILL)), now)
+    given = asyncio.run(consent.give(opened, seen, consent.Choice.as_asked(seen), now))
+    done = asyncio.run(stop.one(opened, given.grant_hash, now))
+    assert done.grants == (given.grant_hash,)
+    assert len(signed) == 2
+
+    async def another(_: Pair, message: bytes) -> bytes:
+        return bytes(SigningKey.generate().sign(message).signature)
+
+    opened.signer = another
+    with pytest.raises(Error) as caught:
+        asyncio.run(consent.give(opened, seen, consent.Choice.as_asked(seen), now))
+    assert caught.value.reason == "signature.invalid"
+
+
+def test_the_desk_obeys_the_wallet_directly(scene: Scene) -> None:
+    house = scene.house
+    request = house.ask(scene.patient, BILL)
+    kept, grant = house.agree(scene.patient, request)
+    opened = wallet.load(scene.patient.wallet)
+    pair, _ = opened.find_grant(bytes.fromhex(grant))
+    signed = consents.Revocation(opened.contact.origin, bytes.fromhex(grant), int(time.time())).sign(pair.key)
+    word = house.file("revocation.json")
+    desk.write_revocation(word, signed)
+    run("hospital", "stop", house.path / "hospital", word, "--consent", kept).ok()
+    late = house.settle(BILL, kept)
+    assert (late.code, "consent.revoked" in late.err) == (4, True)
+
+
+def test_the_hotline_is_logged_with_its_reason(tmp_path: Path) -> None:
+    """The operator's keys stand in the broker's folder; nobody else's word counts (`test_subject_keys`)."""
+    key = tmp_path / "operator.key"
+    key.write_text(SigningKey.generate().encode().hex())
+    key.chmod(0o600)
+    folder = tmp_path / "broker"
+    assert operator.main(["init", str(folder), "--origin", "x.example/log", "--hotline", str(key)]) == 0
+    assert json.loads(json.dumps((folder / "broker.toml").read_text())).count("hotline") == 1
+    words = ["stop", str(folder), "--operator", str(key), "--grant", "00" * 32, "--reason", "lost phone"]
+    assert operator.main(words) == 6, "the broker is not running"
