@@ -71,8 +71,9 @@ class Elsewhere(House):
     def persons(self) -> Path:
         """The insurer's list."""
         heads = [bills.parse(content).setlinfo for content in BILLS.values()]
-        lines = [f"01,{head.certno},P-{head.mdtrt_id},,," for head in heads]
-        return self.file("persons.csv", "\n".join([",".join(books.COLUMNS), *lines, ""]).encode())
+        lines = [",".join(books.COLUMNS[: books.LEAST_COLUMNS])]
+        lines += [f"01,{head.certno},P-{head.mdtrt_id},,," for head in heads]
+        return self.file("persons.csv", "\n".join([*lines, ""]).encode())
 
     def lie(self, name: str | None) -> None:
         (self.path / "lie.json").write_text(json.dumps(LIES[name] if name else None))
