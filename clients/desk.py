@@ -53,12 +53,16 @@ def write_request(path: Path, one: Request) -> None:
 
 def read_request(path: Path) -> Request:
     """Raises `Malformed` (usage.file, malformed.*)."""
-    document = _read(path)
+    return parse_request(_read(path), path.name)
+
+
+def parse_request(document: Mapping[str, Any], where: str) -> Request:
+    """A request as JSON. Raises `Malformed` (usage.file, malformed.*)."""
     preview = document.get("preview")
     if not isinstance(preview, dict):
-        raise Malformed("usage.file", f"{path.name} is not a consent request")
-    request = _envelope(envelope.REQUEST, document, "request", path.name)
-    return Request(request, _envelope(envelope.KEY_STATEMENT, document, "key_statement", path.name), preview)
+        raise Malformed("usage.file", f"{where} is not a consent request")
+    request = _envelope(envelope.REQUEST, document, "request", where)
+    return Request(request, _envelope(envelope.KEY_STATEMENT, document, "key_statement", where), preview)
 
 
 def write_consent(path: Path, one: Consent) -> None:
@@ -120,15 +124,24 @@ def write_attestation(path: Path, one: Envelope) -> None:
 
 def read_attestation(path: Path) -> Envelope:
     """Raises `Malformed` (usage.file, malformed.*)."""
-    return _envelope(envelope.ATTESTATION, _read(path), "attestation", path.name)
+    return parse_attestation(_read(path), path.name)
+
+
+def parse_attestation(document: Mapping[str, Any], where: str) -> Envelope:
+    """An attestation as JSON. Raises `Malformed` (usage.file, malformed.*)."""
+    return _envelope(envelope.ATTESTATION, document, "attestation", where)
 
 
 def read_card(path: Path) -> Mapping[str, str]:
     """A participant's card: id, role and name. Raises `Malformed` (usage.file)."""
-    found = _read(path)
-    if not all(isinstance(found.get(name), str) for name in ("id", "role", "name")):
-        raise Malformed("usage.file", f"{path.name} is not a participant's card")
-    return found
+    return parse_card(_read(path), path.name)
+
+
+def parse_card(document: Mapping[str, Any], where: str) -> Mapping[str, str]:
+    """A card as JSON. Raises `Malformed` (usage.file)."""
+    if not all(isinstance(document.get(name), str) for name in ("id", "role", "name")):
+        raise Malformed("usage.file", f"{where} is not a participant's card")
+    return document
 
 
 def _text(one: Envelope) -> str:

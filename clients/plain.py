@@ -21,6 +21,17 @@ _AMOUNTS: Final = {
     "pre": ("乙类先行自付", "advance share"), "inscp": ("符合政策范围", "in scope"), "public": ("医保支付", "public"),
     "commercial": ("商保支付", "commercial"), "patient": ("个人支付", "patient"), "cash": ("个人现金", "cash"),
 }  # fmt: skip
+_INSURANCES: Final = {
+    "310": ("职工医保", "employees' insurance"), "340": ("离休医保", "veteran cadres' insurance"),
+    "390": ("居民医保", "residents' insurance"), "391": ("居民医保", "residents' insurance"),
+    "392": ("居民大病医保", "residents' serious-illness insurance"),
+    "11": ("在职", "at work"), "1101": ("在职", "at work"), "1102": ("公务员在职", "civil servant"),
+    "1103": ("灵活就业", "self-employed"), "12": ("退休", "retired"), "1201": ("退休", "retired"),
+    "1202": ("公务员退休", "retired civil servant"), "1203": ("灵活就业退休", "retired, self-employed"),
+    "1300": ("离休", "veteran cadre"), "1403": ("中小学生", "pupil"), "15": ("成年居民", "adult resident"),
+    "21": ("普通住院", "inpatient"), "210104": ("急诊住院", "emergency admission"), "28": ("日间手术", "day surgery"),
+}  # fmt: skip
+"""Of the national interface: insurance, person and care types."""
 _ABSENT: Final = ("不提供", "not shared")
 _EMPTY: Final = ("无", "none")
 _SHOWN: Final = 3
@@ -113,6 +124,10 @@ def _columns(value: Value, language: str) -> str:
     return f"{count} 行" if language == "zh" else f"{count} lines"
 
 
+def _coded(code: str, language: str) -> str:
+    return _pick(_INSURANCES.get(code, (code, code)), language)
+
+
 def _list(value: Value, language: str) -> str:
     return _few([str(item) for item in value if item is not None], language)
 
@@ -148,5 +163,5 @@ _FORMS: Final[dict[str, Callable[[Value, str], str]]] = {
     "clauses": lambda value, language: _few([clause for _, _, clause, _ in value], language),
     "payments": lambda value, language: _few([f"{name} {yuan(fen)}" for _, name, fen in value], language),
     "hospital": lambda value, _: str(value[1]),
-    "insurance": lambda value, _: "/".join(str(item) for item in value if item is not None),
+    "insurance": lambda value, language: _list([_coded(item, language) for item in value if item], language),
 }

@@ -22,7 +22,7 @@ from clients.patient import consent, stop, wallet
 from clients.patient.wallet import Pair
 from tests.house import House, Patient, open_house, run, until
 from zhifu import consent as consents
-from zhifu import ticket
+from zhifu import envelope, ticket
 from zhifu.errors import Error
 
 BILL = sample_bill(1)
@@ -239,10 +239,10 @@ def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene) -> N
     key, signed = SigningKey(bytes.fromhex(pair.seed)), []
     pair.seed = ""
 
-    async def in_the_browser(asked: Pair, message: bytes) -> bytes:
-        signed.append(message)
+    async def in_the_browser(asked: Pair, kind: envelope.Kind, payload: bytes) -> bytes:
+        signed.append(payload)
         assert asked is pair
-        return bytes(key.sign(message).signature)
+        return bytes(key.sign(envelope.to_sign(kind, payload)).signature)
 
     opened.signer = in_the_browser
     opened.save = lambda: None  # type: ignore[method-assign]
@@ -253,8 +253,8 @@ def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene) -> N
     assert done.grants == (given.grant_hash,)
     assert len(signed) == 2
 
-    async def another(_: Pair, message: bytes) -> bytes:
-        return bytes(SigningKey.generate().sign(message).signature)
+    async def another(_: Pair, kind: envelope.Kind, payload: bytes) -> bytes:
+        return bytes(SigningKey.generate().sign(envelope.to_sign(kind, payload)).signature)
 
     opened.signer = another
     with pytest.raises(Error) as caught:

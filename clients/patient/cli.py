@@ -20,6 +20,7 @@ from clients.patient import code as codes
 from clients.patient import consent, key_cli, keys, mailbox, receipts, requests, screen, stop, wallet
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Pair, Wallet
+from clients.patient.web import cli as web_cli
 from zhifu import consent as consents
 from zhifu import money, presentation, schema, subject_key
 from zhifu.errors import Error, Malformed, Refused
@@ -29,6 +30,7 @@ from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 app = command.app("The patient's wallet: enrol, review what is asked, grant or refuse, show a code, see every access.")
 app.add_typer(key_cli.app, name="key")
 app.command(name="recover")(key_cli.recover)
+app.command(name="serve")(web_cli.serve_pages)
 
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
 RequestName = Annotated[

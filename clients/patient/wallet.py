@@ -25,8 +25,11 @@ from zhifu.errors import Malformed, Refused
 from zhifu.keys import Alg, KemPrivate, key_id, participant_id, sign
 from zhifu.receipt import Head
 
-Signer = Callable[["Pair", bytes], Awaitable[bytes]]
-"""The 64-byte Ed25519 signature of these bytes by the pair's signing key."""
+Signer = Callable[["Pair", Kind, bytes], Awaitable[bytes]]
+"""The 64-byte Ed25519 signature of a payload by the pair's signing key (`zhifu.envelope.to_sign`).
+
+It gets the payload, not the bytes to sign: who holds the key reads what it signs.
+"""
 FILE: Final = "wallet.json"
 
 
@@ -119,8 +122,8 @@ class Pair:
         return key_id(Alg.ED25519, self.public)
 
 
-async def _sign_here(pair: Pair, message: bytes) -> bytes:
-    return sign(pair.key, message)
+async def _sign_here(pair: Pair, kind: Kind, payload: bytes) -> bytes:
+    return sign(pair.key, envelope.to_sign(kind, payload))
 
 
 @dataclass(slots=True)
@@ -139,7 +142,7 @@ class Wallet:
 
     async def sign(self, pair: Pair, kind: Kind, payload: bytes) -> Envelope:
         """A payload signed by the pair's key, wherever that is. Raises `NotAuthentic` (signature.invalid)."""
-        signature = await self.signer(pair, envelope.to_sign(kind, payload))
+        signature = await self.signer(pair, kind, payload)
         return envelope.signed_elsewhere(kind, payload, pair.public, signature)
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,8 +32,9 @@ class Place:
         return LOOPBACK | {self.host}
 
 
-def serve(app: ASGIApp, place: Place) -> None:
-    """Serve until SIGTERM or SIGINT. Says where, as one JSON line on stdout, once it listens: ``{"url": …}``.
+def serve(app: ASGIApp, place: Place, path: str = "") -> None:
+    """Serve until SIGTERM or SIGINT. Once it listens it says where, as one JSON line on stdout:
+    ``{"url": …}``, with ``path`` appended.
 
     Raises `Refused` (usage.argument) for another address than loopback without TLS: a browser makes and uses keys on
     a page that nobody can have changed on the way only. Raises `Refused` (unavailable.port).
@@ -48,8 +48,7 @@ def serve(app: ASGIApp, place: Place) -> None:
     )  # fmt: skip
     with _listen(place) as listening:
         port = listening.getsockname()[1]
-        print(json.dumps({"url": f"{scheme}://{place.host}:{port}/"}), flush=True)
-        sys.stdout.flush()
+        print(json.dumps({"url": f"{scheme}://{place.host}:{port}/{path}"}), flush=True)
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -1,0 +1,255 @@
+"""What the pages' JavaScript asks for: JSON in and out, errands where a signature is needed."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import segno
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from clients import desk
+from clients.patient import code as codes
+from clients.patient import consent, keys, mailbox, receipts, requests, stop
+from clients.patient import wallet as wallets
+from clients.patient.consent import Choice
+from clients.patient.mailbox import Access
+from clients.patient.wallet import Pair, Wallet
+from clients.patient.web import shown
+from clients.patient.web.errand import Errands
+from zhifu import subject_key
+from zhifu.errors import Error, Exit, Malformed, Refused
+
+Body = Mapping[str, Any]
+_STATUS: Final = {Exit.USAGE: 400, Exit.INTEGRITY: 422, Exit.UNAVAILABLE: 503}
+
+
+@dataclass(slots=True)
+class Api:
+    """The calls on one wallet. ``seen`` is what the broker said last of each subject's accesses."""
+
+    wallet: Wallet
+    errands: Errands = field(default_factory=Errands)
+    seen: dict[bytes, list[Access]] = field(default_factory=dict)
+
+    def routes(self) -> list[Route]:
+        """POST each, and receipts to download."""
+        plain = {
+            "/api/card": self._card, "/api/draw": self._draw, "/api/recovery-code": self._recovery,
+            "/api/requests": self._take, "/api/refuse": self._refuse, "/api/qr": self._qr, "/api/sign": self._sign,
+        }  # fmt: skip
+        works = {
+            "/api/enrol": self._enrol, "/api/grant": self._grant, "/api/code": self._code, "/api/online": self._online,
+            "/api/revoke": self._revoke, "/api/refresh": self._refresh,
+        }  # fmt: skip
+        return [
+            *(Route(path, _answer(call), methods=["POST"]) for path, call in plain.items()),
+            *(Route(path, _answer(self._errand(work)), methods=["POST"]) for path, work in works.items()),
+            Route("/receipts/{name}", self._receipt, methods=["GET"]),
+        ]
+
+    def _errand(self, work: Callable[[Body], Awaitable[dict[str, Any]]]) -> Callable[[Body], Awaitable[dict[str, Any]]]:
+        async def begin(body: Body) -> dict[str, Any]:
+            return await self.errands.begin(lambda: work(body))
+
+        return begin
+
+    async def _sign(self, body: Body) -> dict[str, Any]:
+        signature = None if body.get("declined") is True else _bytes(body, "signature")
+        return await self.errands.go_on(_text(body, "errand"), signature)
+
+    # Enrolment
+
+    async def _card(self, body: Body) -> dict[str, Any]:
+        """Know an organisation by the card it handed over."""
+        found = desk.parse_card(_object(body, "card"), "the card")
+        self.wallet.parties[found["id"]] = wallets.Party(found["id"], found["role"], found["name"])
+        self.wallet.save()
+        return {"id": found["id"], "name": found["name"]}
+
+    async def _draw(self, body: Body) -> dict[str, Any]:
+        """A pair whose signing key the browser drew."""
+        pair = self.wallet.draw_pair(self._party(body, "hospital"), self._party(body, "recipient"), _bytes(body, "key"))
+        self.wallet.save()
+        return {"key": pair.public.hex(), "enrolled": pair.enrolled, "wallet_key": pair.kem_key.public.raw.hex()}
+
+    async def _recovery(self, _: Body) -> dict[str, Any]:
+        return {"code": subject_key.draw_code()}
+
+    async def _enrol(self, body: Body) -> dict[str, Any]:
+        pair = self._pair(body)
+        attested = [desk.parse_attestation(one, "the attestation") for one in body.get("attestations", ())]
+        entry = await keys.enrol(self.wallet, pair, attested, _text(body, "recovery"), _now())
+        return {"entry": entry.index}
+
+    def _party(self, body: Body, name: str) -> wallets.Party:
+        found = self.wallet.parties.get(_text(body, name))
+        if found is None:
+            raise Refused("key.not_pinned", "this wallet does not know that organisation")
+        return found
+
+    def _pair(self, body: Body) -> Pair:
+        public = _bytes(body, "key")
+        for pair in self.wallet.pairs:
+            if pair.public == public:
+                return pair
+        raise Refused("consent.key_status", "this wallet has no such key")
+
+    # Requests
+
+    async def _take(self, body: Body) -> dict[str, Any]:
+        """Keep a request that the desk handed over, if it verifies."""
+        shown_ = desk.parse_request(_object(body, "request"), "the request")
+        return {"request": requests.take(self.wallet, shown_, _now()).hex()}
+
+    def review(self, name: str) -> consent.Review:
+        """A kept request by its hash. Raises as `consent.review`."""
+        return consent.review(self.wallet, requests.find(self.wallet, name), _now())
+
+    async def _grant(self, body: Body) -> dict[str, Any]:
+        seen = self.review(_text(body, "request"))
+        asked, chosen = Choice.as_asked(seen), _object(body, "choice")
+        levels = _object(chosen, "levels")
+        wishes = {_place(place): _whole(levels, place) for place in levels}
+        choice = Choice(
+            consent.narrowed(asked.scopes, wishes),
+            _whole(chosen, "expiry"),
+            _whole(chosen, "data_erase_at"),
+            None if chosen.get("cap") is None else _whole(chosen, "cap"),
+        )
+        given = await consent.give(self.wallet, seen, choice, _now())
+        return {"grant": given.grant_hash.hex(), "entry": given.entry, "consent": desk.consent_document(given.consent)}
+
+    async def _refuse(self, body: Body) -> dict[str, Any]:
+        said = consent.refuse(self.wallet, self.review(_text(body, "request")), _now())
+        return {"request": said["request"]}
+
+    # The code
+
+    async def _code(self, body: Body) -> dict[str, Any]:
+        code = await codes.draw(self.wallet, _bytes(body, "hospital"), _now())
+        return {"text": code.text(), "issued_at": code.issued_at, "tickets": len(code.signed), **qr(code.text())}
+
+    async def _online(self, body: Body) -> dict[str, Any]:
+        code = await codes.draw(self.wallet, _bytes(body, "hospital"), _now())
+        found = await codes.online(self.wallet, code, _now())
+        return {"digits": found.spaced, "until_ms": found.until_ms}
+
+    async def _qr(self, body: Body) -> dict[str, Any]:
+        return qr(_text(body, "text"))
+
+    # Afterwards
+
+    async def _revoke(self, body: Body) -> dict[str, Any]:
+        """One grant; every grant of a hospital; or all."""
+        if body.get("grant"):
+            done = [await stop.one(self.wallet, _bytes(body, "grant"), _now())]
+        else:
+            hospital = _bytes(body, "hospital") if body.get("hospital") else None
+            done = await stop.every(self.wallet, _now(), hospital)
+        counted = {"delivered": sum(one.delivered for one in done), "withheld": sum(one.withheld for one in done)}
+        return {"grants": [digest.hex() for one in done for digest in one.grants], **counted}
+
+    async def _refresh(self, _: Body) -> dict[str, Any]:
+        """Fetch statements and accesses of every enrolled key."""
+        fresh, now = 0, _now()
+        for pair in self.wallet.pairs:
+            if pair.enrolled:
+                for opened in await mailbox.statements(self.wallet, pair, now):
+                    shown.keep_statement(self.wallet, opened)
+                    fresh += 1
+                self.seen[pair.subject] = await mailbox.accesses(self.wallet, pair, now)
+        return {"statements": fresh, "accesses": sum(map(len, self.seen.values()))}
+
+    async def _receipt(self, request: Request) -> Response:
+        """A consent receipt to keep: ISO/IEC TS 27560, or a FHIR R4 Consent with ``?form=fhir``."""
+        make = receipts.fhir if request.query_params.get("form") == "fhir" else receipts.record
+        try:
+            document = make(self.wallet, _hex(request.path_params["name"]), request.query_params.get("lang", "zh"))
+        except Error as error:
+            return _refusal(error)
+        name = f"{make.__name__}-{request.path_params['name'][:12]}.json"
+        text = json.dumps(document, ensure_ascii=False, indent=1)
+        headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+        return Response(text, media_type="application/json", headers=headers)
+
+
+def qr(text: str) -> dict[str, Any]:
+    """A QR code as the ``d`` of an SVG path, one unit a module, with its size; the text may hold a signature."""
+    drawn = segno.make(text, error="l", boost_error=False, micro=False)
+    rows = list(drawn.matrix)
+    path = "".join(f"M{x} {y}h1v1h-1z" for y, row in enumerate(rows) for x, dark in enumerate(row) if dark)
+    return {"size": len(rows), "path": path}
+
+
+def _now() -> int:
+    return int(time.time())
+
+
+def _answer(call: Callable[[Body], Awaitable[dict[str, Any]]]) -> Callable[[Request], Awaitable[Response]]:
+    async def respond(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body())
+            if not isinstance(body, dict):
+                raise Malformed("usage.argument", "not a JSON object")
+            return JSONResponse(await call(body))
+        except Error as error:
+            return _refusal(error)
+        except ValueError:
+            return _refusal(Malformed("usage.argument", "not JSON"))
+
+    return respond
+
+
+def _refusal(error: Error) -> Response:
+    about = {"reason": error.reason, "detail": error.detail}
+    return JSONResponse({"refused": about}, _STATUS.get(error.exit, 403))
+
+
+def _text(body: Body, name: str) -> str:
+    found = body.get(name)
+    if not isinstance(found, str) or len(found) > 4096:
+        raise Malformed("usage.argument", f"{name} is missing")
+    return found
+
+
+def _hex(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise Malformed("usage.argument", "not hex") from error
+
+
+def _bytes(body: Body, name: str) -> bytes:
+    """32 bytes in hex, or a signature in base64."""
+    text = _text(body, name)
+    try:
+        return _hex(text) if len(text) == 64 else base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise Malformed("usage.argument", f"{name} is not bytes") from error
+
+
+def _object(body: Body, name: str) -> dict[str, Any]:
+    found = body.get(name)
+    if not isinstance(found, dict):
+        raise Malformed("usage.argument", f"{name} is missing")
+    return found
+
+
+def _place(text: str) -> tuple[str, str]:
+    name, _, unit = text.partition(".")
+    return name, unit
+
+
+def _whole(body: Body, name: str) -> int:
+    found = body.get(name)
+    if type(found) is not int:
+        raise Malformed("usage.argument", f"{name} is not a whole number")
+    return found

@@ -1,0 +1,155 @@
+"""The wallet's pages: home, enrolment, a request's consent screen, the code, a grant, statements."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from clients import plain
+from clients.patient import requests, screen
+from clients.patient import wallet as wallets
+from clients.patient.consent import Choice, Review
+from clients.patient.wallet import Wallet
+from clients.patient.web import door, errand, shown
+from clients.patient.web.api import Api
+from clients.web.guard import LOOPBACK
+from clients.web.pages import Pages
+from zhifu import consent as consents
+from zhifu import schema
+from zhifu.errors import CATALOGUE, Error
+from zhifu.schema import ABSENT
+
+PACKAGE: Final = "clients.patient.web"
+_HIDDEN: Final = "encounter"
+_FIRST: Final = "inpatient-claim"
+
+
+class Site:
+    """The pages of one wallet."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet = wallet
+        self._api = Api(wallet)
+        self._pages = Pages(PACKAGE)
+
+    def app(self, key: str, hosts: frozenset[str] = LOOPBACK) -> Starlette:
+        """The application; ``key`` opens the door."""
+        pages = {
+            "/": self._home, "/enrol": self._enrol, "/requests/{name}": self._review, "/code": self._code,
+            "/grants/{name}": self._grant, "/history": self._history, "/statements": self._statements,
+        }  # fmt: skip
+        routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
+        inner = [Middleware(door.Door, key=key)]
+        return self._pages.app([*routes, *self._api.routes()], hosts=hosts, inner=inner)
+
+    def _guarded(self, page: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
+        """Our errors as a page, with the reason and what it means."""
+
+        async def respond(request: Request) -> Response:
+            try:
+                return await page(request, self._pages.language(request))
+            except Error as error:
+                meaning = CATALOGUE[error.reason].meaning
+                return self._show(request, "refused.html", 404, reason=error.reason, meaning=meaning)
+
+        return respond
+
+    def _show(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
+        said = self._pages.words.all(self._pages.language(request))
+        script = {key.removeprefix("js-"): text for key, text in said.items() if key.startswith("js-")}
+        origin = self._wallet.contact.origin
+        return self._pages.render(request, template, status, said=script, origin=origin, **context)
+
+    async def _home(self, request: Request, language: str) -> Response:
+        now = int(time.time())
+        listed = shown.grants(self._wallet, now, language)
+        asked = [one for one in requests.listed(self._wallet, now) if one.state == "open"]
+        enrolled = any(pair.enrolled for pair in self._wallet.pairs)
+        statements = shown.statements(self._wallet, language)[:1]
+        return self._show(
+            request, "home.html", grants=listed, asked=asked, enrolled=enrolled, statements=statements,
+            active=[one for one in listed if one["state"] == "active"],
+        )  # fmt: skip
+
+    async def _enrol(self, request: Request, language: str) -> Response:
+        parties = list(self._wallet.parties.values())
+        pairs = [
+            {
+                "hospital": self._wallet.name(bytes.fromhex(pair.hospital)),
+                "recipient": self._wallet.name(bytes.fromhex(pair.recipient)),
+                "enrolled": pair.enrolled,
+            }
+            for pair in self._wallet.pairs
+        ]
+        return self._show(request, "enrol.html", parties=parties, pairs=pairs)
+
+    async def _review(self, request: Request, language: str) -> Response:
+        seen = self._api.review(request.path_params["name"])
+        view = screen.document(self._wallet, seen, Choice.as_asked(seen), language)
+        return self._show(request, "review.html", view=view, asked=_asked(seen, view, language), **_signed(seen, view))
+
+    async def _code(self, request: Request, language: str) -> Response:
+        listed = shown.grants(self._wallet, int(time.time()), language)
+        usable = [one for one in listed if one["state"] == "active" and one["direct_pay"]]
+        hospitals = {one["hospital_id"]: one["hospital"] for one in usable}
+        return self._show(request, "code.html", hospitals=hospitals, usable=usable)
+
+    async def _grant(self, request: Request, language: str) -> Response:
+        name = request.path_params["name"]
+        found = [one for one in shown.grants(self._wallet, int(time.time()), language) if one["hash"] == name]
+        if not found:
+            return self._show(request, "refused.html", 404, reason="consent.unknown", meaning="")
+        accesses = [row for row in shown.accesses(self._wallet, self._api.seen, language) if row["basis"] == name]
+        return self._show(request, "grant.html", grant=found[0], accesses=accesses)
+
+    async def _history(self, request: Request, language: str) -> Response:
+        return self._show(request, "history.html", accesses=shown.accesses(self._wallet, self._api.seen, language))
+
+    async def _statements(self, request: Request, language: str) -> Response:
+        return self._show(request, "statements.html", statements=shown.statements(self._wallet, language))
+
+
+def _asked(seen: Review, view: dict[str, Any], language: str) -> list[dict[str, Any]]:
+    """Units that are asked for, with their ranks for the browser, which checks them against the signed bytes."""
+    found: list[dict[str, Any]] = []
+    order = [one["schema"] for one in sorted(view["units"], key=lambda one: one["schema"] != _FIRST)]
+    for one in view["units"]:
+        kind = schema.load(one["schema"])
+        unit = kind.unit(one["unit"])
+        rows = [{**choice, "rank": unit.level_named(choice["level"])} for choice in one["choices"]]
+        place = {"schema_hash": kind.hash.hex(), "index": unit.index, "absent": ABSENT, "hidden": unit.name == _HIDDEN}
+        finest = screen.value_at(unit, 0, seen.preview.get(kind.name, {}), language) if rows[0]["rank"] else ""
+        found.append({**one, **place, "offered": rows, "finest": finest})
+    # By record, and what identifies nobody comes last.
+    return sorted(found, key=lambda one: (order.index(one["schema"]), one["hidden"]))
+
+
+def _signed(seen: Review, view: dict[str, Any]) -> dict[str, Any]:
+    """The request as it was signed, and the schemas' names by hash: the browser reads it for itself."""
+    names = {digest.hex(): schema.by_hash(digest).name for digest, _ in seen.request.scopes}
+    return {
+        "signed": base64.b64encode(seen.signed.payload).decode(),
+        "by_hash": names,
+        "request_hash": consents.hash_of(seen.signed.payload).hex(),
+        "until": shown.moment(view["until"]),
+        "erase_at": shown.day(view["erase_at"]),
+        "cap": plain.yuan(view["cap_fen"]) if view["cap_fen"] is not None else "",
+    }
+
+
+def open_wallet(folder: Path, contact: Path | None) -> Wallet:
+    """The folder's wallet, made now if there is none and ``contact`` says where the broker is. Raises as `wallets`."""
+    if contact is not None and not (folder / wallets.FILE).exists():
+        wallets.create(folder, wallets.contact(contact))
+    found = wallets.load(folder)
+    found.signer = errand.sign
+    return found

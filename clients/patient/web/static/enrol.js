@@ -1,0 +1,45 @@
+// Enrolment: draw a key here, have it attested, put the recovery code away, enrol.
+
+import { drawQr, errand, onClick, origin, post, readFile } from "/static/errand.js";
+import { draw, keep } from "/static/keys.js";
+
+const at = (name) => document.getElementById(name);
+let key;
+
+onClick(at("add-card"), async () => {
+  const files = at("card-file").files;
+  if (!files.length) { at("card-file").click(); return; }
+  for (const file of files) await post("/api/card", { card: await readFile(file) });
+  location.reload();
+});
+at("card-file").addEventListener("change", () => at("add-card").click());
+
+onClick(at("draw"), async () => {
+  const hospital = at("hospital").value, recipient = at("recipient").value;
+  key = await draw(hospital, recipient);
+  const found = await post("/api/draw", { hospital, recipient, key: key.public });
+  Object.assign(key, { origin, wallet_key: found.wallet_key });
+  await keep(key);
+  at("subject-key").textContent = key.public.match(/.{1,8}/g).join(" ");
+  at("subject-key").dataset.key = key.public;
+  drawQr(at("key-qr"), await post("/api/qr", { text: key.public }));
+  at("step-key").hidden = false;
+  at("step-recovery").hidden = false;
+  at("recovery-code").textContent = (await post("/api/recovery-code", {})).code;
+  at("step-key").querySelector("h2").focus();
+});
+
+onClick(at("enrol"), async () => {
+  const attestations = [];
+  for (const file of at("attestation-files").files) attestations.push(await readFile(file));
+  const body = { key: key.public, attestations, recovery: at("recovery-code").textContent };
+  await errand("/api/enrol", body, { kind: "enrol" });
+  at("recovery-code").textContent = "";
+  for (const step of document.querySelectorAll(".step")) step.hidden = true;
+  at("enrolled").hidden = false;
+  at("enrolled").querySelector("h2").focus();
+});
+
+const ready = () => { at("enrol").disabled = !(at("kept-code").checked && at("attestation-files").files.length >= 2); };
+at("kept-code").addEventListener("change", ready);
+at("attestation-files").addEventListener("change", ready);
