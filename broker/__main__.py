@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -71,6 +71,7 @@ _STORE: Final = (
 )
 AUDIT_INDEX: Final = "audit-index.db"
 _PACE: Final = Pace()
+_HEAR_SHARED_S: Final = 5.0
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -272,6 +273,9 @@ def _serve(arguments: argparse.Namespace) -> None:
     log.to_stderr()
     opened = _home(arguments)
     pace = Pace(restored=opened.restored, max_unwitnessed_s=arguments.max_unwitnessed)
+    if opened.store:
+        # The nodes may all be attached to another broker on the database: they are not waited for as long.
+        pace = replace(pace, is_shared=True, hear_s=_HEAR_SHARED_S)
     uvloop.run(serve(opened, arguments.policy, arguments.node_port, arguments.public_port, arguments.log_port, pace))
 
 

@@ -27,6 +27,7 @@ from zhifu.receipt import Head
 
 ALARM_S: Final = 600
 """A log that no majority has witnessed for so long is an alarm."""
+_LATELY_S: Final = 60
 _SPREAD_S: Final = 0.01
 """For each attached witness: a thousand of them are asked every ten seconds, not every one."""
 _log = logging.getLogger("broker.witnesses")
@@ -37,13 +38,15 @@ class Pace:
     """How long is waited, in seconds: between two checkpoints, and at start for a majority to be heard.
 
     ``restored`` is a file that a restore leaves: while it is there nothing but the majority will do.
-    ``max_unwitnessed_s``: above this age nothing is accepted any more; None for never.
+    ``max_unwitnessed_s``: above this age nothing is accepted any more; None for never. ``is_shared``: other brokers
+    may sign on the same database.
     """
 
     cosign_s: float = 1.0
     hear_s: float = 60.0
     restored: Path | None = None
     max_unwitnessed_s: float | None = None
+    is_shared: bool = False
 
     @property
     def is_restored(self) -> bool:
@@ -132,7 +135,7 @@ class Witnesses:
 
     async def permission(self) -> None:
         """Returns when signing may begin: a majority was heard; or, with an alarm, `Pace.hear_s` are over."""
-        if not self._members:
+        if not self._members or self._others_sign():
             return
         while not self._answered.is_set():
             try:
@@ -143,6 +146,13 @@ class Witnesses:
                     return
         if self.pace.restored is not None:
             self.pace.restored.unlink(missing_ok=True)
+
+    def _others_sign(self) -> bool:
+        """Another broker signed on this database a moment ago: it has asked, and this one goes on behind its head."""
+        if not self.pace.is_shared or self.pace.is_restored or not self._log.size:
+            return False
+        row = self._log.reader.get(tables.Checkpoint, self._log.size)
+        return row is not None and self._clock_ms() - row.time_ms < 1000 * _LATELY_S
 
     # While running
 

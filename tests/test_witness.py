@@ -240,11 +240,11 @@ async def test_a_broker_that_kept_less_than_it_signed_accepts_nothing(tmp_path: 
         assert server.core.log.size == (size if behind else size + 1)
 
 
-async def asked(path: Path, pace: Pace) -> tuple[Any, Any]:
+async def asked(path: Path, pace: Pace, age_s: int = 0) -> tuple[Any, Any]:
     """A broker whose participants exist already, and its task that waits to be permitted to sign."""
     async with serving(path, HOSPITAL, PAYER, INSURER) as server:
         opened = server.home
-    core = build(opened, None, Clock(), pace)
+    core = build(opened, None, Clock(NOW + age_s), pace)
     return core, asyncio.create_task(core.witnesses.run())
 
 
@@ -283,6 +283,21 @@ async def test_after_a_while_it_signs_with_an_alarm_but_not_if_it_was_restored(
     if restored:
         with pytest.raises(Error, match=r"unavailable\.draining"):
             await waits
+
+
+@pytest.mark.parametrize(("age_s", "asks"), [(1, False), (61, True)])
+async def test_a_broker_beside_another_asks_only_where_that_one_is_silent(
+    tmp_path: Path, age_s: int, asks: bool
+) -> None:
+    core, running = await asked(tmp_path, Pace(is_shared=True), age_s)
+    waits = asyncio.create_task(core.committer.run(lambda state, sequence, now_ms: 7))
+    if asks:
+        await asyncio.sleep(0.2)
+        assert not waits.done()
+        core.witnesses.hello(HOSPITAL.id, b"")
+        core.witnesses.hello(PAYER.id, b"")
+    assert (await asyncio.wait_for(waits, 20)).result == 7
+    await _stop(core, running)
 
 
 async def _stop(core: Any, running: asyncio.Task[None]) -> None:
