@@ -22,7 +22,8 @@ _SUFFIXES: Final = {"access": (".cedar", ".cedarschema"), "disclosure": (".toml"
 def load(directory: Path | None = None) -> Bundle:
     """Read a policy: ``directory`` holds ``access`` and ``disclosure``; None means the packaged one.
 
-    Raises `Refused` (policy.invalid) with the file at fault; nothing of a policy that is not wholly valid is used.
+    Raises `Refused` (policy.invalid) with the file at fault, usage.file where there is no such folder; nothing of a
+    policy that is not wholly valid is used.
     """
     files = read(directory)
     halves = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
@@ -30,7 +31,9 @@ def load(directory: Path | None = None) -> Bundle:
 
 
 def read(directory: Path | None = None) -> Files:
-    """A policy's files, ascending by path; they need not be valid. Raises `Refused` (policy.invalid)."""
+    """A policy's files, ascending by path; they need not be valid. Raises `Refused` (policy.invalid, usage.file)."""
+    if directory is not None and not directory.is_dir():
+        raise Refused("usage.file", f"{directory.name}: there is no such folder")
     return dict(sorted(_read(directory or resources.files("policies")), key=lambda item: item[0].encode()))
 
 

@@ -338,10 +338,10 @@ def copy(tmp_path: Path) -> Copy:
     return make
 
 
-def refused(directory: Path, *words: str) -> None:
+def refused(directory: Path, *words: str, reason: str = "policy.invalid") -> None:
     with pytest.raises(Refused) as caught:
         load(directory)
-    assert caught.value.reason == "policy.invalid"
+    assert caught.value.reason == reason
     for word in words:
         assert word in caught.value.detail
 
@@ -447,7 +447,7 @@ def test_a_directory_for_a_file_is_refused(copy: Copy) -> None:
 
 
 def test_what_is_missing_is_named(copy: Copy, tmp_path: Path) -> None:
-    refused(tmp_path / "nowhere", "not a directory")
+    refused(tmp_path / "nowhere", "nowhere", reason="usage.file")
     directory = copy()
     (directory / WORDS).unlink()
     refused(directory, WORDS)

@@ -1,0 +1,177 @@
+"""What commands say when something is wrong: one clear line on stderr, nothing on stdout, the right exit code."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from clients.hospital.sample import sample_bill
+from tests.house import House, Ran, open_house, operate, run, spawn
+from zhifu.errors import CATALOGUE, Exit
+
+HOUR_OFF: Final = """
+import time
+real_time, real_ns = time.time, time.time_ns
+time.time, time.time_ns = lambda: real_time() + {0}, lambda: real_ns() + {0} * 10**9
+"""
+
+
+def refused(ran: Ran, code: Exit, *words: str) -> None:
+    """One line that says what is wrong, and nothing that a program behind it could take for data."""
+    assert (ran.code, ran.out) == (code, ""), ran.err
+    assert ran.err.count("\n") == 1, ran.err
+    assert ran.err.startswith("zhifu")
+    assert "Traceback" not in ran.err
+    for word in words:
+        assert word in ran.err
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+def changed(**head: object) -> bytes:
+    document = json.loads(sample_bill(8))
+    document["setlinfo"] |= head
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+BILLS: Final = {
+    "no JSON": (b"{", "bill."),
+    "not text": (b"\xff\xfe\x00", "bill."),
+    "empty": (b"", "bill."),
+    "another document": (b'{"resourceType": "Patient"}', "bill."),
+    "a total that is none": (changed(medfee_sumamt="much"), "medfee_sumamt"),
+    "a sum that does not hold": (changed(medfee_sumamt="20000.01"), "identity 1"),
+}
+
+
+@pytest.mark.parametrize("name", BILLS)
+def test_a_malformed_bill_starts_nothing(tmp_path: Path, name: str) -> None:
+    content, said = BILLS[name]
+    bill, kept = tmp_path / "bill.json", tmp_path / "kept"
+    bill.write_bytes(content)
+    refused(run("demo", "--json", "--bill", bill, "--keep", kept), Exit.USAGE, said)
+    refused(
+        run("record", "explain", bill, "--recipient", "insurer", "--purpose", "commercial-settlement", "--json"),
+        Exit.USAGE, said,
+    )  # fmt: skip
+    assert not kept.exists()
+
+
+def test_a_line_at_fault_is_named(tmp_path: Path) -> None:
+    """As a process of its own, which is what other programs run."""
+    document = json.loads(sample_bill(8))
+    document["feedetail"][2]["amt"] = "0.01"
+    bill = tmp_path / "bill.json"
+    bill.write_text(json.dumps(document), "utf-8")
+    refused(spawn("demo", "--json", "--bill", bill), Exit.USAGE, "line 3")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("demo", "--bill", "missing.json"),
+        ("audit", "verify", "missing"),
+        ("record", "explain", "missing.json", "--recipient", "insurer", "--purpose", "commercial-settlement"),
+        ("wallet", "review", "missing", "missing.request"),
+        ("wallet", "history", "missing"),
+        ("node", "serve", "missing"),
+        ("node", "enrol", "fresh", "--invitation", "missing"),
+        ("hospital", "settle", "missing", "--bill", "missing.json"),
+        ("broker", "serve", "missing"),
+        ("policy", "check", "missing"),
+    ],
+    ids=" ".join,
+)
+def test_a_missing_file_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(spawn(*words) if words[0] == "broker" else run(*words), Exit.USAGE, "missing")
+
+
+def test_words_that_are_none() -> None:
+    for words in (("demo", "--product", "nothing"), ("nonsense",), ("demo", "--nonsense"), ("record", "explain")):
+        ran = run(*words)
+        assert (ran.code, ran.out) == (Exit.USAGE, "")
+        assert "Traceback" not in ran.err
+    refused(run("demo", "--product", "nothing"), Exit.USAGE, "in-catalog")
+
+
+# --- what is not there, or not now ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with open_house(tmp_path_factory.mktemp("house")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_port_in_use(house: House, taken: int, tmp_path: Path) -> None:
+    operate("init", tmp_path / "broker", "--origin", "log.example/other")
+    for option in ("--node-port", "--public-port"):
+        ran = spawn("broker", "serve", tmp_path / "broker", option, taken)
+        refused(ran, Exit.UNAVAILABLE, "unavailable.port", str(taken))
+    house.end("hospital")
+    try:
+        ran = spawn("node", "serve", house.path / "hospital", "--api-port", taken)
+        refused(ran, Exit.UNAVAILABLE, "unavailable.port", str(taken))
+    finally:
+        house.restart("hospital")
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_clock_that_is_an_hour_off(house: House, seconds: int) -> None:
+    """Ahead, the broker's own clock says so; behind, what the registrar signed is not of this hour yet, or the same."""
+    house.end("public-payer")
+    try:
+        ran = spawn("node", "serve", house.path / "public-payer", code=HOUR_OFF.format(seconds))
+        lines = [line for line in ran.err.splitlines() if not line.startswith("{")]
+        refused(Ran(ran.code, ran.out, "\n".join(lines) + "\n"), Exit.UNAVAILABLE, "unavailable.clock")
+    finally:
+        house.restart("public-payer")
+
+
+def test_a_broker_that_cannot_be_reached(house: House) -> None:
+    bill = sample_bill(801)
+    patient = house.enrol(bill)
+    request = house.ask(patient, bill)
+    invitation = house.file("invitation", (house.path / "desk" / "insurer.invitation").read_bytes())
+    house.end("broker")
+    try:
+        for words in (
+            ("wallet", "history", patient.wallet),
+            ("wallet", "statement", patient.wallet),
+            ("wallet", "grant", patient.wallet, request, "-o", house.file("consent")),
+            ("node", "enrol", house.path / "fresh", "--invitation", invitation),
+        ):
+            refused(run(*words), Exit.UNAVAILABLE, "unavailable.broker")
+        # What is settled waits for the broker, and the command for the settlement no longer than it was told.
+        ran = house.settle(bill, None, "--timeout", "1")
+        refused(ran, Exit.UNAVAILABLE)
+    finally:
+        house.restart("broker")
+
+
+def test_a_node_that_does_not_run(house: House) -> None:
+    house.end("hospital")
+    try:
+        refused(house.settle(sample_bill(802), None), Exit.UNAVAILABLE)
+    finally:
+        house.restart("hospital")
+
+
+def test_every_reason_has_an_exit_code_of_the_contract() -> None:
+    assert {int(one.exit) for one in CATALOGUE.values()} <= {int(code) for code in Exit} == set(range(7))
