@@ -25,7 +25,7 @@ demo: $(READY) ## one discharge settled by all parties, on this computer
 	@$(BIN)/zhifu demo
 
 test: $(READY) ## all tests, warnings are errors
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: lint types imports proto-check ## style, types, direction of imports, protocol: lint, breaking changes, drift
 
@@ -35,8 +35,9 @@ bench: $(READY) ## the figures of DESIGN section 10, beside a bare relay
 bench-search: $(READY) ## what an auditor waits for a search of a million entries
 	@$(BIN)/python -m tests.bench.search
 
-soak: $(READY) ## long run with faults
+soak: $(READY) ## long run with faults, and the tests that are too slow for `make test`
 	@$(BIN)/python -m tests.soak
+	@$(BIN)/python -m pytest -m soak
 
 lint: $(READY) ## ruff, rules and format
 	@$(BIN)/ruff check --quiet

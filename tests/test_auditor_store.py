@@ -129,8 +129,8 @@ def flipped(value: Any, place: int, bit: int) -> Any:
     return bytes(raw)
 
 
-def places(kept: Kept) -> list[tuple[str, dict[str, Any], str, int]]:
-    """A sample of the bytes of every column of every table of the log, of integers the bits: at most 50 a column."""
+def places(kept: Kept, most: int) -> list[tuple[str, dict[str, Any], str, int]]:
+    """A sample of the bytes of every column of every table of the log, of integers the bits: ``most`` a column."""
     draw = random.Random(20260921)
     found = []
     for table in TABLES:
@@ -140,13 +140,14 @@ def places(kept: Kept) -> list[tuple[str, dict[str, Any], str, int]]:
                 length = 48 if isinstance(value, int) else len(value)
                 columns.setdefault(column, []).extend((table, row, column, place) for place in range(length))
         for positions in columns.values():
-            found += draw.sample(positions, min(50, len(positions)))
+            found += draw.sample(positions, min(most, len(positions)))
     return found
 
 
-def test_every_flipped_bit_is_found_and_its_entry_named(kept: Kept) -> None:
+@pytest.mark.parametrize("most", [8, pytest.param(50, marks=pytest.mark.soak)])
+def test_every_flipped_bit_is_found_and_its_entry_named(kept: Kept, most: int) -> None:
     draw, count = random.Random(7), 0
-    for table, row, column, place in places(kept):
+    for table, row, column, place in places(kept, most):
         if not kept.change(table, row, **{column: flipped(row[column], place, draw.randrange(8))}):
             continue
         found = kept.bad()
@@ -156,7 +157,7 @@ def test_every_flipped_bit_is_found_and_its_entry_named(kept: Kept) -> None:
         else:
             assert found.index == entry_of(table, row), where
         count += 1
-    assert count >= 600
+    assert count >= 12 * most
     assert kept.verify().verified
 
 

@@ -111,7 +111,7 @@ def queued(house: House, role: str) -> Callable[[], bool]:
 # --- from outside -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("waiting", ["public-payer", "insurer"])
+@pytest.mark.parametrize("waiting", [pytest.param("public-payer", marks=pytest.mark.soak), "insurer"])
 def test_the_broker_is_killed_between_accept_and_answer(house: House, discharge: Discharge, waiting: str) -> None:
     with house.frozen(waiting):
         discharge.begin()
@@ -123,7 +123,12 @@ def test_the_broker_is_killed_between_accept_and_answer(house: House, discharge:
 
 @pytest.mark.parametrize(
     ("killed", "frozen"),
-    [("hospital", "public-payer"), ("hospital", "insurer"), ("insurer", "insurer"), ("public-payer", "public-payer")],
+    [
+        ("hospital", "insurer"),
+        ("public-payer", "public-payer"),
+        pytest.param("hospital", "public-payer", marks=pytest.mark.soak),
+        pytest.param("insurer", "insurer", marks=pytest.mark.soak),
+    ],
 )
 def test_a_node_is_killed_while_a_claim_waits(house: House, discharge: Discharge, killed: str, frozen: str) -> None:
     with house.frozen(frozen):
@@ -158,7 +163,14 @@ def latest_settlement(house: House) -> str:
 
 @pytest.mark.parametrize(
     ("role", "lives"),
-    [("broker", (1, 3, 4)), ("hospital", (2, 4, 5, 6)), ("public-payer", (1, 2, 3)), ("insurer", (1, 2, 3))],
+    [
+        ("broker", (1, 3)),
+        ("insurer", (1, 2)),
+        pytest.param("broker", (1, 3, 4), marks=pytest.mark.soak),
+        pytest.param("hospital", (2, 4, 5, 6), marks=pytest.mark.soak),
+        pytest.param("public-payer", (1, 2, 3), marks=pytest.mark.soak),
+        pytest.param("insurer", (1, 2, 3), marks=pytest.mark.soak),
+    ],
 )
 def test_a_process_dies_after_its_nth_commit(
     house: House, discharge: Discharge, tmp_path: Path, role: str, lives: tuple[int, ...]

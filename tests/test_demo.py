@@ -33,6 +33,8 @@ FIGURES: Final[Mapping[str, tuple[int, int, int]]] = {
 }
 ROLES: Final = {"hospital", "public-payer", "insurer", "patient", "auditor"}
 PURPOSES: Final = {"public-settlement", "commercial-settlement", "statement"}
+RUN: Final = ("full", "in-catalog", "no-insurance-60")
+"""Each route, and a patient who pays a part; `make soak` runs the others, whose figures `tests.test_product` has."""
 KEPT: Final = "full"
 OTHER_BILL: Final = "in-catalog"
 LIMIT_S: Final = 60.0
@@ -41,7 +43,7 @@ LIMIT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Demos:
-    """One run of the demo for each product, and one that tells the story. ``kept`` was kept from the run of `KEPT`."""
+    """A run of the demo for each of `RUN`, and one that tells the story. ``kept`` was kept from the run of `KEPT`."""
 
     ran: Mapping[str, Ran]
     took_s: Mapping[str, float]
@@ -64,16 +66,16 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
 
     def one(name: str) -> tuple[str, Ran, float]:
         begun = time.monotonic()
-        chosen = ("--json", "--product", name) if name in FIGURES else ()
+        chosen = ("--json", "--product", name) if name in RUN else ()
         ran = spawn("demo", *chosen, *more.get(name, ()), timeout_s=2 * LIMIT_S)
         return name, ran, time.monotonic() - begun
 
     with ThreadPoolExecutor(2) as two:
-        done = list(two.map(one, [*FIGURES, "story"]))
+        done = list(two.map(one, [*RUN, "story"]))
     return Demos({name: ran for name, ran, _ in done}, {name: took for name, _, took in done}, kept)
 
 
-@pytest.fixture(params=FIGURES)
+@pytest.fixture(params=RUN)
 def document(request: pytest.FixtureRequest, demos: Demos) -> dict[str, Any]:
     return demos.document(request.param)
 
@@ -82,16 +84,25 @@ def document(request: pytest.FixtureRequest, demos: Demos) -> dict[str, Any]:
 
 
 def test_nothing_but_one_document_is_on_stdout(demos: Demos) -> None:
-    for product in FIGURES:
+    for product in RUN:
         ran = demos.ran[product].ok()
         assert ran.out == ran.out.strip() + "\n"
         json.loads(ran.out)
         assert ran.err == ""
 
 
-@pytest.mark.parametrize("product", FIGURES)
+@pytest.mark.parametrize("product", RUN)
 def test_figures_to_the_fen(demos: Demos, product: str) -> None:
-    found = demos.document(product)
+    to_the_fen(demos.document(product), product)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("product", sorted(set(FIGURES) - set(RUN)))
+def test_figures_of_the_other_products(product: str) -> None:
+    to_the_fen(spawn("demo", "--json", "--product", product, timeout_s=2 * LIMIT_S).ok().json, product)
+
+
+def to_the_fen(found: Mapping[str, Any], product: str) -> None:
     assert found["total_fen"] == 2_000_000
     assert (found["public_fen"], found["commercial_fen"], found["patient_fen"]) == FIGURES[product]
     assert found["total_fen"] == found["public_fen"] + found["commercial_fen"] + found["patient_fen"]
@@ -192,8 +203,8 @@ def test_the_story_is_told_in_chinese_and_english(demos: Demos) -> None:
 
 
 def test_data_is_kept_where_it_was_asked_for_and_only_then(demos: Demos) -> None:
-    assert {product: demos.document(product)["data_dir"] for product in FIGURES} == {
-        **dict.fromkeys(FIGURES), KEPT: str(demos.kept)
+    assert {product: demos.document(product)["data_dir"] for product in RUN} == {
+        **dict.fromkeys(RUN), KEPT: str(demos.kept)
     }  # fmt: skip
     for role in ("broker", "hospital", "public-payer", "insurer"):
         lines = (demos.kept / role / "log.jsonl").read_text("utf-8").splitlines()
@@ -213,7 +224,7 @@ def test_what_is_kept_is_for_its_owner_only(demos: Demos) -> None:
 
 
 def test_no_process_outlives_the_demo(demos: Demos) -> None:
-    for product in FIGURES:
+    for product in RUN:
         for one in demos.document(product)["processes"]:
             assert not Path(f"/proc/{one['pid']}/cmdline").exists() or b"zhifu-demo" not in cmdline(one["pid"])
 

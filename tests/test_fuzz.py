@@ -176,14 +176,14 @@ def test_samples_are_read(name: str) -> None:
     assert decoder.encode(decoder.read(decoder.sample)) == decoder.sample
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @pytest.mark.parametrize("name", DECODERS)
 @given(data=st.binary(max_size=200))
 def test_any_bytes(name: str, data: bytes) -> None:
     only_malformed(DECODERS[name], data)
 
 
-@settings(max_examples=250)
+@settings(max_examples=125)
 @pytest.mark.parametrize("name", DECODERS)
 @given(data=st.data())
 def test_nearly_valid_bytes(name: str, data: st.DataObject) -> None:
@@ -191,7 +191,7 @@ def test_nearly_valid_bytes(name: str, data: st.DataObject) -> None:
     only_malformed(decoder, data.draw(mutated(decoder.sample)))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.data())
 def test_contents_of_a_capsule(data: st.DataObject) -> None:
     """What a sender can put into a capsule that opens: any bytes."""
@@ -210,7 +210,7 @@ ITEM = st.none() | st.booleans() | st.integers(-3, 300) | st.binary(max_size=33)
 NESTED = st.recursive(ITEM, lambda inner: st.lists(inner, max_size=8), max_leaves=15)
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.lists(NESTED, min_size=4, max_size=11))
 def test_well_formed_cbor_of_any_shape(items: list[Any]) -> None:
     try:
@@ -225,7 +225,7 @@ def test_well_formed_cbor_of_any_shape(items: list[Any]) -> None:
         assert error.reason in {"malformed.encoding", "malformed.field", "capsule.units"}  # noqa: PT017
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.binary(max_size=64))
 def test_padded_plaintexts(plain: bytes) -> None:
     try:
@@ -235,7 +235,7 @@ def test_padded_plaintexts(plain: bytes) -> None:
     assert leaf.pad(value, len(plain)) == plain
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(st.text(max_size=120))
 def test_schema_files(text: str) -> None:
     with pytest.raises(Malformed):
@@ -262,7 +262,7 @@ def toml(value: Any) -> str:
     return repr(value)
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(TOML, TOML)
 def test_schema_documents_of_any_shape(name: Any, units: Any) -> None:
     source = f"name = {toml(name)}\nunit = {toml(units)}\n"
@@ -338,7 +338,7 @@ def test_honest_documents_verify(name: str) -> None:
     assert reader.verify(envelope.from_bytes(reader.signed.kind, reader.signed.to_bytes()))
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
 def test_no_change_of_a_signed_document_passes(name: str, data: st.DataObject) -> None:
@@ -351,7 +351,7 @@ def test_no_change_of_a_signed_document_passes(name: str, data: st.DataObject) -
     assert changed == reader.signed.to_bytes()
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @pytest.mark.parametrize("name", READERS)
 @given(data=st.data())
 def test_hostile_payloads_under_the_right_key(name: str, data: st.DataObject) -> None:
@@ -393,7 +393,7 @@ def test_epoch_offers() -> None:
 PARTS = ("manifest", "released", "leaves", "shares", "capsule")
 
 
-@settings(max_examples=150)
+@settings(max_examples=75)
 @given(st.sampled_from(PARTS), st.data())
 def test_no_changed_part_of_a_delivery_opens(part: str, data: st.DataObject) -> None:
     """Whatever the broker changes on the way, the recipient refuses with a reason and nothing else happens."""

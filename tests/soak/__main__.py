@@ -1,0 +1,101 @@
+"""``python -m tests.soak [--seconds N] [--seed N] [--only PART]``: exit 0 only if nothing went wrong.
+
+Progress goes to stderr. Each part gets ``N`` seconds (the decoders 20,000 inputs for each of them), and the same
+``--seed`` makes the same faults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from clients.demo.stage import Stage
+from tests.bench.world import World, open_world
+from tests.soak import crash, decoders, live, memory
+
+INPUTS_A_SECOND: Final = 20_000
+STREAMS: Final = 400
+_BEGUN: Final = time.monotonic()
+Tell = Callable[[str], None]
+Faults = Sequence[object]
+
+
+def tell(part: str, step: str) -> None:
+    """One line a step, on stderr."""
+    print(f"{time.monotonic() - _BEGUN:7.1f} s  {part}: {step}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def stage() -> Iterator[Stage]:
+    with tempfile.TemporaryDirectory(prefix="zhifu-soak-") as folder:
+        found = Stage(Path(folder))
+        try:
+            yield found
+        finally:
+            found.stop()
+
+
+@contextmanager
+def world() -> Iterator[World]:
+    """A broker's process with a few participants and patients."""
+    with stage() as found:
+        yield open_world(found, hospitals=2, patients=16)
+
+
+def _decoders(seconds: float, seed: int, say: Tell) -> Faults:
+    return decoders.fuzz(round(seconds * INPUTS_A_SECOND), seed, say)
+
+
+def _live(seconds: float, seed: int, say: Tell) -> Faults:
+    with world() as made:
+        lived = uvloop.run(live.fuzz(made, seconds, seed, say))
+    say(f"{lived.frames} hostile frames, answered {dict(lived.answers)}")
+    return lived.faults
+
+
+def _memory(seconds: float, _: int, say: Tell) -> Faults:
+    with world() as made:
+        found = uvloop.run(memory.measure(made, seconds, STREAMS, say))
+    say(f"{found.bytes_an_exchange:.0f} bytes an exchange, {found.kib_a_stream:.1f} KiB a stream")
+    return found.faults
+
+
+def _crash(seconds: float, seed: int, say: Tell) -> Faults:
+    with stage() as found:
+        survived = asyncio.run(crash.run(found, seconds, seed, say))
+    say(f"{survived.kills} kills, {survived.exchanges} exchanges, slowest start {survived.slowest_start_s:.1f} s")
+    return survived.faults
+
+
+PARTS: Final = {"decoders": _decoders, "live": _live, "memory": _memory, "crash": _crash}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run and tell; the exit code."""
+    parser = argparse.ArgumentParser(prog="make soak", description="A long run with faults.")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each part")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same faults again")
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part; default: all of them")
+    given = parser.parse_args(argv)
+    faults = 0
+    for name in given.only or PARTS:
+        tell(name, f"{given.seconds:.0f} s, seed {given.seed}")
+        for fault in PARTS[name](given.seconds, given.seed, partial(tell, name)):
+            faults += 1
+            tell(name, f"FAULT {fault}")
+    print(f"{faults} faults" if faults else "no faults", flush=True)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
