@@ -38,6 +38,7 @@ from broker.revocation import Revoker
 from broker.services import log as log_service
 from broker.services.audit import AuditService
 from broker.services.code import CodeService
+from broker.services.decoding import Decoding
 from broker.services.enrolment import EnrolmentService
 from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
@@ -138,7 +139,7 @@ class Served:
 async def start(core: Core, opened: Home, node_port: int, public_port: int) -> Served:
     """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
     exchange = ExchangeService(core)
-    nodes, wallets = grpc.aio.server(options=_OPTIONS), grpc.aio.server(options=_OPTIONS)
+    nodes, wallets = _server(), _server()
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
@@ -215,11 +216,15 @@ async def _say(checks: Iterable[health.HealthServicer], *, serving: bool) -> Non
         await check.set("", states.SERVING if serving else states.NOT_SERVING)
 
 
+def _server() -> grpc.aio.Server:
+    return grpc.aio.server(options=_OPTIONS, interceptors=[Decoding()])
+
+
 async def serve_pseudonyms(opened: Home, port: int) -> None:
     """The pseudonym service by itself, until SIGTERM or SIGINT."""
     if not (opened.path / pseudonym_home.AUTHORITIES).exists():
         raise Refused("usage.file", "nobody is admitted yet: zhifu pseudonym admit … --authority CA")
-    parts, server = pseudonym_home.alone(opened), grpc.aio.server(options=_OPTIONS)
+    parts, server = pseudonym_home.alone(opened), _server()
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(parts.service, server)
     check = _health(server)
     bound = _bind(server, opened, port, pseudonym_home.AUTHORITIES)

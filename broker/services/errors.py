@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -70,6 +71,8 @@ async def refusing(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator
         yield
     except Error as error:
         await _abort(context, error)
+    except DecodeError:
+        await _abort(context, Malformed("malformed.encoding", "not a message of this method"))
     except (grpc.aio.AbortError, grpc.RpcError):
         raise
     except Exception as error:
