@@ -97,6 +97,7 @@ class AuditIndex:
         except (sqlite3.Error, OSError) as error:
             raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self._profiles: dict[Words, int] = {}
+        self._words: dict[int, Words] = {}
         self._load()
 
     def _make(self) -> None:
@@ -109,7 +110,9 @@ class AuditIndex:
         self._db.execute(f"PRAGMA user_version={VERSION}")
 
     def _load(self) -> None:
-        self._profiles = {one.words: one.id for one in self.profiles()}
+        rows = self._db.execute("SELECT * FROM profile").fetchall()
+        self._words = {row[0]: Words(*row[1:10]) for row in rows}
+        self._profiles = {words: number for number, words in self._words.items()}
 
     def close(self) -> None:
         self._db.close()
@@ -194,14 +197,16 @@ class AuditIndex:
         values = (*_fields(words), entry, entry, 0)
         made = self._db.execute(f"INSERT INTO profile VALUES (NULL, {', '.join('?' * len(values))})", values)
         self._profiles[words] = int(made.lastrowid or 0)
+        self._words[self._profiles[words]] = words
         return self._profiles[words]
 
     # Reading
 
     def profiles(self) -> list[Profile]:
         """Every profile, the one with the newest entry first."""
-        rows = self._db.execute("SELECT * FROM profile ORDER BY last DESC").fetchall()
-        return [Profile(row[0], Words(*row[1:10]), *row[10:]) for row in rows]
+        # What a profile says never changes, so only the numbers are read again.
+        rows = self._db.execute("SELECT id, first, last, count FROM profile ORDER BY last DESC").fetchall()
+        return [Profile(number, self._words[number], *numbers) for number, *numbers in rows]
 
     def words_of(self, entry: int) -> list[Words]:
         """What an entry says."""
