@@ -84,8 +84,7 @@ class Indexer:
         detail = receipt.parse_detail(row.detail) if row.detail else None
         said = trail.words(meta, detail, self._origin)
         if meta.event == trail.ERASED and detail is not None:
-            for erased in trail.erased(detail):
-                self.index.forget(erased)
+            self.index.forget(trail.erased(detail))
         names = trail.names(meta, detail) if detail is not None else ()
         return Line(row.index, row.time_ms, said, names, meta.event == trail.ACCEPTED, self._ends(meta.event, detail))
 
