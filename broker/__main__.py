@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,6 @@ from typing import Final
 import grpc
 import httpx
 import uvloop
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from broker import enrolment, export, feeding, home, log, pseudonym_commands, pseudonym_home
@@ -36,9 +35,9 @@ from broker.indexing import Indexer
 from broker.pipeline import Pipeline
 from broker.revocation import Revoker
 from broker.services import log as log_service
+from broker.services import ports as listening
 from broker.services.audit import AuditService
 from broker.services.code import CodeService
-from broker.services.decoding import Decoding
 from broker.services.enrolment import EnrolmentService
 from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
@@ -61,7 +60,6 @@ from zhifu.v1 import (
 )
 from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
-MAX_MESSAGE: Final = 8 * 1024 * 1024
 DRAIN_S: Final = 10.0
 _PSEUDONYM: Final = "pseudonym"
 _COLLECT_AFTER: Final = 20_000
@@ -73,17 +71,6 @@ _STORE: Final = (
 AUDIT_INDEX: Final = "audit-index.db"
 _PACE: Final = Pace()
 _HEAR_SHARED_S: Final = 5.0
-_OPTIONS: Final = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_concurrent_streams", 16),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    # The option that exists; the widely copied min_recv_ping_interval_without_data_ms is not read by anything.
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.max_metadata_size", 8192),
-    ("grpc.so_reuseport", 0),
-]
 
 
 def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms, pace: Pace = _PACE) -> Core:
@@ -126,7 +113,7 @@ class Served:
 
     async def stop(self) -> None:
         """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
-        await _say(self.checks, serving=False)
+        await listening.say(self.checks, serving=False)
         for task in self.background:
             task.cancel()
         self.exchange.drain("unavailable.draining")
@@ -139,7 +126,7 @@ class Served:
 async def start(core: Core, opened: Home, node_port: int, public_port: int) -> Served:
     """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
     exchange = ExchangeService(core)
-    nodes, wallets = _server(), _server()
+    nodes, wallets = listening.server(), listening.server()
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
@@ -150,8 +137,8 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     code_pb2_grpc.add_CodeServiceServicer_to_server(CodeService(core), nodes)
-    checks = tuple(_health(server) for server in (nodes, wallets))
-    ports = (_bind(nodes, opened, node_port, "ca.crt"), _bind(wallets, opened, public_port, None))
+    checks = tuple(listening.health(server) for server in (nodes, wallets))
+    ports = (listening.bind(nodes, opened, node_port, "ca.crt"), listening.bind(wallets, opened, public_port, None))
     exchange.tell_witnesses()
     background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
     bell = opening.bell_of(opened.store)
@@ -160,7 +147,7 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
         background.append(asyncio.create_task(bell.run(exchange.heard)))
     await asyncio.gather(nodes.start(), wallets.start())
     opened.write_ports(*ports)
-    await _say(checks, serving=True)
+    await listening.say(checks, serving=True)
     background.append(asyncio.create_task(indexer.follow()))
     return Served(core, exchange, (nodes, wallets), ports, checks, background, indexer)
 
@@ -204,56 +191,24 @@ def _indexer(core: Core, opened: Home) -> Indexer:
     return Indexer(index, core.log, core.store.reader, wait)
 
 
-def _health(server: grpc.aio.Server) -> health.HealthServicer:
-    found = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(found, server)
-    return found
-
-
-async def _say(checks: Iterable[health.HealthServicer], *, serving: bool) -> None:
-    states = health_pb2.HealthCheckResponse
-    for check in checks:
-        await check.set("", states.SERVING if serving else states.NOT_SERVING)
-
-
-def _server() -> grpc.aio.Server:
-    return grpc.aio.server(options=_OPTIONS, interceptors=[Decoding()])
-
-
 async def serve_pseudonyms(opened: Home, port: int) -> None:
     """The pseudonym service by itself, until SIGTERM or SIGINT."""
     if not (opened.path / pseudonym_home.AUTHORITIES).exists():
         raise Refused("usage.file", "nobody is admitted yet: zhifu pseudonym admit … --authority CA")
-    parts, server = pseudonym_home.alone(opened), _server()
+    parts, server = pseudonym_home.alone(opened), listening.server()
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(parts.service, server)
-    check = _health(server)
-    bound = _bind(server, opened, port, pseudonym_home.AUTHORITIES)
+    check = listening.health(server)
+    bound = listening.bind(server, opened, port, pseudonym_home.AUTHORITIES)
     parts.committer.start()
     await server.start()
     opened.write_ports(bound, 0)
-    await _say([check], serving=True)
+    await listening.say([check], serving=True)
     print(json.dumps({"port": bound, "pid": os.getpid()}), flush=True)
     await _terminated()
-    await _say([check], serving=False)
+    await listening.say([check], serving=False)
     await server.stop(DRAIN_S)
     await parts.committer.close()
     parts.store.close()
-
-
-def _bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None) -> int:
-    """Bind to loopback's ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need certificates.
-
-    Raises `Refused` (unavailable.port).
-    """
-    credentials = grpc.ssl_server_credentials(
-        [(opened.read("tls.key"), opened.read("tls.crt"))],
-        root_certificates=opened.read(authority) if authority else None,
-        require_client_auth=authority is not None,
-    )
-    try:
-        return server.add_secure_port(f"127.0.0.1:{port}", credentials)
-    except RuntimeError as error:
-        raise Refused("unavailable.port", f"port {port}") from error
 
 
 async def _terminated() -> None:

@@ -22,10 +22,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
-from broker.__main__ import MAX_MESSAGE
 from broker.core import Timing
 from broker.services import exchange as service
 from broker.services.frames import Known, commit_of
+from broker.services.ports import MAX_MESSAGE
 from broker.store import tables
 from clients import wire
 from tests.broker_rig import (

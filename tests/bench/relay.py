@@ -15,7 +15,7 @@ from typing import Any, Final
 import grpc
 import uvloop
 
-from broker.__main__ import MAX_MESSAGE
+from broker.services.ports import MAX_MESSAGE
 
 ASKED_BYTES: Final = 10_800
 ANSWERED_BYTES: Final = 2_000

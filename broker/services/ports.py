@@ -1,0 +1,59 @@
+"""A port of the broker: its server with every limit, its health, its certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health as checks
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from broker.home import Home
+from broker.services.decoding import Decoding
+from zhifu.errors import Refused
+
+MAX_MESSAGE: Final = 8 * 1024 * 1024
+_OPTIONS: Final = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_concurrent_streams", 16),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # The option that exists; the widely copied min_recv_ping_interval_without_data_ms is not read by anything.
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.max_metadata_size", 8192),
+    ("grpc.so_reuseport", 0),
+]
+
+
+def health(server: grpc.aio.Server) -> checks.HealthServicer:
+    found = checks.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(found, server)
+    return found
+
+
+async def say(every: Iterable[checks.HealthServicer], *, serving: bool) -> None:
+    states = health_pb2.HealthCheckResponse
+    for check in every:
+        await check.set("", states.SERVING if serving else states.NOT_SERVING)
+
+
+def server() -> grpc.aio.Server:
+    return grpc.aio.server(options=_OPTIONS, interceptors=[Decoding()])
+
+
+def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None) -> int:
+    """Bind to loopback's ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need certificates.
+
+    Raises `Refused` (unavailable.port).
+    """
+    credentials = grpc.ssl_server_credentials(
+        [(opened.read("tls.key"), opened.read("tls.crt"))],
+        root_certificates=opened.read(authority) if authority else None,
+        require_client_auth=authority is not None,
+    )
+    try:
+        return server.add_secure_port(f"127.0.0.1:{port}", credentials)
+    except RuntimeError as error:
+        raise Refused("unavailable.port", f"port {port}") from error
