@@ -232,7 +232,7 @@ def test_recovery_code_and_hotline_stop_everything(scene: Scene, tmp_path: Path)
     run("wallet", "key", "strike", scene.patient.wallet, pending["key"], *cards).ok()
 
 
-def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene) -> None:
+def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene, tmp_path: Path) -> None:
     """What a browser does: the wallet holds no seed, and gets one signature for each thing that it signs."""
     opened = wallet.load(scene.patient.wallet)
     (pair,) = opened.pairs
@@ -245,7 +245,7 @@ def test_a_wallet_whose_key_lies_elsewhere_signs_the_same_way(scene: Scene) -> N
         return bytes(key.sign(envelope.to_sign(kind, payload)).signature)
 
     opened.signer = in_the_browser
-    opened.save = lambda: None  # type: ignore[method-assign]
+    opened.path = tmp_path
     now = int(time.time())
     seen = consent.review(opened, desk.read_request(scene.house.ask(scene.patient, BILL)), now)
     given = asyncio.run(consent.give(opened, seen, consent.Choice.as_asked(seen), now))
