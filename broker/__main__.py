@@ -22,7 +22,7 @@ import httpx
 import uvloop
 from grpc_health.v1.health import aio as health
 
-from broker import enrolment, export, feeding, home, log, pseudonym_commands, pseudonym_home
+from broker import enrolment, export, feeding, home, hotline, log, pseudonym_commands, pseudonym_home
 from broker.audit import Log
 from broker.authority import SERVER_NAME
 from broker.commit import Committer
@@ -46,8 +46,7 @@ from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
 from policies import load
-from zhifu.consent import Revocation
-from zhifu.errors import CATALOGUE, Error, Exit, Refused
+from zhifu.errors import Error, Exit, Refused
 from zhifu.v1 import (
     audit_pb2_grpc,
     code_pb2_grpc,
@@ -55,10 +54,8 @@ from zhifu.v1 import (
     exchange_pb2_grpc,
     log_pb2_grpc,
     pseudonym_pb2_grpc,
-    wallet_pb2,
     wallet_pb2_grpc,
 )
-from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
 DRAIN_S: Final = 10.0
 _PSEUDONYM: Final = "pseudonym"
@@ -224,8 +221,8 @@ def _home(arguments: argparse.Namespace) -> Home:
 
 def _init(arguments: argparse.Namespace) -> None:
     operators = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.operator]
-    hotline = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.hotline]
-    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators, arguments.store, hotline)
+    answering = [bytes(pseudonym_commands.operator_key(path).verify_key) for path in arguments.hotline]
+    opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, operators, arguments.store, answering)
     print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
 
 
@@ -286,36 +283,6 @@ def _export(arguments: argparse.Namespace) -> None:
         print(line)
 
 
-def _stop(arguments: argparse.Namespace) -> None:
-    """The operator's word goes the way that a wallet's goes, so that a running broker takes it at once."""
-    opened = home.open_home(arguments.dir)
-    grant, subject = _named(arguments.grant), _named(arguments.subject)
-    said = Revocation(opened.origin, grant, clock_ms() // 1000, subject, REVOKER_HOTLINE, arguments.reason)
-    signed = said.sign(pseudonym_commands.operator_key(arguments.operator))
-    credentials = grpc.ssl_channel_credentials(opened.read("ca.crt"))
-    target = [("grpc.ssl_target_name_override", SERVER_NAME)]
-    with grpc.secure_channel(f"127.0.0.1:{opened.ports()[1]}", credentials, options=target) as channel:
-        stub = wallet_pb2_grpc.WalletServiceStub(channel)
-        try:
-            found = stub.RevokeGrant(wallet_pb2.RevokeGrantRequest(revocation=signed.to_proto()), timeout=10)
-        except grpc.RpcError as error:
-            raise _told(error) from error
-    ended = {"grants": [one.hex() for one in found.grants], "entry": found.entry.index}
-    print(json.dumps(ended | {"delivered_before": found.delivered, "withheld": found.withheld}))
-
-
-def _told(error: grpc.RpcError) -> Refused:
-    reason, _, detail = str(error.details()).partition(": ")
-    return Refused(reason if reason in CATALOGUE else "unavailable.broker", detail)
-
-
-def _named(text: str | None) -> bytes:
-    try:
-        return bytes.fromhex(text or "")
-    except ValueError as error:
-        raise Refused("usage.argument", "a grant or a subject is named by 64 hex digits") from error
-
-
 def _parser(part: str = "broker") -> argparse.ArgumentParser:
     """Every command, or those of the pseudonym service alone under their short names."""
     what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
@@ -352,7 +319,7 @@ def _parser(part: str = "broker") -> argparse.ArgumentParser:
     inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
     contact = add("contact", _contact, "Write where the running broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)
-    stopping = add("stop", _stop, "The hotline: end a grant, or all of a subject, for a patient who calls; logged.")
+    stopping = add("stop", hotline.stop, "The hotline: end grants for a patient who calls; logged.")
     stopping.add_argument("--operator", type=Path, required=True, help="the operator's key file")
     which = stopping.add_mutually_exclusive_group(required=True)
     which.add_argument("--grant", help="a grant's hash, hex")

@@ -654,7 +654,7 @@ def test_forged_revocation_is_found(world: World) -> None:
     world.enrol_subject(rival)
     for name, made, reason in (
         ("operator", revoked(world, world.opened.log_key), "consent.key_status"),
-        ("other patient", revoked(world, rival), "consent.key_status"),
+        ("other patient", revoked(world, rival), "consent.unknown"),
         ("other log", revoked(world, patient(), "log.example/other"), "consent.wrong_audience"),
         ("other grant", revoked(world, patient(), of=seed("x")), "consent.unknown"),
     ):

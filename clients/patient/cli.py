@@ -17,20 +17,21 @@ from rich.table import Table
 from clients import command, desk, plain
 from clients.command import Folder, Json, Language, Output, clear, print_json
 from clients.patient import code as codes
-from clients.patient import consent, key_cli, keys, mailbox, receipts, requests, screen, stop, wallet
+from clients.patient import consent, history_cli, key_cli, keys, receipts, requests, screen, stop, wallet
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Pair, Wallet
 from clients.patient.web import cli as web_cli
 from zhifu import consent as consents
-from zhifu import money, presentation, schema, subject_key
+from zhifu import money, schema, subject_key
 from zhifu.errors import Error, Malformed, Refused
-from zhifu.schema import ABSENT
 from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
 app = command.app("The patient's wallet: enrol, review what is asked, grant or refuse, show a code, see every access.")
 app.add_typer(key_cli.app, name="key")
 app.command(name="recover")(key_cli.recover)
 app.command(name="serve")(web_cli.serve_pages)
+app.command(name="history")(history_cli.history)
+app.command(name="statement")(history_cli.statement)
 
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
 RequestName = Annotated[
@@ -361,90 +362,6 @@ def receipt(
     """Print the receipt of an answer: in the shape of ISO/IEC TS 27560, or as a FHIR R4 Consent."""
     opened, digest = wallet.load(folder), _hash(name)
     print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
-
-
-@app.command()
-@clear
-def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
-    """List every access under this wallet's keys: who was given what, when, at which precision."""
-    opened, now = wallet.load(folder), int(time.time())
-    rows = [
-        _access_row(opened, one, lang)
-        for pair in opened.pairs
-        if pair.enrolled
-        for one in asyncio.run(mailbox.accesses(opened, pair, now))
-    ]
-    if as_json:
-        print_json(rows)
-        return
-    table = Table("time", "from", "to", "purpose", "state", "shared")
-    for row in rows:
-        shared = ", ".join(f"{unit}: {level}" for unit, level in row["shared"].items())
-        table.add_row(row["time"], row["sender"], row["recipient"], row["purpose"], row["state"], shared)
-    Console().print(table)
-
-
-def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any]:
-    kind = schema.by_hash(one.schema_hash)
-    ours = any(pair.subject == one.presentation.recipient for pair in opened.pairs)
-    shared = {
-        unit.name: plain.level_name(unit, rank, lang)
-        for unit, rank in zip(kind.units, one.released, strict=True)
-        if rank != ABSENT
-    }
-    return {
-        "exchange": one.hash.hex(),
-        "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.time_ms / 1000)),
-        "sender": opened.name(one.presentation.sender),
-        "recipient": ("本人" if lang == "zh" else "you") if ours else opened.name(one.presentation.recipient),
-        "purpose": one.presentation.purpose,
-        "basis": presentation.BASIS_NAMES[one.presentation.basis_kind],
-        "schema": kind.name,
-        "state": one.state,
-        "shared": shared,
-        "shown": screen.rows(kind, one.released, one.preview, lang),
-        "deletion": one.deletion,
-    }
-
-
-@app.command()
-@clear
-def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
-    """Fetch the statements that wait for the patient, check and open them."""
-    opened, now = wallet.load(folder), int(time.time())
-    found = [
-        _statement_row(opened, one, lang)
-        for pair in opened.pairs
-        if pair.enrolled
-        for one in asyncio.run(mailbox.statements(opened, pair, now))
-    ]
-    if as_json:
-        print_json(found)
-        return
-    for row in found:
-        table = Table(title=row["hospital"], show_header=False)
-        for title, text in row["shown"]:
-            table.add_row(title, text)
-        Console().print(table)
-    command.chatter.print(f"{len(found)} new")
-
-
-def _statement_row(opened: Wallet, one: Any, lang: str) -> dict[str, Any]:
-    kind = one.manifest.schema
-    shown = [
-        (unit.title(lang), plain.shown(unit.levels[0].form, one.values.get(unit.name), lang))
-        for unit in kind.units
-        if unit.name != "encounter"
-    ]
-    return {
-        "exchange": one.hash.hex(),
-        "hospital": opened.name(one.presentation.sender),
-        "payments": [list(row) for row in one.values.get("payments") or ()],
-        "clauses": [list(row) for row in one.values.get("clauses") or ()],
-        "patient_fen": one.values.get("remainder"),
-        "entry": one.entry.index,
-        "shown": [list(row) for row in shown],
-    }
 
 
 def _print_screen(shown: dict[str, Any], lang: str) -> None:

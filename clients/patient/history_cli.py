@@ -1,0 +1,99 @@
+"""``zhifu wallet history`` and ``statement``: what was shared with whom, and what the stay cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from clients import command, plain
+from clients.command import Folder, Json, Language, clear, print_json
+from clients.patient import mailbox, screen, wallet
+from clients.patient.wallet import Wallet
+from zhifu import presentation, schema
+from zhifu.schema import ABSENT
+
+
+@clear
+def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
+    """List every access under this wallet's keys: who was given what, when, at which precision."""
+    opened, now = wallet.load(folder), int(time.time())
+    rows = [
+        _access_row(opened, one, lang)
+        for pair in opened.pairs
+        if pair.enrolled
+        for one in asyncio.run(mailbox.accesses(opened, pair, now))
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("time", "from", "to", "purpose", "state", "shared")
+    for row in rows:
+        shared = ", ".join(f"{unit}: {level}" for unit, level in row["shared"].items())
+        table.add_row(row["time"], row["sender"], row["recipient"], row["purpose"], row["state"], shared)
+    Console().print(table)
+
+
+def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any]:
+    kind = schema.by_hash(one.schema_hash)
+    ours = any(pair.subject == one.presentation.recipient for pair in opened.pairs)
+    shared = {
+        unit.name: plain.level_name(unit, rank, lang)
+        for unit, rank in zip(kind.units, one.released, strict=True)
+        if rank != ABSENT
+    }
+    return {
+        "exchange": one.hash.hex(),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.time_ms / 1000)),
+        "sender": opened.name(one.presentation.sender),
+        "recipient": ("本人" if lang == "zh" else "you") if ours else opened.name(one.presentation.recipient),
+        "purpose": one.presentation.purpose,
+        "basis": presentation.BASIS_NAMES[one.presentation.basis_kind],
+        "schema": kind.name,
+        "state": one.state,
+        "shared": shared,
+        "shown": screen.rows(kind, one.released, one.preview, lang),
+        "deletion": one.deletion,
+    }
+
+
+@clear
+def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
+    """Fetch the statements that wait for the patient, check and open them."""
+    opened, now = wallet.load(folder), int(time.time())
+    found = [
+        _statement_row(opened, one, lang)
+        for pair in opened.pairs
+        if pair.enrolled
+        for one in asyncio.run(mailbox.statements(opened, pair, now))
+    ]
+    if as_json:
+        print_json(found)
+        return
+    for row in found:
+        table = Table(title=row["hospital"], show_header=False)
+        for title, text in row["shown"]:
+            table.add_row(title, text)
+        Console().print(table)
+    command.chatter.print(f"{len(found)} new")
+
+
+def _statement_row(opened: Wallet, one: Any, lang: str) -> dict[str, Any]:
+    kind = one.manifest.schema
+    shown = [
+        (unit.title(lang), plain.shown(unit.levels[0].form, one.values.get(unit.name), lang))
+        for unit in kind.units
+        if unit.name != "encounter"
+    ]
+    return {
+        "exchange": one.hash.hex(),
+        "hospital": opened.name(one.presentation.sender),
+        "payments": [list(row) for row in one.values.get("payments") or ()],
+        "clauses": [list(row) for row in one.values.get("clauses") or ()],
+        "patient_fen": one.values.get("remainder"),
+        "entry": one.entry.index,
+        "shown": [list(row) for row in shown],
+    }
