@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final
 
 import grpc
-from grpc_health.v1 import health as checks
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as checks
 
 from broker.home import Home
 from broker.services.decoding import Decoding
