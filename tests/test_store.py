@@ -89,7 +89,7 @@ def exchange(entry: int, nonce: bytes, sender: bytes = b"sender") -> tuple[objec
 
 
 def delivery(entry: int, not_after: int, recipient: bytes = b"recipient") -> tuple[object, ...]:
-    return entry, recipient, b"sender", not_after, b"envelope", b"manifest", b"\x00", b"leaves", b"capsule", b""
+    return entry, recipient, b"sender", not_after, b"envelope", b"manifest", b"\x00", b"leaves", b"capsule", b"", b""
 
 
 def names(state: Reader, **equal: Any) -> list[str]:
@@ -549,7 +549,7 @@ def write():
     global written
     state = store.begin()
     state.insert(tables.Checkpoint, [test_store.checkpoint(written)])
-    state.insert(tables.Delivery, [(written, b"r", b"s", 0, b"e", b"m", b"", os.urandom(200_000), b"c", b"")])
+    state.insert(tables.Delivery, [(written, b"r", b"s", 0, b"e", b"m", b"", os.urandom(200_000), b"c", b"", b"")])
     store.commit()
     written += 1
 
