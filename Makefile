@@ -25,7 +25,7 @@ demo: $(READY) ## one discharge settled by all parties, on this computer
 	@$(BIN)/zhifu demo
 
 test: $(READY) ## all tests, warnings are errors
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: lint types imports proto-check ## style, types, direction of imports, protocol: lint, breaking changes, drift
 

@@ -387,6 +387,7 @@ def test_honest_log_verifies(story: Story) -> None:
         "key.stated": 4,
         "epoch.offered": 3,
         "subject.enrolled": 1,
+        "subject.key_added": 1,
         "grant.registered": 1,
         "grant.revoked": 1,
         "exchange.accepted": 8,
