@@ -18,6 +18,7 @@ from broker import __main__ as operator
 from clients import desk
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore
+from clients.patient import code as codes
 from clients.patient import consent, stop, wallet
 from clients.patient.wallet import Pair
 from tests.house import House, Patient, open_house, run, until
@@ -152,6 +153,16 @@ def test_eighteen_digits_read_aloud(scene: Scene) -> None:
     assert (wrong.code, "ticket.unknown" in wrong.err) == (4, True)
     slip = redeem(scene, "1" * 18)
     assert (slip.code, "malformed.field" in slip.err) == (2, True)
+
+
+def test_a_grant_is_good_for_a_code_at_once_though_the_clock_was_set_back(scene: Scene) -> None:
+    grant = agreed(scene)
+    opened = wallet.load(scene.patient.wallet)
+    pair, given = opened.find_grant(bytes.fromhex(grant))
+    begun = consents.verify_grant(consent.grant_of(given), pair.public).not_before
+    opened.clock_offset_ms = -1
+    drawn = asyncio.run(codes.draw(opened, bytes.fromhex(pair.hospital), begun))
+    assert bytes.fromhex(grant) in [found for found, _ in drawn.signed]
 
 
 def test_above_the_cap_she_confirms_hospital_and_amount(scene: Scene) -> None:

@@ -14,11 +14,13 @@ from typing import Any, Final
 import pytest
 from playwright.sync_api import Route, expect
 
+from clients import desk
 from clients.hospital.sample import sample_bill
 from clients.patient.web import door
 from clients.web import words
 from tests.browser import DESKTOP, PHONE, Watched, browser, need_chromium
 from tests.house import House, Patient, open_house, python, run
+from zhifu.consent import hash_of
 from zhifu.v1 import signed_pb2
 
 BILL: Final = sample_bill(1)
@@ -146,24 +148,29 @@ def test_a_settlement_is_reviewed_narrowed_granted_seen_and_the_next_is_refused_
         granted = json.loads(consent.read_text())
         assert re.fullmatch(r"\d{3} \d{3}", short)
         at.picture("04-agreed-zh")
-        assert house.settle(BILL, consent).ok().json["state"] == "confirmed"
+        settled = house.settle(BILL, consent).ok().json
+        assert settled["state"] == "confirmed"
+        sent = next(one["id"] for one in settled["exchanges"] if one["step"] == "claim")
         page.goto(f"{served.base}/history")
         page.locator("#refresh").click()
-        claim = page.locator(".access", has_text="示例健康保险有限公司").filter(has_text="住院账单")
+        claim = page.locator(f".access[data-exchange='{sent}']")
+        expect(claim).to_contain_text("示例健康保险有限公司")
+        expect(claim).to_contain_text("住院账单")
         claim.locator("summary").click()
         expect(claim).to_contain_text("出生日期")
         expect(claim).not_to_contain_text("项目金额")
         at.picture("05-history-zh")
         page.goto(f"{served.base}/statements")
-        expect(page.locator(".bill .rest")).to_contain_text("0.00")
+        expect(page.locator(".bill .rest").first).to_contain_text("0.00")
         at.picture("06-statements-zh")
         # A second consent, unused, and withdrawn: one confirmation.
         take(served, at)
         second = agree(served, at)
         assert json.loads(second.read_text())["grant"] != granted["grant"]
+        withdrawn = hash_of(desk.read_consent(second).grant.payload).hex()
         page.goto(f"{served.base}/")
         at.picture("07-home-zh")
-        page.locator(".grant").first.get_by_role("button", name="撤回").click()
+        page.locator(f".grant[data-grant='{withdrawn}']").get_by_role("button", name="撤回").click()
         at.picture("08-withdraw-zh", whole=False)
         page.get_by_role("button", name="确认撤回").click()
         expect(page.locator("#status")).to_contain_text("已撤回 1 项授权")
