@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from tests.conftest import IN_CI
 
@@ -43,6 +43,7 @@ class Watched:
         self.faults: list[str] = []
         self._pictures = pictures
         context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
         context.add_init_script(_WATCH)
         context.on("console", lambda said: self.faults.append(said.text) if said.type == "error" else None)
         context.on("weberror", lambda fault: self.faults.append(str(fault.error)))

@@ -79,6 +79,7 @@ def enrol(served: Served, at: Watched) -> None:
     page.goto(served.url)
     at.picture("01-first-zh")
     page.get_by_role("link", name="开始登记").click()
+    page.wait_for_url("**/enrol")  # Loaded: before its script runs, a button is there and does nothing.
     page.get_by_role("button", name="生成密钥").click()
     expect(page.locator("#step-recovery")).to_be_visible()
     served.patient = Patient(served.wallet, str(page.locator("#subject-key").get_attribute("data-key")))
