@@ -40,6 +40,7 @@ def test_the_packaged_policy_is_whole_and_passes_its_cases() -> None:
     assert [one for one in outcomes if not one.passed] == []
 
 
+@pytest.mark.soak
 def test_a_rule_that_no_request_meets_is_found(copy: Path) -> None:
     (copy / "access" / "extra.cedar").write_text(
         '@id("never-met")\n@en("A hospital sends itself nothing.")\n@zh("无")\n'
@@ -53,6 +54,7 @@ def test_a_rule_that_no_request_meets_is_found(copy: Path) -> None:
     assert json.loads(result.stdout)["dead_rules"] == ["never-met"]
 
 
+@pytest.mark.soak
 def test_a_unit_that_a_table_forgets_is_found(copy: Path) -> None:
     change(copy / "disclosure" / "commercial-settlement.toml", 'phone = "absent"\n', "")
     found = analyse.check(load.load(copy), copy)
