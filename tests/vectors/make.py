@@ -359,6 +359,13 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
     entries = b"".join(second.varint(number) for number in (3, 300, 70_000))
     erasure = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, entries), (5, "pipl-47"), (6, ISSUED))
     hold = protobuf((1, 1), (2, 1), (3, ORIGIN), (4, SUBJECT.holder), (5, 1), (6, "case-1"), (7, ISSUED))
+    added = protobuf(
+        (1, 1), (2, 1), (3, ORIGIN), (4, SUBJECT.holder), (5, 1), (6, OPERATOR.public), (7, 1), (8, ISSUED)
+    )  # fmt: skip
+    deletion = protobuf(
+        (1, 1), (2, 1), (3, ORIGIN), (4, INSURER.holder), (5, drawn("presentation hash")), (6, 2),
+        (7, "payment.committed"), (8, ISSUED + 86_400 * 180), (9, ISSUED + 90),
+    )  # fmt: skip
     return {
         "consent_request": envelope("consent request", request, HOSPITAL_SIGNING),
         "grant": envelope("grant", grant, SUBJECT),
@@ -373,6 +380,8 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         "pseudonym_quota": envelope("pseudonym quota", quota, OPERATOR),
         "erasure_order": envelope("erasure order", erasure, OPERATOR),
         "legal_hold": envelope("legal hold", hold, OPERATOR),
+        "subject_key": envelope("subject key", added, SUBJECT),
+        "deletion": envelope("deletion", deletion, INSURER_SIGNING),
     }
 
 
