@@ -20,7 +20,7 @@ from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
 
 ERASABLE: Final = frozenset(
     "exchange.accepted exchange.denied exchange.expired exchange.withdrawn grant.registered grant.revoked"
-    " subject.enrolled".split()
+    " subject.enrolled subject.key_added subject.key_revoked".split()
 )
 """Events about a person. What acknowledgements and participants signed names none."""
 
