@@ -78,7 +78,11 @@ async def operator(tmp_path: Path) -> AsyncIterator[Operator]:
     hospital = Running(peer, members[0])
     to_hospital = await hospital.attach()
     payer = Running(peer, members[1])
-    yield Operator(peer, hospital, payer, to_hospital, await payer.attach())
+    to_payer = await payer.attach()
+    for one in (hospital, payer):
+        # Until the directory came it knows nobody to send to.
+        await one.node.attached()
+    yield Operator(peer, hospital, payer, to_hospital, to_payer)
     await hospital.close()
     await payer.close()
     await peer.stop()
