@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from clients.hospital.sample import sample_bill
+from tests.browser import need_chromium
 from tests.house import House, open_house, run, until
 
 CHROMIUM = "/usr/bin/chromium"
@@ -146,8 +147,7 @@ def at_desk(house: House) -> tuple[bytes, Path]:
 @pytest.fixture(scope="module")
 def page(at_desk: object) -> Iterator[Page]:
     """After the patient's wallet has signed: the browser's own loop and the wallet's do not share a thread."""
-    if not Path(CHROMIUM).exists():
-        pytest.skip("no Chromium on this computer")
+    need_chromium()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser.new_context(locale="en", viewport={"width": 900, "height": 1100}).new_page()
