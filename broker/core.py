@@ -1,15 +1,15 @@
-"""What the services share: one broker's parts, wired by `broker.__main__`."""
+"""What the services share: one broker's parts, wired by `broker.serving`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from broker import delivery
 from broker.audit import Log
+from broker.clock import clock_ms
 from broker.commit import Committer
 from broker.delivery import Mailroom
 from broker.directory import Directory
@@ -24,11 +24,6 @@ from zhifu.keys import VERSION
 from zhifu.v1 import exchange_pb2
 
 _log = logging.getLogger("broker.core")
-
-
-def clock_ms() -> int:
-    """Unix ms."""
-    return time.time_ns() // 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

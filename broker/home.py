@@ -10,6 +10,7 @@ broker.db     state, queue, log               ports.json    where it listens, wh
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import secrets
@@ -24,7 +25,6 @@ from nacl.signing import SigningKey
 from broker import authority
 from broker.store import opening
 from broker.store.interface import Store
-from broker.store.postgres import check_url
 from broker.store.rows import Rows
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.envelope import Envelope
@@ -128,7 +128,7 @@ def create(
     if not origin or len(origin) > 200 or any(c.isspace() or c == "+" for c in origin):
         raise Refused("usage.argument", "an origin is a name like log.example/zhifu, without spaces or +")
     if store:
-        check_url(store)
+        opening.check(store)
     if (path / "broker.toml").exists():
         raise Refused("usage.file", f"{path.name} is a broker's folder already")
     (path / "gate").mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -166,6 +166,11 @@ def open_home(path: Path, store: str = "") -> Home:
         return Home(path, settings["origin"], log_key, keys, operators, where, hotline)
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
+
+
+def named(arguments: argparse.Namespace) -> Home:
+    """The folder that a command names, with the store that it, or ``ZHIFU_STORE``, names. Raises as `open_home`."""
+    return open_home(arguments.dir, arguments.store or os.environ.get("ZHIFU_STORE", ""))
 
 
 def _hex(path: Path) -> bytes:

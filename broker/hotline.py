@@ -7,9 +7,9 @@ import json
 
 import grpc
 
-from broker import home, pseudonym_commands
+from broker import home, operators
 from broker.authority import SERVER_NAME
-from broker.core import clock_ms
+from broker.clock import clock_ms
 from zhifu.consent import Revocation
 from zhifu.errors import CATALOGUE, Refused
 from zhifu.v1 import wallet_pb2, wallet_pb2_grpc
@@ -21,7 +21,7 @@ def stop(arguments: argparse.Namespace) -> None:
     opened = home.open_home(arguments.dir)
     grant, subject = _named(arguments.grant), _named(arguments.subject)
     said = Revocation(opened.origin, grant, clock_ms() // 1000, subject, REVOKER_HOTLINE, arguments.reason)
-    signed = said.sign(pseudonym_commands.operator_key(arguments.operator))
+    signed = said.sign(operators.key_of(arguments.operator))
     credentials = grpc.ssl_channel_credentials(opened.read("ca.crt"))
     target = [("grpc.ssl_target_name_override", SERVER_NAME)]
     with grpc.secure_channel(f"127.0.0.1:{opened.ports()[1]}", credentials, options=target) as channel:

@@ -17,8 +17,9 @@ from typing import Final
 
 from broker import directory, enrolment
 from broker.audit import Log
+from broker.clock import clock_ms
 from broker.commit import Committer
-from broker.core import Core, clock_ms
+from broker.core import Core
 from broker.directory import Directory, Member
 from broker.evaluator import Evaluator
 from broker.home import Home, write_private

@@ -26,7 +26,6 @@ from cryptography.x509.oid import NameOID
 from nacl.signing import SigningKey
 
 from broker import authority, directory, enrolment, grants, home
-from broker.__main__ import Served, build, start
 from broker.audit import stored_entry
 from broker.commit import Apply, Committer
 from broker.core import Core, Timing
@@ -34,6 +33,7 @@ from broker.revocation import Revoked
 from broker.services.exchange import acknowledge, submit
 from broker.services.frames import Known
 from broker.services.identity import spki_hash
+from broker.serving import Served, build, start
 from broker.store import tables
 from broker.store.interface import Reader, Store
 from broker.store.sqlite import open_read_only

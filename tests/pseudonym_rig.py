@@ -13,9 +13,9 @@ import grpc
 from nacl.signing import SigningKey
 
 from broker import enrolment, home
-from broker.__main__ import Served, build, start
 from broker.home import Home
 from broker.pseudonym_keys import PseudonymKeys
+from broker.serving import Served, build, start
 from broker.store import tables
 from broker.witnesses import Pace
 from clients import channel, config, enrol

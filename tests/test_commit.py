@@ -13,9 +13,9 @@ import pytest
 from sqlmodel import SQLModel
 
 from broker import commit, home
-from broker.__main__ import build
 from broker.audit import Log
 from broker.commit import Committer
+from broker.serving import build
 from broker.store import sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
 from tests.broker_rig import Clock, Rig, frame, fresh, present, reason, rig

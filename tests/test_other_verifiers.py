@@ -19,8 +19,8 @@ import httpx
 import pytest
 from nacl.signing import SigningKey
 
-from broker.__main__ import build
 from broker.feeding import Feeder
+from broker.serving import build
 from broker.witnesses import Pace
 from tests.broker_rig import present, rig
 from tests.conftest import IN_CI

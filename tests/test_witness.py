@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from broker.__main__ import build
+from broker.serving import build
 from broker.store import tables
 from broker.witnesses import ALARM_S, Pace
 from tests.broker_rig import Attached, Clock, Server, present, reason, serving

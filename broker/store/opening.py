@@ -1,13 +1,26 @@
-"""Which database a broker has: SQLite in its folder, or PostgreSQL at an address (DESIGN section 8)."""
+"""Which database a broker has: SQLite in its folder, or PostgreSQL at an address (DESIGN section 8).
+
+The driver of PostgreSQL is imported when there is an address: a broker with a file does not wait for it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from broker.store import postgres, sqlite
-from broker.store.bell import Bell
+from broker.store import sqlite
 from broker.store.interface import Store
 from broker.store.rows import Rows
+
+if TYPE_CHECKING:
+    from broker.store.bell import Bell
+
+
+def check(address: str) -> None:
+    """Raises `Malformed` (usage.argument): not the address of a database, or it holds a password."""
+    from broker.store import postgres
+
+    postgres.check_url(address)
 
 
 def open_store(database: Path, address: str) -> Store:
@@ -15,14 +28,26 @@ def open_store(database: Path, address: str) -> Store:
 
     Raises `Refused` (unavailable.store), `Malformed` (usage.argument).
     """
-    return postgres.PostgresStore(postgres.check_url(address)) if address else sqlite.SqliteStore(database)
+    if not address:
+        return sqlite.SqliteStore(database)
+    from broker.store import postgres
+
+    return postgres.PostgresStore(postgres.check_url(address))
 
 
 def open_read_only(database: Path, address: str) -> Rows:
     """Committed rows, all as of one moment. Raises `Refused` (usage.file), `Malformed` (usage.argument)."""
-    return postgres.open_read_only(postgres.check_url(address)) if address else sqlite.open_read_only(database)
+    if not address:
+        return sqlite.open_read_only(database)
+    from broker.store import postgres
+
+    return postgres.open_read_only(postgres.check_url(address))
 
 
 def bell_of(address: str) -> Bell | None:
     """Where the brokers on one database tell one another; None where there can be only one."""
-    return Bell(address) if address else None
+    if not address:
+        return None
+    from broker.store.bell import Bell
+
+    return Bell(address)

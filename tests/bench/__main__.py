@@ -16,7 +16,7 @@ import uvloop
 from rich.console import Console
 
 from broker import home
-from broker.__main__ import build
+from broker.serving import build
 from clients.demo.stage import Stage
 from tests.bench import components, durable, exchange, free_text, jwe, payers, relay, settlement, world
 from tests.bench.components import Cost

@@ -19,8 +19,8 @@ from typing import Final
 
 from broker import __main__ as operator
 from broker import home
-from broker.__main__ import AUDIT_INDEX, build
 from broker.indexing import Indexer
+from broker.serving import AUDIT_INDEX, build
 from broker.store.audit_index import AuditIndex
 from clients import enrol
 from clients.auditor import remote

@@ -1,0 +1,109 @@
+"""The words of ``zhifu broker`` and ``zhifu pseudonym``. Each command names what it runs, imported when it is called:
+one that needs no gRPC, no database driver and no web server does not wait for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+_STORE: Final = (
+    "postgresql://user@host:port/database, which several brokers may share (a password: PGPASSFILE or ~/.pgpass); or "
+    "ZHIFU_STORE; default: what init wrote into broker.toml, or SQLite in the folder"
+)
+_Add = Callable[[str, str, str], argparse.ArgumentParser]
+
+
+def parser(part: str = "broker") -> argparse.ArgumentParser:
+    """Every command, or those of the pseudonym service alone under their short names.
+
+    What is parsed names the function to call in ``run``, as `pkgutil.resolve_name` takes it.
+    """
+    what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
+    found = argparse.ArgumentParser(prog=f"zhifu {part}", description=what)
+    commands, prefix = found.add_subparsers(required=True, metavar="COMMAND"), "" if part == "broker" else f"{part}-"
+
+    def add(name: str, run: str, text: str) -> argparse.ArgumentParser:
+        if not name.startswith(prefix):
+            return argparse.ArgumentParser(add_help=False)
+        one = commands.add_parser(name.removeprefix(prefix), help=text, description=text)
+        one.add_argument("dir", type=Path, help=f"the {'broker' if part == 'broker' else 'service'}'s folder")
+        one.add_argument("--store", default="", help=_STORE)
+        one.set_defaults(run=run)
+        return one
+
+    init = add("init", "broker.commands:init", "Draw the keys of a new broker.")
+    init.add_argument("--origin", required=True, help="the log's name, for ever: log.example/zhifu")
+    init.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    init.add_argument("--hotline", type=Path, action="append", default=[], help="key file of one who answers patients")
+    serving = add("serve", "broker.serving:run", "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
+    serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
+    serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
+    serving.add_argument("--log-port", type=int, default=0, help="the log over HTTP (tlog-tiles); 0: a free port")
+    serving.add_argument(
+        "--max-unwitnessed", type=float, metavar="S", help="refuse exchanges once no majority cosigned for S seconds"
+    )
+    serving.add_argument("--policy", type=Path, help="a policy bundle; default: the packaged one")
+    inviting = add("invite", "broker.commands:invite", "Write a one-time invitation for a participant.")
+    inviting.add_argument("--role", required=True, help="hospital, public-payer, insurer or auditor")
+    inviting.add_argument("--name", required=True, help="the legal name")
+    inviting.add_argument(
+        "--of", type=_id, default=b"", metavar="ID", help="an auditor of this participant's exchanges only"
+    )
+    inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
+    contact = add("contact", "broker.commands:contact", "Write where the broker is and what to pin of it, for wallets.")
+    contact.add_argument("-o", "--output", type=Path, required=True)
+    stopping = add("stop", "broker.hotline:stop", "The hotline: end grants for a patient who calls; logged.")
+    stopping.add_argument("--operator", type=Path, required=True, help="the operator's key file")
+    which = stopping.add_mutually_exclusive_group(required=True)
+    which.add_argument("--grant", help="a grant's hash, hex")
+    which.add_argument("--subject", help="a subject's id, hex: all of its grants")
+    stopping.add_argument("--reason", required=True, help="why, in at most 64 characters")
+    add("export", "broker.commands:print_log", "Print the whole log as lines of JSON.")
+    alone = add(
+        "pseudonym-serve",
+        "broker.serving:run_pseudonyms",
+        "Serve pseudonyms alone, from an own folder (pseudonym-init).",
+    )
+    alone.add_argument("--port", type=int, default=0, help="0: a free port")
+    own = add("pseudonym-init", "broker.commands:init", "Draw the keys of a pseudonym service of its own.")
+    own.add_argument("--origin", required=True, help="its log's name, for ever")
+    own.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    own.set_defaults(hotline=[])
+    _pseudonym(add)
+    return found
+
+
+def _pseudonym(add: _Add) -> None:
+    def own(name: str, text: str) -> argparse.ArgumentParser:
+        return add(f"pseudonym-{name}", f"broker.pseudonym_commands:{name}", text)
+
+    listing = own("keys", "List the recipients' public keys by epoch, as JSON.")
+    rotating = own("rotate", "Draw a recipient's next key; both sides link again while two stand.")
+    retiring = own("retire", "Delete the key before the newest, once both sides have linked again.")
+    quotas = own("quota", "Sign how many persons a recipient may have evaluated: two operators do.")
+    signing = own("countersign", "Sign what another operator signed, byte for byte.")
+    admitting = own("admit", "Admit participants to a service of its own, by their cards.")
+    contact = own("contact", "Write where a service of its own is and what to pin of it.")
+    for one in (rotating, retiring, quotas):
+        one.add_argument("--recipient", type=_id, required=True, help="the insurer's participant id, hex")
+    listing.add_argument("--json", action="store_true", help="as every command; there is no other form")
+    retiring.add_argument("--epoch", type=int, required=True)
+    quotas.add_argument("--epoch", type=int, default=1)
+    quotas.add_argument("--allowed", type=int, required=True, help="evaluations in all, under this epoch")
+    for one in (quotas, signing):
+        one.add_argument("--operator", type=Path, action="append", required=True, help="an operator's key file")
+    for one in (quotas, contact):
+        one.add_argument("-o", "--output", type=Path, required=True)
+    signing.add_argument("quota", type=Path, help="what the other operator wrote; it is written over")
+    admitting.add_argument("cards", type=Path, nargs="+")
+    admitting.add_argument("--authority", type=Path, help="the CA (PEM) of their TLS certificates: the broker's ca.crt")
+
+
+def _id(text: str) -> bytes:
+    found = bytes.fromhex(text)
+    if len(found) != 32:
+        raise ValueError("an id has 64 hex digits")
+    return found

@@ -1,0 +1,226 @@
+"""What serves: the broker's parts wired over its folder, their sockets, and the way down again.
+
+The only place where the parts are put together. Data goes to stdout, log lines (JSON) to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import grpc
+import httpx
+import uvloop
+from grpc_health.v1.health import aio as health
+
+from broker import feeding, home, log, pseudonym_home
+from broker.audit import Log
+from broker.clock import clock_ms
+from broker.commit import Committer
+from broker.consent import Consent
+from broker.core import Core
+from broker.directory import Directory
+from broker.gate import Gate
+from broker.home import Home
+from broker.indexing import Indexer
+from broker.pipeline import Pipeline
+from broker.revocation import Revoker
+from broker.services import log as log_service
+from broker.services import ports as listening
+from broker.services.audit import AuditService
+from broker.services.code import CodeService
+from broker.services.enrolment import EnrolmentService
+from broker.services.erasing import LogService
+from broker.services.exchange import ExchangeService
+from broker.services.wallet import WalletService
+from broker.store import opening
+from broker.store.audit_index import AuditIndex
+from broker.witnesses import Pace, Witnesses
+from policies import load
+from zhifu.errors import Refused
+from zhifu.v1 import (
+    audit_pb2_grpc,
+    code_pb2_grpc,
+    enrolment_pb2_grpc,
+    exchange_pb2_grpc,
+    log_pb2_grpc,
+    pseudonym_pb2_grpc,
+    wallet_pb2_grpc,
+)
+
+DRAIN_S: Final = 10.0
+_COLLECT_AFTER: Final = 20_000
+"""New objects: a full frame makes some thousands, and drops them without a collector's help."""
+AUDIT_INDEX: Final = "audit-index.db"
+_PACE: Final = Pace()
+_HEAR_SHARED_S: Final = 5.0
+
+
+def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms, pace: Pace = _PACE) -> Core:
+    """Put the parts together over the folder's database; ``clock`` gives Unix ms.
+
+    Raises `Refused` (unavailable.store, policy.invalid), `NotAuthentic` (log.corrupt).
+    """
+    store = opened.open_store()
+    bundle = load.load(policy)
+    audit = Log(opened.origin, opened.log_key, store.reader)
+    directory = Directory(store.reader)
+    gate = Gate(opened.gate_keys)
+    committer = Committer(store, audit, clock)
+    return Core(
+        store=store,
+        log=audit,
+        committer=committer,
+        directory=directory,
+        gate=gate,
+        pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
+        witnesses=Witnesses(audit, committer, directory, clock, pace),
+        revoker=Revoker(opened.origin, directory, opened.hotline),
+        pepper=opened.pepper,
+        gate_statement=lambda: opened.gate_statement(clock() // 1000),
+        clock_ms=clock,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A broker with its sockets: nodes on one port (mTLS), wallets and newcomers on the other."""
+
+    core: Core
+    exchange: ExchangeService
+    servers: tuple[grpc.aio.Server, grpc.aio.Server]
+    ports: tuple[int, int]
+    checks: tuple[health.HealthServicer, ...]
+    background: Sequence[asyncio.Task[None]]
+    indexer: Indexer
+
+    async def stop(self) -> None:
+        """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
+        await listening.say(self.checks, serving=False)
+        for task in self.background:
+            task.cancel()
+        self.exchange.drain("unavailable.draining")
+        await asyncio.gather(*(server.stop(DRAIN_S) for server in self.servers))
+        await self.core.committer.close()
+        self.indexer.index.close()
+        self.core.store.close()
+
+
+async def start(core: Core, opened: Home, node_port: int, public_port: int) -> Served:
+    """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
+    exchange = ExchangeService(core)
+    nodes, wallets = listening.server(), listening.server()
+    exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
+    pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
+        EnrolmentService(core, opened, exchange.broadcast), wallets
+    )
+    wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
+    indexer = _indexer(core, opened)
+    log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
+    code_pb2_grpc.add_CodeServiceServicer_to_server(CodeService(core), nodes)
+    checks = tuple(listening.health(server) for server in (nodes, wallets))
+    ports = (listening.bind(nodes, opened, node_port, "ca.crt"), listening.bind(wallets, opened, public_port, None))
+    exchange.tell_witnesses()
+    background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
+    bell = opening.bell_of(opened.store)
+    if bell is not None:
+        core.mailroom.ring = bell.ring
+        background.append(asyncio.create_task(bell.run(exchange.heard)))
+    await asyncio.gather(nodes.start(), wallets.start())
+    opened.write_ports(*ports)
+    await listening.say(checks, serving=True)
+    background.append(asyncio.create_task(indexer.follow()))
+    return Served(core, exchange, (nodes, wallets), ports, checks, background, indexer)
+
+
+async def serve(
+    opened: Home, policy: Path | None, node_port: int, public_port: int, log_port: int = 0, pace: Pace = _PACE
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    core = build(opened, policy, pace=pace)
+    bound = log_service.bind(log_port)
+    served = await start(core, opened, node_port, public_port)
+    # What was loaded by now stays: no collection need look through it again.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
+    node, public = served.ports
+    feeder = asyncio.create_task(_feed(core, opened))
+    async with log_service.serving(core, bound) as port:
+        said = {"node_port": node, "public_port": public, "log_port": port, "pid": os.getpid()}
+        print(json.dumps(said), flush=True)
+        await _terminated()
+    feeder.cancel()
+    await served.stop()
+
+
+async def _feed(core: Core, opened: Home) -> None:
+    """The regulator's own witnesses, if the folder names some."""
+    if (opened.path / feeding.FILE).exists():
+        async with httpx.AsyncClient(timeout=feeding.TIMEOUT_S, trust_env=False) as client:
+            policy = feeding.policy_in(opened.read(feeding.FILE))
+            await feeding.Feeder(core.witnesses, policy, client).run()
+
+
+def _indexer(core: Core, opened: Home) -> Indexer:
+    """It follows the log once there is an auditor, or somebody searched."""
+    index = AuditIndex(opened.path / AUDIT_INDEX)
+
+    def wait() -> bool:
+        audited = index.size > 0 or any(one.role == "auditor" for one in core.directory.members)
+        return core.committer.busy or not audited
+
+    return Indexer(index, core.log, core.store.reader, wait)
+
+
+async def serve_pseudonyms(opened: Home, port: int) -> None:
+    """The pseudonym service by itself, until SIGTERM or SIGINT."""
+    if not (opened.path / pseudonym_home.AUTHORITIES).exists():
+        raise Refused("usage.file", "nobody is admitted yet: zhifu pseudonym admit … --authority CA")
+    parts, server = pseudonym_home.alone(opened), listening.server()
+    pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(parts.service, server)
+    check = listening.health(server)
+    bound = listening.bind(server, opened, port, pseudonym_home.AUTHORITIES)
+    parts.committer.start()
+    await server.start()
+    opened.write_ports(bound, 0)
+    await listening.say([check], serving=True)
+    print(json.dumps({"port": bound, "pid": os.getpid()}), flush=True)
+    await _terminated()
+    await listening.say([check], serving=False)
+    await server.stop(DRAIN_S)
+    await parts.committer.close()
+    parts.store.close()
+
+
+async def _terminated() -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``zhifu broker serve``."""
+    log.to_stderr()
+    opened = home.named(arguments)
+    pace = Pace(restored=opened.restored, max_unwitnessed_s=arguments.max_unwitnessed)
+    if opened.store:
+        # The nodes may all be attached to another broker on the database: they are not waited for as long.
+        pace = replace(pace, is_shared=True, hear_s=_HEAR_SHARED_S)
+    uvloop.run(serve(opened, arguments.policy, arguments.node_port, arguments.public_port, arguments.log_port, pace))
+
+
+def run_pseudonyms(arguments: argparse.Namespace) -> None:
+    """``zhifu pseudonym serve``."""
+    log.to_stderr()
+    uvloop.run(serve_pseudonyms(home.named(arguments), arguments.port))
