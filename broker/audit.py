@@ -26,6 +26,8 @@ from zhifu.receipt import Detail, Entry, Erased, Head, LogProof, Meta
 COMMITTED: Final = 0
 PLAIN: Final = 1
 _CACHED_NODES: Final = 65_536
+_LEAVES_GRANTS: Final = ("exchange.", "ticket.", "epoch.")
+"""Events that leave standing what was read of grants and of subjects' keys; after any other it is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Log:
         self._nodes: OrderedDict[Node, bytes] = OrderedDict()
         self.no_commit = Commit(0, 0, merkle.EMPTY, b"")
         self.frontier = Frontier()
+        self.generation = 0
+        """Another number: a grant or a key may have ended since, here, at another broker or in a commit in doubt."""
         self.reload()
 
     @property
@@ -58,6 +62,7 @@ class Log:
     def reload(self) -> None:
         """Take the head from the store again, after a commit whose fate is unknown."""
         self._nodes.clear()
+        self.generation += 1
         self.frontier = self._stored_frontier(self.reader)
 
     def _stored_frontier(self, reader: Reader) -> Frontier:
@@ -86,6 +91,7 @@ class Log:
         """
         head = state.get(tables.Head, 1)
         if head is not None and head.size != self.frontier.size:
+            self.generation += 1
             self.frontier = self._stored_frontier(state)
         return Sequence(self, self.frontier)
 
@@ -146,6 +152,11 @@ class Sequence:
     def next_index(self) -> int:
         return self._before.size + len(self._leaves)
 
+    @property
+    def generation(self) -> int:
+        """`Log.generation`, in this transaction."""
+        return self._log.generation
+
     def mark(self) -> int:
         """How many entries there are; `rewind` goes back to that number."""
         return len(self._leaves)
@@ -155,6 +166,8 @@ class Sequence:
 
     def record(self, meta: Meta, detail: Detail, now_ms: int) -> Entry:
         """Append an entry that commits to ``meta`` and ``detail`` under fresh keys."""
+        if not meta.event.startswith(_LEAVES_GRANTS):
+            self._log.generation += 1
         one = receipt.entry(self.next_index, now_ms, meta.to_bytes(), detail.to_bytes())
         self._rows.append((one.index, COMMITTED, now_ms, one.meta_key, one.meta, one.detail_key, one.detail))
         self._leaves.append(one.leaf_hash)

@@ -63,7 +63,7 @@ def read_request(csr: bytes) -> x509.CertificateSigningRequest:
         key = request.public_key()
         if request.is_signature_valid and isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name == "secp256r1":
             return request
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise Malformed("enrolment.csr") from error
     raise Malformed("enrolment.csr", "not a proven EC P-256 key")
 

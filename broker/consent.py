@@ -1,14 +1,16 @@
 """Consent as the broker checks it: the basis of an exchange, grants and their uses (DESIGN section 5).
 
-Facts that cannot change (a grant's bytes, verified once) are cached; state (status, uses) never is.
+Facts that cannot change (a grant's bytes, verified once) are cached. That a grant stands is remembered only until the
+log may say otherwise (`Log.generation`); uses are counted in the store each time.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker import redemption
+from broker.audit import Sequence
 from broker.stages import Asked, Consented, Submission
 from broker.store import tables
 from broker.store.interface import Reader, Transaction
@@ -21,38 +23,77 @@ from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT
 _CACHED: Final = 16_384
 
 
+class _Use(NamedTuple):
+    """All that `zhifu.consent.check_use` and the status of a grant depend on, but for the time."""
+
+    basis: bytes
+    aud: str
+    sender: bytes
+    recipient: bytes
+    purpose: str
+    encounter: bytes
+    ceilings: bytes
+    schema_hash: bytes
+
+
+class _Standing(NamedTuple):
+    """A use that was allowed, of a grant that stood; not before and until when (Unix s) it is."""
+
+    grant: Grant
+    subject: bytes
+    not_before: int
+    expiry: int
+
+
 class Consent:
     """The step from `Submission` to `Consented`."""
 
     def __init__(self, policy_hash: bytes) -> None:
         self._policy_hash = policy_hash
         self._grants: OrderedDict[bytes, Grant] = OrderedDict()
+        self._allowed: dict[_Use, _Standing] = {}
+        self._generation = -1
 
-    def check(self, one: Submission, state: Transaction, now: int) -> Consented:
+    def check(self, one: Submission, state: Transaction, sequence: Sequence, now: int) -> Consented:
         """What the exchange rests on.
 
         ``now`` is Unix s. Raises `Refused` (consent.*, policy.denied, exchange.unknown).
         """
         if one.presentation.basis_kind == BASIS_KIND_GRANT:
-            return self._by_grant(one, state, now)
+            return self._by_grant(one, state, sequence.generation, now)
         if one.presentation.basis_kind == BASIS_KIND_ANSWER:
             return self._by_answer(one, state)
         if one.presentation.basis != self._policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy bundle in force")
         return Consented(one, None, b"", b"", None)
 
-    def _by_grant(self, one: Submission, state: Transaction, now: int) -> Consented:
+    def _by_grant(self, one: Submission, state: Transaction, generation: int, now: int) -> Consented:
+        if generation != self._generation or len(self._allowed) >= _CACHED:
+            self._allowed.clear()
+            self._generation = generation
+        shown = one.presentation
+        use = _Use(
+            shown.basis, shown.aud, shown.sender, shown.recipient, shown.purpose, shown.encounter, shown.ceilings,
+            one.schema.hash,
+        )  # fmt: skip
+        found = self._allowed.get(use)
+        if found is None or not found.not_before <= now <= found.expiry:
+            found = self._allowed[use] = self._ask(one, state, now)
+        return Consented(one, found.grant, shown.basis, found.subject, None)
+
+    def _ask(self, one: Submission, state: Transaction, now: int) -> _Standing:
+        """The same from the store. Raises `Refused` (consent.*): refusals are never remembered."""
         row = state.get(tables.Grant, one.presentation.basis)
         if row is None:
             raise Refused("consent.unknown")
-        self.check_status(row, state, now)
-        grant = self.grant(row)
+        subject = self.check_status(row, state, now)
+        grant = self.grant(row, subject)
         consent.check_use(grant, one.presentation, one.schema.hash, now)
-        return Consented(one, grant, row.hash, row.subject, None)
+        return _Standing(grant, row.subject, grant.not_before, min(grant.expiry, row.expiry))
 
     @staticmethod
-    def check_status(row: tables.Grant, state: Reader, now: int) -> None:
-        """The subject key and the grant are active at ``now`` (Unix s).
+    def check_status(row: tables.Grant, state: Reader, now: int) -> tables.Subject:
+        """The subject key and the grant are active at ``now`` (Unix s); the subject.
 
         Raises `Refused` (consent.key_status, consent.revoked, consent.expired).
         """
@@ -63,12 +104,13 @@ class Consent:
             raise Refused("consent.revoked")
         if now > row.expiry:
             raise Refused("consent.expired")
+        return subject
 
-    def grant(self, row: tables.Grant) -> Grant:
-        """The grant of a stored row; its signature was verified when it was registered."""
+    def grant(self, row: tables.Grant, subject: tables.Subject) -> Grant:
+        """The grant of a stored row, verified once more by the key that was enrolled for its subject."""
         found = self._grants.get(row.hash)
         if found is None:
-            found = consent.verify_grant(envelope.from_bytes(envelope.GRANT, row.envelope))
+            found = consent.verify_grant(envelope.from_bytes(envelope.GRANT, row.envelope), subject.public_key)
             self._grants[row.hash] = found
             if len(self._grants) > _CACHED:
                 self._grants.popitem(last=False)

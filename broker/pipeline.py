@@ -105,7 +105,7 @@ class Pipeline:
                 return repeated
             # After the question above: the result of what was accepted in time stands, whenever it is asked for.
             one.presentation.check_time(now_ms // 1000)
-            consented = self._consent.check(one, state, now_ms // 1000)
+            consented = self._consent.check(one, state, sequence, now_ms // 1000)
             self._gate.check(one, state, now_ms // 1000)
             gated = self._gate.release(consented, self._permitted(consented), self._bundle.hash)
             self._consent.consume(consented, state, now_ms)

@@ -74,6 +74,10 @@ class Grant:
         return envelope.seal_one(envelope.GRANT, self.to_bytes(), key)
 
 
+_PLAIN: Final = tuple(name for name in Grant.__slots__ if name != "scopes")
+_IDS: Final = ("subject_key", "sender", "recipient", "cnf", "terms", "request_hash", "wallet_key")
+
+
 def hash_of(payload: bytes) -> bytes:
     """SHA-256 of a grant's (or request's) payload: how everything else names it."""
     return hashlib.sha256(payload).digest()
@@ -88,15 +92,15 @@ def short_code(payload: bytes) -> str:
 def verify_grant(signed: Envelope, known_key: bytes | None = None) -> Grant:
     """The grant in ``signed``, by ``known_key`` where the verifier has the subject key enrolled.
 
-    Order: size cap, key id, signature, strict parse, inner key equal (DESIGN section 5). Without ``known_key`` the
-    key is read from
-    the payload, so the caller must still find it attested. Raises `Malformed`, `NotAuthentic` (consent.signature,
-    consent.weak_key).
+    Order: size cap, key id, signature, strict parse, inner key equal (DESIGN section 5). A ``known_key`` was checked
+    when it was enrolled; without one the key is read from the payload, so the caller must still find it attested.
+    Raises `Malformed`, `NotAuthentic` (consent.signature, consent.weak_key).
     """
     if len(signed.payload) > signed.kind.cap:
         raise Malformed("malformed.size", "the grant is too large")
     key = known_key or _peek_subject_key(signed.payload)
-    check_signing_key(key)
+    if known_key is None:
+        check_signing_key(key)
     try:
         envelope.verify(signed, key)
     except NotAuthentic as error:
@@ -117,18 +121,18 @@ def _peek_subject_key(payload: bytes) -> bytes:
 
 
 def _read_grant(message: signed_pb2.Grant) -> Grant:
-    if message.purpose not in PURPOSES or message.mode == signed_pb2.GRANT_MODE_UNSPECIFIED:
+    fields = {name: getattr(message, name) for name in _PLAIN}
+    if fields["purpose"] not in PURPOSES or fields["mode"] == signed_pb2.GRANT_MODE_UNSPECIFIED:
         raise Malformed("malformed.field", "unknown purpose or mode")
-    for name in ("subject_key", "sender", "recipient", "cnf", "terms", "request_hash", "wallet_key"):
-        strict.exactly(name, getattr(message, name), 32)
+    for name in _IDS:
+        strict.exactly(name, fields[name], 32)
     for name in ("grant_id", "encounter"):
-        strict.exactly(name, getattr(message, name), 16)
+        strict.exactly(name, fields[name], 16)
     for name in ("not_before", "expiry", "issued_at", "data_erase_at"):
-        strict.positive(name, getattr(message, name))
-    strict.positive("max_uses", message.max_uses, MAX_USES)
-    if not message.not_before < message.expiry <= message.not_before + MAX_LIFETIME_S:
+        strict.positive(name, fields[name])
+    strict.positive("max_uses", fields["max_uses"], MAX_USES)
+    if not fields["not_before"] < fields["expiry"] <= fields["not_before"] + MAX_LIFETIME_S:
         raise Malformed("malformed.field", "the grant's period is not usable")
-    fields = {name: getattr(message, name) for name in Grant.__slots__ if name != "scopes"}
     return Grant(**fields, scopes=_read_scopes(message.scopes))
 
 

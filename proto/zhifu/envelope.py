@@ -110,7 +110,8 @@ def from_bytes(kind: Kind, data: bytes) -> Envelope:
     except Exception as error:  # upb raises DecodeError; nothing else may reach a caller either
         raise Malformed("malformed.encoding", "not an envelope") from error
     found = from_proto(kind, message)
-    if found.to_bytes() != data:
+    message.DiscardUnknownFields()
+    if message.SerializeToString(deterministic=True) != data:
         raise Malformed("malformed.encoding", "not the canonical envelope")
     return found
 

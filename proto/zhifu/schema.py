@@ -8,9 +8,10 @@ therefore a new file, one version more, beside the old one: what was sealed unde
 from __future__ import annotations
 
 import hashlib
+import operator
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -20,6 +21,7 @@ from zhifu.errors import Malformed, Refused
 
 ABSENT: Final = 0xFF
 """The level that is coarser than every other: the unit is not there."""
+_ABSENT_AS_FINEST: Final = bytes(range(ABSENT)) + b"\0"
 
 SIZE_CLASSES: Final = ("S", "M", "L", "XL")
 KC_BYTES: Final = 32
@@ -69,6 +71,10 @@ class Schema:
     units: tuple[Unit, ...]
     leaves: tuple[tuple[int, int], ...]
     sizes: tuple[tuple[int, ...], ...]
+    _counts: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_counts", bytes(len(unit.levels) for unit in self.units))
 
     def unit(self, name: str) -> Unit:
         """The unit called ``name``. Raises `Refused` (policy.invalid)."""
@@ -81,6 +87,8 @@ class Schema:
         """One byte a unit, each a rank of that unit or `ABSENT`. Raises `Malformed` (malformed.field)."""
         if len(levels) != len(self.units):
             raise Malformed("malformed.field", f"{len(levels)} levels for {len(self.units)} units")
+        if all(map(operator.lt, levels.translate(_ABSENT_AS_FINEST), self._counts)):
+            return
         for unit, level in zip(self.units, levels, strict=True):
             if level != ABSENT and level >= len(unit.levels):
                 raise Malformed("malformed.field", f"unit {unit.name} has no level {level}")
@@ -109,7 +117,7 @@ def coarser(*levels: bytes) -> bytes:
 
 def within(levels: bytes, bound: bytes) -> bool:
     """Whether no unit of ``levels`` is finer than in ``bound``."""
-    return len(levels) == len(bound) and all(a >= b for a, b in zip(levels, bound, strict=True))
+    return len(levels) == len(bound) and all(map(operator.ge, levels, bound))
 
 
 def schema_hash(source: bytes) -> bytes:

@@ -8,9 +8,10 @@ unknown fields are discarded (upb would carry them along); enum values and text 
 from __future__ import annotations
 
 import unicodedata
-from typing import Final, TypeVar
+from functools import cache
+from typing import Final, NamedTuple, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from zhifu.errors import Malformed
@@ -42,19 +43,44 @@ def parse(kind: type[M], data: bytes, cap: int) -> M:
     return message
 
 
+class _Field(NamedTuple):
+    """A field whose values the encoding alone does not settle; ``known`` are an enum's numbers."""
+
+    name: str
+    repeated: bool
+    text: bool
+    known: frozenset[int]
+
+
+@cache
+def _checked(kind: Descriptor) -> tuple[_Field, ...]:
+    # Asking the descriptors each time would take as long as to parse.
+    return tuple(
+        _Field(
+            field.name,
+            field.is_repeated,
+            field.type == FieldDescriptor.TYPE_STRING,
+            frozenset(field.enum_type.values_by_number) if field.enum_type is not None else frozenset(),
+        )
+        for field in kind.fields
+        if field.enum_type is not None or field.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE)
+    )
+
+
 def _check_fields(message: Message) -> None:
-    for field, value in message.ListFields():
-        for item in value if field.is_repeated else (value,):
-            if field.type == FieldDescriptor.TYPE_STRING:
+    for field in _checked(message.DESCRIPTOR):
+        value = getattr(message, field.name)
+        for item in value if field.repeated else (value,):
+            if field.text:
                 _check_text(field.name, item)
-            elif field.enum_type is not None and item not in field.enum_type.values_by_number:
-                raise Malformed("malformed.field", f"{field.name} has an unknown value")
-            elif field.type == FieldDescriptor.TYPE_MESSAGE:
+            elif not field.known:
                 _check_fields(item)
+            elif item not in field.known:
+                raise Malformed("malformed.field", f"{field.name} has an unknown value")
 
 
 def _check_text(name: str, value: str) -> None:
-    if len(value) > MAX_TEXT or "\0" in value or not unicodedata.is_normalized("NFC", value):
+    if len(value) > MAX_TEXT or "\0" in value or not (value.isascii() or unicodedata.is_normalized("NFC", value)):
         raise Malformed("malformed.field", f"{name} is not NFC text of at most {MAX_TEXT} characters")
 
 
