@@ -62,12 +62,18 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     which.add_argument("--subject", help="a subject's id, hex: all of its grants")
     stopping.add_argument("--reason", required=True, help="why, in at most 64 characters")
     add("export", "broker.commands:print_log", "Print the whole log as lines of JSON.")
+    migrating = add("migrate", "broker.upkeep:migrate", "Bring the database to the version that this program needs.")
+    migrating.add_argument(
+        "--check", action="store_true", help="only say what is missing; exit 1 if something is, 0 if nothing"
+    )
     alone = add(
         "pseudonym-serve",
         "broker.serving:run_pseudonyms",
         "Serve pseudonyms alone, from an own folder (pseudonym-init).",
     )
     alone.add_argument("--port", type=int, default=0, help="0: a free port")
+    own_migrating = add("pseudonym-migrate", "broker.upkeep:migrate", "Bring the service's database to this version.")
+    own_migrating.add_argument("--check", action="store_true", help="only say what is missing; exit 1 if something is")
     own = add("pseudonym-init", "broker.commands:init", "Draw the keys of a pseudonym service of its own.")
     own.add_argument("--origin", required=True, help="its log's name, for ever")
     own.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")

@@ -512,7 +512,7 @@ def test_another_file_or_version_is_refused(database: Path) -> None:
     refused("usage.file", sqlite.open_read_only, database)
     database.unlink()
     store = sqlite.SqliteStore(database)
-    store._writer.execute("PRAGMA user_version=99")
+    store._writer.execute("UPDATE alembic_version SET version_num = '9999'")
     store.close()
     refused("unavailable.store", sqlite.SqliteStore, database)
     refused("unavailable.store", sqlite.SqliteStore, database.parent / "no such folder" / "broker.db")

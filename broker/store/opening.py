@@ -5,6 +5,7 @@ The driver of PostgreSQL is imported when there is an address: a broker with a f
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ from broker.store.interface import Store
 from broker.store.rows import Rows
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from broker.store.bell import Bell
+    from broker.store.migrating import Migrated
 
 
 def check(address: str) -> None:
@@ -51,3 +55,26 @@ def bell_of(address: str) -> Bell | None:
     from broker.store.bell import Bell
 
     return Bell(address)
+
+
+def migrate(database: Path, address: str, *, check: bool = False) -> Migrated:
+    """Bring the database to the version that this program needs; ``check``: only say what is missing.
+
+    Raises `Refused` (unavailable.store): a broker is on it, or no migration knows it; `Malformed` (usage.argument).
+    """
+    from broker.store import migrating
+
+    with alone(database, address, exclusive=not check) as connection:
+        return migrating.plan(connection) if check else migrating.upgrade(connection)
+
+
+def alone(database: Path, address: str, *, exclusive: bool) -> AbstractContextManager[Connection]:
+    """One transaction while nobody else writes; ``exclusive``: while no broker is on the database.
+
+    Raises `Refused` (unavailable.store), `Malformed` (usage.argument).
+    """
+    if not address:
+        return sqlite.alone(database, exclusive=exclusive)
+    from broker.store import postgres
+
+    return postgres.alone(postgres.check_url(address), exclusive=exclusive)

@@ -7,8 +7,8 @@ wrote them, and the lock is free as soon as its holder commits, dies or hangs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,19 +16,20 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import errors, pq
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import BigInteger, Integer
-from sqlalchemy.dialects import postgresql as dialect
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
 
+from broker.store import versions
 from broker.store.interface import Conflict
 from broker.store.rows import Answer, Rows, Writing
-from broker.store.tables import VERSION
 from zhifu.errors import Malformed, Refused
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 _TURN: Final = "SELECT pg_advisory_xact_lock(8_820_414_001)"
+_OTHERS: Final = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND application_name IN ('zhifu-broker', 'zhifu-bell')"
+)
 _BITS: Final = 63
 # A broker that hangs while it holds the lock loses its transaction, and the others go on; a database that is gone
 # without a word is noticed.
@@ -147,7 +148,11 @@ class PostgresStore:
         self._url = url
         self._writer = Driver(lambda: connect(url))
         self._reading = Driver(lambda: connect(url, "-c default_transaction_read_only=on"))
-        _create(self._writer)
+        try:
+            _prepare(url, self._writer)
+        except Refused:
+            self._writer.close()
+            raise
         self.reader = Rows(self._reading)
 
     async def turn(self) -> Writing:
@@ -190,27 +195,40 @@ def connect(url: str, settings: str = "") -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, **given)
 
 
-@compiles(Integer, "postgresql")
-def _wide(_element: Integer, compiler: Any, **given: Any) -> str:
-    """Numbers have 64 bits in every store; plain INTEGER has 32 here."""
-    return str(compiler.visit_BIGINT(BigInteger(), **given))
+def _prepare(url: str, driver: Driver) -> None:
+    """A new database gets its tables; one of another version is refused."""
+    named = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()"
+    version = versions.found(driver, [name for (name,) in driver.ask(named).rows])
+    if version == versions.EMPTY:
+        from broker.store import migrating
+
+        with alone(url) as connection:
+            migrating.upgrade(connection)
+    else:
+        versions.check(version)
 
 
-def _create(driver: Driver) -> None:
-    driver.ask("BEGIN")
-    driver.ask(_TURN)
-    driver.ask("CREATE TABLE IF NOT EXISTS version (number bigint NOT NULL)")
-    found = driver.ask("SELECT number FROM version").rows
-    if not found:
-        made = dialect.dialect()  # type: ignore[no-untyped-call]
-        for table in SQLModel.metadata.sorted_tables:
-            driver.ask(str(CreateTable(table).compile(dialect=made)))
-            for index in table.indexes:
-                driver.ask(str(CreateIndex(index).compile(dialect=made)))
-        driver.ask("INSERT INTO version VALUES (?)", [VERSION])
-    driver.ask("COMMIT")
-    if found and found[0][0] != VERSION:
-        raise Refused("unavailable.store", f"the database is of version {found[0][0]}, this broker of {VERSION}")
+@contextmanager
+def alone(url: str, *, exclusive: bool = False) -> Iterator[Connection]:
+    """One transaction for migrations, while no broker writes; ``exclusive``: while none is connected.
+
+    Raises `Refused` (unavailable.store).
+    """
+
+    def opened() -> psycopg.Connection[Any]:
+        made = connect(url, "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0")
+        made.autocommit = False
+        return made
+
+    engine = create_engine("postgresql+psycopg://", creator=opened, poolclass=NullPool)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_TURN)
+            if exclusive and connection.exec_driver_sql(_OTHERS).scalar_one():
+                raise Refused("unavailable.store", "a broker is connected to the database: stop it first")
+            yield connection
+    except (DBAPIError, psycopg.Error) as error:
+        raise Refused("unavailable.store", "the database did not take it; nothing was changed") from error
 
 
 def open_read_only(url: str) -> Rows:

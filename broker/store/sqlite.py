@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy.dialects import sqlite as dialect
-from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlmodel import SQLModel
+from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy.exc import DBAPIError
 
+from broker.store import versions
 from broker.store.interface import Conflict
 from broker.store.rows import Answer, Rows, Writing
-from broker.store.tables import VERSION
 from zhifu.errors import Malformed, Refused
 
 _PRAGMAS: Final = (
@@ -29,6 +28,8 @@ _PRAGMAS: Final = (
     # What is deleted is overwritten where its page is written anyway.
     "secure_delete=FAST",
 )
+
+_NAMED: Final = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 
 
 def _ours(error: sqlite3.Error | OverflowError) -> Conflict | Malformed | Refused:
@@ -79,8 +80,8 @@ class SqliteStore:
             # connection: closing any descriptor of the file drops the locks that this process has on it, and
             # another process would then delete the write-ahead log under us.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            _prepare(path)
             self._writer = _connect(path)
-            _create(self._writer)
             self._reading = _connect(path)
             self._reading.execute("PRAGMA query_only=1")
         except (sqlite3.Error, OSError) as error:
@@ -126,19 +127,45 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    if found == VERSION:
-        return
-    if found:
-        raise Refused("unavailable.store", f"the database is of version {found}, this broker of {VERSION}")
-    connection.execute("BEGIN IMMEDIATE")
-    for table in SQLModel.metadata.sorted_tables:
-        connection.execute(str(CreateTable(table).compile(dialect=dialect.dialect())))
-        for index in table.indexes:
-            connection.execute(str(CreateIndex(index).compile(dialect=dialect.dialect())))
-    connection.execute(f"PRAGMA user_version={VERSION}")
-    connection.execute("COMMIT")
+def _prepare(path: Path) -> None:
+    """A new database gets its tables; one of another version is refused."""
+    with closing(_connect(path)) as connection:
+        driver = Driver(connection)
+        version = versions.found(driver, [name for (name,) in driver.ask(_NAMED).rows])
+    if version == versions.EMPTY:
+        from broker.store import migrating
+
+        with alone(path) as connection:
+            migrating.upgrade(connection)
+    else:
+        versions.check(version)
+
+
+@contextmanager
+def alone(path: Path, *, exclusive: bool = False) -> Iterator[Connection]:
+    """One transaction for migrations, while no other process writes; ``exclusive``: while none has it open.
+
+    Raises `Refused` (unavailable.store).
+    """
+    engine = create_engine("sqlite://", creator=lambda: _connect(path), poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            if exclusive:
+                _check_alone(connection)
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+    except (DBAPIError, sqlite3.Error) as error:
+        raise Refused("unavailable.store", f"{path.name} did not take it; nothing was changed") from error
+
+
+def _check_alone(connection: Connection) -> None:
+    try:
+        # Leaving the write-ahead log takes the file for oneself, which SQLite refuses while another has it open.
+        connection.exec_driver_sql("PRAGMA journal_mode=DELETE")
+        connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+    except DBAPIError as error:
+        raise Refused("unavailable.store", "another process has the database open: stop the broker first") from error
 
 
 def open_read_only(path: Path) -> Rows:

@@ -1,12 +1,19 @@
 """What the broker keeps.
 
-Column types are the contract for every store; comments say what a thief of the file learns.
+Column types are the contract for every store; comments say what a thief of the file learns. Whoever changes a table
+adds a migration (`broker/store/migrations/versions`) and its version (`broker.store.versions`).
 """
 
 from __future__ import annotations
 
+from typing import Final
+
+from sqlalchemy import BigInteger, Integer
 from sqlalchemy.orm import configure_mappers
 from sqlmodel import Field, Index, SQLModel
+
+NUMBER: Final = BigInteger().with_variant(Integer(), "sqlite")
+"""64 bits in every store; SQLite numbers rows by themselves only for a key that is called INTEGER."""
 
 
 class Participant(SQLModel, table=True):
@@ -326,7 +333,10 @@ class PseudonymDay(SQLModel, table=True):
     used: int
 
 
-VERSION = 4
+for _table in SQLModel.metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, Integer):
+            _column.type = NUMBER
 
 # Rows are made without the ORM's constructor (`broker.store.sqlite`); their attributes need the mapping all the same.
 configure_mappers()
