@@ -37,4 +37,6 @@ def to_stderr() -> None:
     """Send every logger's lines to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
+    # It names each of its plugins when it is imported; what is migrated, commands say.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
