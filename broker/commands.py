@@ -42,10 +42,10 @@ def contact(arguments: argparse.Namespace) -> None:
 
 def _reached(opened: Home) -> dict[str, str]:
     """Where the running broker is, and what to pin of it."""
-    node, public = opened.ports()
+    (node, public), host = opened.ports(), opened.host()
     return {
-        "node_address": f"127.0.0.1:{node}",
-        "public_address": f"127.0.0.1:{public}",
+        "node_address": f"{host}:{node}",
+        "public_address": f"{host}:{public}",
         "server_name": SERVER_NAME,
         "origin": opened.origin,
         "log_key": opened.vkey.encode(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from broker.audit import Commit, Log, Sequence
+from broker.counts import COUNTS
 from broker.store.interface import Conflict, Store, Transaction
 from zhifu.errors import Error, Refused
 
@@ -60,13 +62,32 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._in_doubt = False
-        self._refusal: Refused | None = None
+        self.in_doubt = False
+        """The last commit failed, and the head was not read since."""
+        self._begun_s: float | None = None
+        self.committed_s = float("-inf")
+        """When the last commit returned (monotonic s)."""
+        self.refusal: Refused | None = None
+        """Why nothing is committed any more, where that is so."""
 
     @property
     def busy(self) -> bool:
         """Whether operations wait."""
         return bool(self._waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many exchanges wait, of `MAX_WAITING`."""
+        return self._weight
+
+    @property
+    def started(self) -> bool:
+        return self._task is not None
+
+    @property
+    def working_s(self) -> float:
+        """How long the commit that is under way has taken, in seconds; 0 if none is."""
+        return 0.0 if self._begun_s is None else time.monotonic() - self._begun_s
 
     def start(self) -> None:
         """Begin to commit; what was handed in before waits until then."""
@@ -84,7 +105,7 @@ class Committer:
 
     def refuse(self, error: Refused) -> None:
         """From now on nothing is committed: whoever waits, and whoever comes, gets ``error``."""
-        self._refusal = error
+        self.refusal = error
         waiting, self._weight = list(self._waiting), 0
         self._waiting.clear()
         _fail(waiting, error)
@@ -96,8 +117,8 @@ class Committer:
         """
         if self._closing:
             raise Refused("unavailable.draining")
-        if self._refusal is not None:
-            raise self._refusal
+        if self.refusal is not None:
+            raise self.refusal
         if self._weight + weight > MAX_WAITING:
             raise Refused("unavailable.overload")
         operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())
@@ -112,6 +133,7 @@ class Committer:
             self._wake.clear()
             while self._waiting:
                 await self._commit(self._take())
+                self._begun_s = None
             if self._closing:
                 return
 
@@ -126,6 +148,7 @@ class Committer:
         return batch
 
     async def _commit(self, batch: list[_Operation]) -> None:
+        self._begun_s = begun = time.monotonic()
         try:
             self._look()
             state = await self._store.turn()
@@ -134,15 +157,22 @@ class Committer:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
         except Exception as error:
             self._store.rollback()
-            self._in_doubt = True
+            self.in_doubt = True
+            COUNTS.commit_failures += 1
             reason = error.reason if isinstance(error, Error) else "internal"
             _log.error("commit failed", exc_info=error, extra={"reason": reason})
             _fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
         else:
             self._log.committed(sequence)
+            self._measured(applied, begun)
             for operation in applied:
                 if not operation.future.done():
                     operation.future.set_result(Done(operation.result, commit))
+
+    def _measured(self, applied: list[_Operation], begun: float) -> None:
+        self.committed_s = time.monotonic()
+        COUNTS.commits.add(sum(operation.weight for operation in applied))
+        COUNTS.commit_seconds.add(self.committed_s - begun)
 
     def _apply(
         self, batch: list[_Operation], state: Transaction, sequence: Sequence
@@ -167,9 +197,9 @@ class Committer:
 
         Raises `Refused` (unavailable.store), `NotAuthentic` (log.corrupt): then nothing is taken until it can be read.
         """
-        if self._in_doubt:
+        if self.in_doubt:
             self._log.reload()
-            self._in_doubt = False
+            self.in_doubt = False
 
 
 def _told(error: Exception) -> Error:

@@ -11,6 +11,7 @@ from broker import delivery
 from broker.audit import Log
 from broker.clock import clock_ms
 from broker.commit import Committer
+from broker.counts import COUNTS
 from broker.delivery import Mailroom
 from broker.directory import Directory
 from broker.gate import Gate
@@ -75,7 +76,9 @@ class Core:
             await asyncio.sleep(self.timing.sweep_s)
             try:
                 if self.store.reader.overdue(self.now()):
-                    self.mailroom.wake((await self.committer.run(delivery.expire)).result)
+                    ended = (await self.committer.run(delivery.expire)).result
+                    COUNTS.ended["expired"] += len(ended)
+                    self.mailroom.wake(ended)
             except Error as error:
                 # The store's trouble is logged where it happened; the next round tries again.
                 _log.warning("sweep failed", extra={"reason": error.reason})

@@ -77,6 +77,10 @@ class Outgoing:
         for entry in entries:
             self._leases.pop(entry, None)
 
+    @property
+    def leased(self) -> int:
+        return len(self._leases)
+
     def next_lease(self, now: float) -> float | None:
         """Seconds until the earliest lease runs out; None if nothing is leased."""
         for until, _ in self._leases.values():
@@ -110,6 +114,15 @@ class Mailroom:
     def detach(self, node: bytes, outgoing: Outgoing) -> None:
         self._attached[node].remove(outgoing)
 
+    @property
+    def attached(self) -> list[bytes]:
+        """The node of every stream."""
+        return [node for node, streams in self._attached.items() for _ in streams]
+
+    @property
+    def every(self) -> list[Outgoing]:
+        return [outgoing for streams in self._attached.values() for outgoing in streams]
+
     def wake_all(self) -> None:
         self.wake(list(self._attached))
 
@@ -131,6 +144,7 @@ class Settled:
 
     entries: tuple[int, ...]
     senders: tuple[bytes, ...]
+    refused: int = 0
 
 
 def acknowledge(
@@ -141,6 +155,7 @@ def acknowledge(
     One for a row that is gone already changes nothing. Raises `Malformed`, `NotAuthentic` (presentation.recipient).
     """
     done: list[tuple[tables.Delivery, Envelope]] = []
+    refused = 0
     for one in signed:
         said = acknowledgement.parse(one.payload)
         if said.recipient != recipient or said.aud != origin:
@@ -150,10 +165,11 @@ def acknowledge(
             # At once, so that a second word on the same delivery finds it settled.
             _settle(row, said, one, state)
             done.append((row, one))
+            refused += not said.opened
     if done:
         documents = tuple(one.to_bytes() for _, one in done)
         sequence.record(Meta("exchange.acknowledged", sender=recipient), Detail(documents=documents), now_ms)
-    return Settled(tuple(row.entry for row, _ in done), tuple({row.sender for row, _ in done}))
+    return Settled(tuple(row.entry for row, _ in done), tuple({row.sender for row, _ in done}), refused)
 
 
 def _is_about(row: tables.Delivery, said: Acknowledgement, state: Transaction) -> bool:

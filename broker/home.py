@@ -32,6 +32,7 @@ from zhifu.errors import Malformed, Refused
 from zhifu.keys import Alg, KemPrivate, participant_id
 from zhifu.statement import MAX_LIFETIME_S, KeyStatement, PseudonymKey
 
+_LOOPBACK: Final = "127.0.0.1"
 _STATEMENT_LIFETIME_S: Final = MAX_LIFETIME_S - 86_400
 
 
@@ -99,8 +100,15 @@ class Home:
             pseudonym_keys=pseudonym_keys,
         ).sign(self.log_key)
 
-    def write_ports(self, node: int, public: int) -> None:
-        write_private(self.path / "ports.json", json.dumps({"node_port": node, "public_port": public}).encode())
+    def write_ports(self, node: int, public: int, host: str = _LOOPBACK) -> None:
+        """``host`` is what others reach this broker by."""
+        said = {"node_port": node, "public_port": public, "host": host}
+        write_private(self.path / "ports.json", json.dumps(said).encode())
+
+    def host(self) -> str:
+        """What others reach the running broker by. Raises `Refused` (unavailable.broker)."""
+        self.ports()
+        return str(json.loads((self.path / "ports.json").read_text()).get("host", _LOOPBACK))
 
     def ports(self) -> tuple[int, int]:
         """(node port, public port) of the running broker. Raises `Refused` (unavailable.broker)."""

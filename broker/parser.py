@@ -43,6 +43,12 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
     serving.add_argument("--log-port", type=int, default=0, help="the log over HTTP (tlog-tiles); 0: a free port")
     serving.add_argument(
+        "--metrics-port", type=int, help="/metrics, /livez, /readyz; 0: a free port; default: not served"
+    )
+    serving.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="of all these ports but the metrics'")
+    serving.add_argument("--metrics-listen", default="127.0.0.1", metavar="ADDRESS", help="anyone who reaches it reads")
+    serving.add_argument("--host", default="", help="what invitations say to reach it by; default: what it listens on")
+    serving.add_argument(
         "--max-unwitnessed", type=float, metavar="S", help="refuse exchanges once no majority cosigned for S seconds"
     )
     serving.add_argument("--policy", type=Path, help="a policy bundle; default: the packaged one")

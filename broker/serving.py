@@ -12,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,7 @@ from typing import Final
 import grpc
 import httpx
 import uvloop
-from grpc_health.v1.health import aio as health
+from starlette.applications import Starlette
 
 from broker import feeding, home, log, pseudonym_home
 from broker.audit import Log
@@ -32,7 +33,9 @@ from broker.gate import Gate
 from broker.home import Home
 from broker.indexing import Indexer
 from broker.pipeline import Pipeline
+from broker.readiness import Readiness
 from broker.revocation import Revoker
+from broker.services import http
 from broker.services import log as log_service
 from broker.services import ports as listening
 from broker.services.audit import AuditService
@@ -40,6 +43,7 @@ from broker.services.code import CodeService
 from broker.services.enrolment import EnrolmentService
 from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
+from broker.services.http import LOOPBACK
 from broker.services.wallet import WalletService
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
@@ -62,6 +66,7 @@ _COLLECT_AFTER: Final = 20_000
 AUDIT_INDEX: Final = "audit-index.db"
 _PACE: Final = Pace()
 _HEAR_SHARED_S: Final = 5.0
+_ANY: Final = ("0.0.0.0", "[::]")
 
 
 def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms, pace: Pace = _PACE) -> Core:
@@ -98,13 +103,13 @@ class Served:
     exchange: ExchangeService
     servers: tuple[grpc.aio.Server, grpc.aio.Server]
     ports: tuple[int, int]
-    checks: tuple[health.HealthServicer, ...]
+    readiness: Readiness
     background: Sequence[asyncio.Task[None]]
     indexer: Indexer
 
     async def stop(self) -> None:
         """Drain: not serving, reconnect frames, answer and commit what was taken, stop."""
-        await listening.say(self.checks, serving=False)
+        await self.readiness.drain()
         for task in self.background:
             task.cancel()
         self.exchange.drain("unavailable.draining")
@@ -114,7 +119,25 @@ class Served:
         self.core.store.close()
 
 
-async def start(core: Core, opened: Home, node_port: int, public_port: int) -> Served:
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a broker listens: ports, 0 for a free one, ``metrics`` None for none; that one's address is its own, since
+    it tells whoever asks. ``host`` is what invitations tell others to reach the broker by.
+    """
+
+    node: int = 0
+    public: int = 0
+    log: int = 0
+    metrics: int | None = None
+    address: str = LOOPBACK
+    metrics_address: str = LOOPBACK
+    host: str = LOOPBACK
+
+
+_LISTEN: Final = Listen()
+
+
+async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
     exchange = ExchangeService(core)
     nodes, wallets = listening.server(), listening.server()
@@ -129,7 +152,10 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     code_pb2_grpc.add_CodeServiceServicer_to_server(CodeService(core), nodes)
     checks = tuple(listening.health(server) for server in (nodes, wallets))
-    ports = (listening.bind(nodes, opened, node_port, "ca.crt"), listening.bind(wallets, opened, public_port, None))
+    ports = (
+        listening.bind(nodes, opened, at.node, "ca.crt", at.address),
+        listening.bind(wallets, opened, at.public, None, at.address),
+    )
     exchange.tell_witnesses()
     background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
     bell = opening.bell_of(opened.store)
@@ -137,30 +163,41 @@ async def start(core: Core, opened: Home, node_port: int, public_port: int) -> S
         core.mailroom.ring = bell.ring
         background.append(asyncio.create_task(bell.run(exchange.heard)))
     await asyncio.gather(nodes.start(), wallets.start())
-    opened.write_ports(*ports)
-    await listening.say(checks, serving=True)
-    background.append(asyncio.create_task(indexer.follow()))
-    return Served(core, exchange, (nodes, wallets), ports, checks, background, indexer)
+    opened.write_ports(*ports, at.host)
+    readiness = Readiness(core, lambda ready: listening.say(checks, serving=ready))
+    await readiness.look()
+    background += [asyncio.create_task(indexer.follow()), asyncio.create_task(readiness.run())]
+    return Served(core, exchange, (nodes, wallets), ports, readiness, background, indexer)
 
 
-async def serve(
-    opened: Home, policy: Path | None, node_port: int, public_port: int, log_port: int = 0, pace: Pace = _PACE
-) -> None:
+async def serve(opened: Home, policy: Path | None, at: Listen = _LISTEN, pace: Pace = _PACE) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     core = build(opened, policy, pace=pace)
-    bound = log_service.bind(log_port)
-    served = await start(core, opened, node_port, public_port)
+    log_socket = http.bind(at.log, at.address)
+    monitored = http.bind(at.metrics, at.metrics_address) if at.metrics is not None else None
+    served = await start(core, opened, at)
     # What was loaded by now stays: no collection need look through it again.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     node, public = served.ports
     feeder = asyncio.create_task(_feed(core, opened))
-    async with log_service.serving(core, bound) as port:
-        said = {"node_port": node, "public_port": public, "log_port": port, "pid": os.getpid()}
-        print(json.dumps(said), flush=True)
-        await _terminated()
-    feeder.cancel()
-    await served.stop()
+    async with AsyncExitStack() as stack:
+        said = {"node_port": node, "public_port": public, "pid": os.getpid()}
+        if monitored is not None:
+            # Told until the end: what drains says so.
+            said["metrics_port"] = await stack.enter_async_context(http.serving(_monitoring(served, opened), monitored))
+        async with http.serving(log_service.app(core), log_socket) as log_port:
+            print(json.dumps(said | {"log_port": log_port}), flush=True)
+            await _terminated()
+        feeder.cancel()
+        await served.stop()
+
+
+def _monitoring(served: Served, opened: Home) -> Starlette:
+    # Only who asks for figures waits for what tells them.
+    from broker.services import monitoring
+
+    return monitoring.app(served.core, opened, served.readiness)
 
 
 async def _feed(core: Core, opened: Home) -> None:
@@ -217,7 +254,16 @@ def run(arguments: argparse.Namespace) -> None:
     if opened.store:
         # The nodes may all be attached to another broker on the database: they are not waited for as long.
         pace = replace(pace, is_shared=True, hear_s=_HEAR_SHARED_S)
-    uvloop.run(serve(opened, arguments.policy, arguments.node_port, arguments.public_port, arguments.log_port, pace))
+    at = Listen(
+        arguments.node_port,
+        arguments.public_port,
+        arguments.log_port,
+        arguments.metrics_port,
+        arguments.listen,
+        arguments.metrics_listen,
+        arguments.host or (LOOPBACK if arguments.listen in _ANY else arguments.listen),
+    )
+    uvloop.run(serve(opened, arguments.policy, at, pace))
 
 
 def run_pseudonyms(arguments: argparse.Namespace) -> None:

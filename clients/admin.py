@@ -178,9 +178,13 @@ def serve_(
     ] = "",
     core_decides: Annotated[bool, typer.Option("--core-decides", help="Insurer: it is asked every claim.")] = False,
     api_port: Annotated[int, typer.Option(help="Hospital: the local API's port, 0 for a free one.")] = 0,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(help="/metrics, /livez, /readyz on loopback; 0 for a free port, said when ready; default: off."),
+    ] = None,
 ) -> None:
     """Serve until SIGTERM: attach to the broker, open what comes, answer by the role's rules."""
     if not folder.is_dir():
         raise Malformed("usage.file", f"no folder {folder}")
     log_to_stderr()
-    node.run_process(serve.run(folder, serve.Options(product, table, api_port, core, core_decides)))
+    node.run_process(serve.run(folder, serve.Options(product, table, api_port, core, core_decides, metrics_port)))

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import Final
 
 from clients import wire
+from clients.counts import COUNTS
 from clients.outbox import KEEP_S
 from clients.role import Draft, Parts, Transaction
 from clients.store import Receipt
@@ -80,6 +81,7 @@ class Inbox:
                 return self._open(delivery, entry, proven, recipient)
         except Error as error:
             if error.retryable:
+                COUNTS.postponed[error.reason] += 1
                 _log.warning("delivery.postponed", extra={"about": {"exchange": exchange, "reason": error.reason}})
                 return None
             return self._refuse(exchange, entry, proven, error.reason)
@@ -105,6 +107,7 @@ class Inbox:
             self._answer(draft, tx)
         about = {"exchange": opened.hash, "sender": opened.presentation.sender, "answered": draft is not None}
         _log.info("delivery.opened", extra={"about": about})
+        COUNTS.incoming[""] += 1
         return said
 
     def _remember(self, opened: Opened, payload: bytes) -> None:
@@ -137,6 +140,7 @@ class Inbox:
     def _refuse(self, exchange: bytes, entry: Entry, proven: Proven, reason: str) -> bytes:
         said = self._acknowledge(exchange, entry, proven, reason)
         self._store.incoming.put(exchange, said, reason, self._parts.clock_ms())
+        COUNTS.incoming[reason] += 1
         _log.error("delivery.refused", extra={"about": {"exchange": exchange, "reason": reason}})
         return said
 

@@ -24,6 +24,7 @@ import uvloop
 from clients import channel, config
 from clients.clock import Clock
 from clients.config import NodeConfig
+from clients.counts import COUNTS
 from clients.directory import Directory
 from clients.keystore import FileKeystore, Keystore
 from clients.outbox import Outbox
@@ -86,7 +87,8 @@ class Node:
         self._stopping = asyncio.Event()
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
         self._open = asyncio.Event()
-        self._failure: Error | None = None
+        self.failure: Error | None = None
+        """What `run` ended with, where no retry could mend it."""
         store.on_commit(self._committed)
 
     @staticmethod
@@ -114,8 +116,13 @@ class Node:
                 await self._open.wait()
         except TimeoutError as error:
             raise Refused("unavailable.broker") from error
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether exchanges flow now."""
+        return self._open.is_set() and self.failure is None
 
     def close(self) -> None:
         """Close the store, after `run` ended."""
@@ -180,8 +187,8 @@ class Node:
         try:
             async with asyncio.timeout(timeout_s):
                 while (found := look()) is None:
-                    if self._failure is not None:
-                        raise self._failure
+                    if self.failure is not None:
+                        raise self.failure
                     event.clear()
                     await event.wait()
                 return found
@@ -247,14 +254,16 @@ class Node:
         except Error as error:
             if _is_final(error):
                 raise
+            COUNTS.streams_lost[error.reason] += 1
             _log.warning("stream.lost", extra={"about": {"reason": error.reason}})
         finally:
             was_open, self._session = self._open.is_set(), None
+            COUNTS.streams += was_open
             self._open.clear()
         return was_open
 
     def _fail(self, error: Error) -> None:
-        self._failure = error
+        self.failure = error
         self._open.set()
         _log.critical("node.stopped", extra={"about": {"reason": error.reason}})
         for events in self._waiting.values():

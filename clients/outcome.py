@@ -11,6 +11,7 @@ import logging
 from typing import Final
 
 from clients import deletion, wire
+from clients.counts import COUNTS
 from clients.inbox import receipt_of
 from clients.role import Noticed, Parts
 from clients.store import Receipt, Sent
@@ -71,6 +72,7 @@ class Outcomes:
         self._check_accepted(sent, entry, one.released)
         self._store.receipts.put(receipt_of(sent.exchange, entry, proven, proof))
         self._store.outgoing.accepted(sent.exchange, one.released)
+        COUNTS.results["accepted"] += 1
         self._store.touch(sent.first)
         for content in self._store.outgoing.take_notices(sent.exchange):
             self._notice(exchange_pb2.Notice.FromString(content), None)
@@ -98,6 +100,7 @@ class Outcomes:
     def _refused(self, sent: Sent, error: Refused) -> bool:
         if sent.is_final or sent.released is not None:
             return True
+        COUNTS.results[error.reason] += 1
         _log.warning("exchange.refused", extra={"about": {"exchange": sent.first, "reason": error.reason}})
         if error.retryable:
             return False

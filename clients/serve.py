@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
+from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from clients import config
@@ -56,6 +57,7 @@ class Options:
     api_port: int = 0
     core: str = ""
     core_decides: bool = False
+    metrics_port: int | None = None
 
 
 class _Server(uvicorn.Server):
@@ -84,7 +86,10 @@ async def run(directory: Path, options: Options) -> None:
     service = PseudonymService(
         settings, FileKeystore.load(settings.keys), node.store, lambda: node.directory.own(int(time.time()))
     )
-    beside = [asyncio.create_task(_announce(node, settings.role))]
+    monitored = _bind(options.metrics_port) if options.metrics_port is not None else None
+    beside = [asyncio.create_task(_announce(node, settings.role, monitored))]
+    if monitored is not None:
+        beside.append(asyncio.create_task(_monitor(node, monitored)))
     if settings.role in _CALLING:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
     if settings.role == "insurer":
@@ -103,12 +108,26 @@ async def run(directory: Path, options: Options) -> None:
         node.store.close()
 
 
-async def _announce(node: Node, role_word: str) -> None:
+async def _monitor(node: Node, bound: socket.socket) -> None:
+    # Only who asks for figures waits for what tells them.
+    from clients import monitoring
+
+    await _Server(_settings(monitoring.app(node))).serve(sockets=[bound])
+
+
+def _settings(app: Starlette) -> uvicorn.Config:
+    return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+
+
+async def _announce(node: Node, role_word: str, monitored: socket.socket | None) -> None:
     """One line of JSON on stdout once exchanges flow: for whoever started this process."""
     # What the node may end with instead is raised by its run.
     with suppress(Error):
         await node.attached(math.inf)
-        print(json.dumps({"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}), flush=True)
+        said = {"role": role_word, "pid": os.getpid(), "participant": node.participant.hex()}
+        if monitored is not None:
+            said["metrics_port"] = monitored.getsockname()[1]
+        print(json.dumps(said), flush=True)
 
 
 async def _keep_keys(node: Node, service: PseudonymService) -> None:
@@ -136,11 +155,7 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     api = Api(settlements, codes, driving, node.store, roles, names, _public_payer(roles), _token(settings))
     cashier = Cashier(api, driving, _token(settings))
     bound = _bind(options.api_port)
-    server = _Server(
-        uvicorn.Config(
-            api.app([Mount("/", cashier.app())]), log_config=None, access_log=False, lifespan="off", server_header=False
-        )
-    )
+    server = _Server(_settings(api.app([Mount("/", cashier.app())])))
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     driving.resume()

@@ -7,6 +7,7 @@ cosignature leaves. Others' cosignatures come with the same checkpoint, and tell
 from __future__ import annotations
 
 from clients import wire
+from clients.counts import COUNTS
 from clients.role import Parts
 from clients.store import Receipt
 from zhifu import checkpoint, witness
@@ -38,6 +39,7 @@ class Witness:
             if not is_newest or signed.size <= trust.cosigned(self._name):
                 return None
             trust.saw_cosigned(self._name, signed.size)
+        COUNTS.cosigned_ms = parts.clock_ms()
         line = checkpoint.cosign(signed, self._name, parts.keystore.cosigning, parts.now())
         return exchange_pb2.Cosignature(size=signed.size, line=line)
 

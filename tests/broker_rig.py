@@ -399,7 +399,7 @@ async def serving(
     """`rig` behind real TLS on free ports."""
     clock = Clock()
     opened, core = create(path, clock, timing, pace, operators)
-    served = await start(core, opened, 0, 0)
+    served = await start(core, opened)
     found = Server(opened, core, clock, served=served)
     await found.enrol(*(parties or EVERYONE))
     try:

@@ -15,7 +15,7 @@ from nacl.signing import SigningKey
 from broker import enrolment, home
 from broker.home import Home
 from broker.pseudonym_keys import PseudonymKeys
-from broker.serving import Served, build, start
+from broker.serving import Listen, Served, build, start
 from broker.store import tables
 from broker.witnesses import Pace
 from clients import channel, config, enrol
@@ -110,14 +110,14 @@ class World:
         """Stop the broker and start it again on its ports; what it held in memory is gone."""
         await self.served.stop()
         # No node is attached to be a witness, so none is waited for.
-        self.served = await start(build(self.home, None, pace=Pace(hear_s=0.0)), self.home, *self.served.ports)
+        self.served = await start(build(self.home, None, pace=Pace(hear_s=0.0)), self.home, Listen(*self.served.ports))
 
 
 @asynccontextmanager
 async def world(path: Path, *names: str) -> AsyncIterator[World]:
     """A broker and the participants of these names (of `ROLES`), who pin each other."""
     opened = home.create(path / "broker", ORIGIN, now(), [bytes(key.verify_key) for key in OPERATORS])
-    found = World(opened, await start(build(opened, None), opened, 0, 0))
+    found = World(opened, await start(build(opened, None), opened))
     try:
         for name in names or tuple(ROLES):
             found.members[name] = await _join(found, path / name, ROLES[name], name)

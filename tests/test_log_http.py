@@ -15,7 +15,8 @@ import pytest_asyncio
 
 from broker import tiles
 from broker.services.frames import Known
-from broker.services.log import bind, serving
+from broker.services.http import bind, serving
+from broker.services.log import app
 from broker.store import tables
 from clients import reconcile, wire
 from clients.auditor import pins, proofs
@@ -87,7 +88,7 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 async def test_a_mirror_proves_every_size_and_place_over_http(broker: Rig) -> None:
     log = broker.core.log
     broker.core.witnesses.show()
-    async with serving(broker.core, bind(0)) as port:
+    async with serving(app(broker.core), bind(0)) as port:
 
         def look() -> None:
             mirror = Mirror(f"http://127.0.0.1:{port}", log.vkey)

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from broker.counts import COUNTS
 from zhifu.errors import Error, Exit, Malformed, NotAuthentic, Refused
 from zhifu.v1 import exchange_pb2
 
@@ -82,6 +83,7 @@ async def refusing(context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: Error) -> None:
+    COUNTS.calls_refused[error.reason] += 1
     try:
         await asyncio.wait_for(context.abort_with_status(status(error)), _STATUS_S)
     except TimeoutError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
@@ -16,6 +17,7 @@ import grpc
 
 from broker import delivery, directory, pipeline, revocation
 from broker.core import Core
+from broker.counts import COUNTS
 from broker.delivery import Outgoing
 from broker.directory import Member
 from broker.services import frames, identity
@@ -126,6 +128,7 @@ async def submit(
     if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
         raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
     hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
+    begun = time.monotonic()
     try:
         core.witnesses.check_age()
         verified = _verify(core, sender, frame)
@@ -135,7 +138,10 @@ async def submit(
         )
     except Error as error:
         refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
+        COUNTS.answered(refused, [None] * len(refused))
         return list(frames.results(refused, core.log.no_commit, core.log, known))
+    COUNTS.answered(done.result, [one.presentation for one in verified])
+    COUNTS.frame_seconds.add(time.monotonic() - begun)
     core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
     return list(frames.results(done.result, done.commit, core.log, known))
 
@@ -212,6 +218,7 @@ class Session:
 
     def end(self, reason: str) -> None:
         """Take no more frames, answer those that were taken, and end the stream; the first reason is told."""
+        COUNTS.streams_ended[reason] += not self._farewell
         self._farewell = self._farewell or reason
         self._ending.set()
 
@@ -339,6 +346,8 @@ class Session:
             entries = [frames.directory_entry(one) for one in core.directory.members]
             self._unsent.append(Response(directory=exchange_pb2.Directory(entries=entries)))
         leased = self._outgoing.take(asyncio.get_running_loop().time())
+        COUNTS.deliveries += len(leased)
+        COUNTS.redeliveries += sum(one.attempt > 1 for one in leased)
         for frame in frames.deliveries(leased, core.log, self._known, core.gate, core.store.reader, core.now()):
             self._unsent.append(Response(deliveries=frame))
         if self.cosigns and core.witnesses.shown.version > max(self._cosigned, 0):
@@ -368,5 +377,7 @@ async def acknowledge(
         ),
         weight=len(signed),
     )
+    COUNTS.ended["refused"] += done.result.refused
+    COUNTS.ended["delivered"] += len(done.result.entries) - done.result.refused
     core.mailroom.wake(done.result.senders)
     return done.result

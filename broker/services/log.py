@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -16,7 +11,7 @@ from starlette.routing import Route
 
 from broker import tiles
 from broker.core import Core
-from zhifu.errors import Error, Malformed, Refused
+from zhifu.errors import Error, Malformed
 
 _BINARY: Final = "application/octet-stream"
 _FOREVER: Final = "public, max-age=604800, immutable"
@@ -43,36 +38,3 @@ def app(core: Core) -> Starlette:
         return Response(found, media_type=_BINARY, headers={"Cache-Control": _FOREVER if is_full else "no-cache"})
 
     return Starlette(routes=[Route("/checkpoint", newest), Route("/tile/{path:path}", tile)])
-
-
-class _Server(uvicorn.Server):
-    """The broker handles signals itself."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def bind(port: int) -> socket.socket:
-    """Loopback's ``port``, 0 for a free one. Raises `Refused` (unavailable.port)."""
-    found = socket.socket()
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(("127.0.0.1", port))
-    except OSError as error:
-        found.close()
-        raise Refused("unavailable.port", f"port {port}") from error
-    return found
-
-
-@asynccontextmanager
-async def serving(core: Core, bound: socket.socket) -> AsyncIterator[int]:
-    """Within the block the log is served there; the port."""
-    settings = uvicorn.Config(app(core), log_config=None, access_log=False, lifespan="off", server_header=False)
-    server = _Server(settings)
-    running = asyncio.create_task(server.serve(sockets=[bound]))
-    try:
-        yield bound.getsockname()[1]
-    finally:
-        server.should_exit = True
-        await asyncio.gather(running, return_exceptions=True)

@@ -11,6 +11,7 @@ from grpc_health.v1.health import aio as checks
 
 from broker.home import Home
 from broker.services.decoding import Decoding
+from broker.services.http import LOOPBACK
 from zhifu.errors import Refused
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
@@ -43,8 +44,9 @@ def server() -> grpc.aio.Server:
     return grpc.aio.server(options=_OPTIONS, interceptors=[Decoding()])
 
 
-def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None) -> int:
-    """Bind to loopback's ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need certificates.
+def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None, address: str = LOOPBACK) -> int:
+    """Bind to ``address``'s ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need
+    certificates.
 
     Raises `Refused` (unavailable.port).
     """
@@ -54,6 +56,6 @@ def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None
         require_client_auth=authority is not None,
     )
     try:
-        return server.add_secure_port(f"127.0.0.1:{port}", credentials)
+        return server.add_secure_port(f"{address}:{port}", credentials)
     except RuntimeError as error:
         raise Refused("unavailable.port", f"port {port}") from error

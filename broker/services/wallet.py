@@ -13,6 +13,7 @@ import grpc
 from broker import enrolment, grants, redemption, subject_keys
 from broker.audit import stored_entry
 from broker.core import Core
+from broker.counts import COUNTS
 from broker.delivery import Outgoing
 from broker.services import frames
 from broker.services.errors import refusing
@@ -111,6 +112,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             done = await core.committer.run(
                 lambda state, sequence, now_ms: core.revoker.revoke(signed, state, sequence, now_ms)
             )
+            COUNTS.ended["withdrawn"] += done.result.withheld
             core.mailroom.wake(done.result.told)
             return wallet_pb2.RevokeGrantResponse(
                 proof=self._proof(done.result.entry),

@@ -32,6 +32,12 @@ class Reader(Protocol):
     def overdue(self, now: int) -> list[int]:
         """Entries of at most 1,024 deliveries whose presentation ended before ``now`` (Unix s), oldest first."""
 
+    def waiting(self) -> list[tuple[bytes, int, int]]:
+        """Of every recipient that deliveries wait for: its id, how many, and the oldest one's entry.
+
+        Counts rows: not for the event loop.
+        """
+
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         """Hashes of tree nodes ``(level, index)``, in the order asked.
 

@@ -127,6 +127,10 @@ class Rows:
         sql = "SELECT entry FROM delivery WHERE not_after < ? ORDER BY entry LIMIT 1024"
         return [row[0] for row in self._driver.ask(sql, (now,)).rows]
 
+    def waiting(self) -> list[tuple[bytes, int, int]]:
+        sql = "SELECT recipient, count(*), min(entry) FROM delivery GROUP BY recipient"
+        return [(row[0], row[1], row[2]) for row in self._driver.ask(sql).rows]
+
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         sql = 'SELECT hash FROM tree_node WHERE level = ? AND "index" = ?'
         found = [self._driver.ask(sql, node).rows for node in wanted]

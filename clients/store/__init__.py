@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from clients.store.backlog import Backlog, backlog
 from clients.store.database import Database
 from clients.store.incoming import Incoming, Stored
 from clients.store.insured import Insured, InsuredPersons
@@ -67,6 +68,10 @@ class Store:
             " EXCEPT SELECT exchange FROM receipt"
         )
         return [exchange for (exchange,) in self._database.rows(query)]
+
+    def backlog(self) -> Backlog:
+        """What waits for others. Raises `Refused` (unavailable.store)."""
+        return backlog(self._database)
 
     def erase_overdue(self, now: int) -> int:
         """Erase what was to be kept until ``now`` (Unix s) and no longer; the number of records and openings erased.
