@@ -255,17 +255,26 @@ class House:
 
     # The patient
 
-    def enrol(self, bill: bytes, name: str = "patient", insurer: str = "insurer", *, insured: bool = False) -> Patient:
+    def enrol(
+        self,
+        bill: bytes,
+        name: str = "patient",
+        insurer: str = "insurer",
+        *,
+        insured: bool = False,
+        admission: Path | None = None,
+    ) -> Patient:
         """The patient of ``bill``: her wallet draws a key, hospital and insurer attest it, she enrols it.
 
-        ``insured``: she stands in the insurer's book already.
+        ``insured``: she stands in the insurer's book already. With ``admission`` the hospital's desk has that only.
         """
-        wallet, file = self.path / name, self.file("bill.json", bill)
+        wallet = self.path / name
+        seen = ("--admission", admission) if admission else ("--bill", self.file("bill.json", bill))
         cards = ("--hospital", self.cast.cards["hospital"], "--recipient", self.cast.cards[insurer])
         drawn = run("wallet", "enrol", wallet, *cards, "--contact", self.contact, "--json").ok()
         key = str(drawn.json["subject_key"])
         words = [self.file("attestation"), self.file("attestation")]
-        run("hospital", "attest", self.path / "hospital", key, "--bill", file, "-o", words[0]).ok()
+        run("hospital", "attest", self.path / "hospital", key, *seen, "-o", words[0]).ok()
         run("node", "attest", self.path / insurer, key, "-o", words[1]).ok()
         run("wallet", "enrol", wallet, *cards, "--attestation", words[0], "--attestation", words[1]).ok()
         if not insured:

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from broker.__main__ import build
 from broker.audit import Sequence
 from broker.pipeline import verify
+from broker.serving import build
 from broker.stages import Submission
 from broker.store.interface import Store, Transaction
 from tests.bench import components

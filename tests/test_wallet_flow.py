@@ -144,6 +144,34 @@ def _check_receipts(scene: Scene, grant: str) -> None:
     assert found.provision.type == "permit"
 
 
+def test_a_code_agreed_to_at_admission_pays_the_bill(scene: Scene) -> None:
+    """Before there is a bill: a cap, what is known of her, and the number of the visit that binds it."""
+    house, bill = scene.house, sample_bill(7)
+    known = {"mdtrt_id", "psn_name", "psn_cert_type", "certno", "gend", "brdy", "med_type"}
+    head = {name: value for name, value in json.loads(bill)["setlinfo"].items() if name in known}
+    admission = house.file("admission.json", json.dumps({"setlinfo": head}).encode())
+    patient = house.enrol(bill, "admitted", admission=admission)
+    request, to = house.file("request.json"), house.cast.ids["insurer"].hex()
+    words = ("hospital", "request-consent", house.path / "hospital", patient.key, "--recipient", to, "-o", request)
+    without = run(*words, "--admission", admission)
+    assert (without.code, "has a cap" in without.err) == (2, True)
+    assert run(*words, "--cap", 1).code == 2, "neither a bill nor an admission"
+    run(*words, "--admission", admission, "--direct-pay", "--cap", 2_000_000).ok()
+    shown = run("wallet", "review", patient.wallet, request, "--json", "--lang", "en").ok().json
+    values = {one["unit"]: one["value"] for one in shown["units"]}
+    assert values["birth-date"]
+    assert values["diagnosis"] == "", "what nobody knows yet is not made up"
+    kept, _ = house.agree(patient, request)
+    run("hospital", "keep-consent", house.path / "hospital", kept).ok()
+    card = house.cast.cards["hospital"]
+    code = run("wallet", "code", patient.wallet, "--hospital", card, "--json").ok().json["code"]
+    settled = redeem(scene, code, bill).ok().json
+    assert (settled["state"], settled["commercial_fen"]) == ("confirmed", 800_000)
+    nameless = house.file("admission.json", json.dumps({"setlinfo": head | {"mdtrt_id": ""}}).encode())
+    refused = run(*words, "--admission", nameless, "--direct-pay", "--cap", 1)
+    assert (refused.code, "mdtrt_id" in refused.err) == (2, True)
+
+
 def test_eighteen_digits_read_aloud(scene: Scene) -> None:
     agreed(scene)
     shown = code_of(scene, "--online")

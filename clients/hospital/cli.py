@@ -15,7 +15,8 @@ from rich.table import Table
 from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
-from clients.hospital import encounter, intake, redeem, request, stopped
+from clients.hospital import encounter, intake, openbill, redeem, request, stopped
+from clients.hospital.openbill import OpenBill
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
 from clients.record import files
@@ -29,6 +30,11 @@ from zhifu.errors import CATALOGUE, Malformed, Refused
 app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
 
 BillFile = Annotated[Path, typer.Option("--bill", help="The bill: JSON in the national names, or FHIR R4.")]
+MaybeBill = Annotated[Path | None, typer.Option("--bill", help="The bill: JSON in the national names, or FHIR R4.")]
+Admission = Annotated[
+    Path | None,
+    typer.Option(help="Before there is a bill: JSON with setlinfo alone (mdtrt_id, psn_name, certno, what is known)."),
+]
 Narrow = Annotated[list[str], typer.Option("--narrow", metavar="SCHEMA.UNIT=LEVEL", help="Show less in this claim.")]
 SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
 
@@ -37,6 +43,16 @@ def read_bill(path: Path) -> tuple[bytes, Bill]:
     """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.*)."""
     content = intake.national_file(read_given(path))
     return content, bills.parse(content)
+
+
+def read_visit(bill: Path | None, admission: Path | None) -> Bill | OpenBill:
+    """A bill, or what is known of a visit before there is one; exactly one of them. Raises `Malformed`."""
+    if (bill is None) == (admission is None):
+        raise Malformed("usage.argument", "one of --bill and --admission")
+    if bill is not None:
+        return read_bill(bill)[1]
+    assert admission is not None
+    return openbill.of_admission(bills.parse_admission(read_given(admission)))
 
 
 def read_given(path: Path) -> bytes:
@@ -61,10 +77,17 @@ def sample(
 
 @app.command()
 @clear
-def attest(folder: Folder, subject_key: SubjectKey, bill: BillFile, output: Output) -> None:
-    """Attest that a subject key belongs to the patient of a bill, whom the desk has seen."""
+def attest(
+    folder: Folder,
+    subject_key: SubjectKey,
+    output: Output,
+    bill: MaybeBill = None,
+    admission: Admission = None,
+) -> None:
+    """Attest that a subject key belongs to the patient of a bill or an admission, whom the desk has seen."""
     settings, keystore = config.load(folder), FileKeystore.load(config.load(folder).keys)
-    _, found = read_bill(bill)
+    found = read_visit(bill, admission)
+    person = found.setlinfo.certno if isinstance(found, Bill) else found.head.certno
     store = Store(settings.database, keystore)
     try:
         signed = encounter.attest(
@@ -73,7 +96,7 @@ def attest(folder: Folder, subject_key: SubjectKey, bill: BillFile, output: Outp
             settings.role,
             keystore.signing,
             public_key(subject_key),
-            found.setlinfo.certno,
+            person,
             int(time.time()),
         )
     finally:
@@ -97,22 +120,27 @@ def public_key(text: str) -> bytes:
 def request_consent(
     folder: Folder,
     subject_key: SubjectKey,
-    bill: BillFile,
     recipient: Annotated[str, typer.Option(help="The insurer's participant id, hex.")],
     output: Output,
+    bill: MaybeBill = None,
+    admission: Admission = None,
     cap: Annotated[int | None, typer.Option(help="The most that may be claimed, in fen.")] = None,
     direct_pay: Annotated[bool, typer.Option("--direct-pay", help="To be used with a code at the desk only.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask to confirm this hospital and the cap.")] = False,
     lang: command.Language = "zh",
     as_json: Json = False,
 ) -> None:
-    """Write the request that the patient's wallet reviews, and print the short code that her screen shows too."""
+    """Write the request that the patient's wallet reviews, and print the short code that her screen shows too.
+
+    With --admission before there is a bill: then --cap says the most that may be claimed, and the wallet shows what is
+    known of the visit. The grant holds for the bill with the same mdtrt_id.
+    """
     settings = config.load(folder)
     keystore = FileKeystore.load(settings.keys)
     insurer, now = public_key(recipient), int(time.time())
     if insurer not in settings.pins:
         raise Refused("key.not_pinned", "the insurer is not pinned in node.toml")
-    _, found = read_bill(bill)
+    found = read_visit(bill, admission)
     store = Store(settings.database, keystore)
     try:
         asked = request.ask(

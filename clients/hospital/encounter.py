@@ -1,8 +1,7 @@
 """Encounters and patients at the desk: who is who, and the secret that ties an encounter's records to its grants.
 
 The hospital refuses a grant whose subject is not the patient of the encounter, so a photographed code is worth
-nothing (DESIGN
-section 5): the desk's own check of the person stands behind the binding.
+nothing (DESIGN section 5): the desk's own check of the person stands behind the binding.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from clients import naming
+from clients.hospital.openbill import OpenBill
 from clients.store import Job, Store
 from zhifu import sealed
 from zhifu.bill import Bill
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
-from zhifu.errors import Refused
+from zhifu.errors import Malformed, Refused
 from zhifu.keys import check_signing_key, participant_id
 from zhifu.statement import Attestation
 
@@ -51,11 +51,19 @@ def check_subject(store: Store, subject: bytes, bill: Bill) -> None:
         raise Refused("consent.subject_mismatch")
 
 
-def secret(store: Store, bill: Bill, now: int) -> bytes:
-    """The 32-byte secret of the bill's encounter, drawn when first asked for."""
-    head = bill.setlinfo
-    # A file without a visit number is told apart by person, day of admission and total.
-    visit = (head.mdtrt_id,) if head.mdtrt_id else (head.certno, str(head.begndate), str(bill.split.total))
+def secret(store: Store, bill: Bill | OpenBill, now: int) -> bytes:
+    """The 32-byte secret of the bill's encounter, drawn when first asked for; of an admission's, before its bill.
+
+    Raises `Malformed` (bill.syntax) for an open bill without a visit number.
+    """
+    head = bill.setlinfo if isinstance(bill, Bill) else bill.head
+    if head.mdtrt_id:
+        visit: tuple[str, ...] = (head.mdtrt_id,)
+    elif isinstance(bill, Bill):
+        # A file without a visit number is told apart by person, day of admission and total.
+        visit = (bill.setlinfo.certno, str(head.begndate), str(bill.split.total))
+    else:
+        raise Malformed("bill.syntax", "setlinfo.mdtrt_id: is missing")
     return _drawn(store, _ENCOUNTER, naming.name(store, "visit", *visit), now)
 
 

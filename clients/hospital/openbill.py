@@ -13,7 +13,7 @@ from operator import add
 from typing import Final
 
 from zhifu import money
-from zhifu.bill import Bill, Diagnosis, Procedure
+from zhifu.bill import Bill, Diagnosis, Procedure, Setlinfo
 from zhifu.pricing import CLASS_A, CLASS_C, NOTHING, PricedLine, Split, split_line
 
 CNY: Final = "CNY"
@@ -129,12 +129,20 @@ class OpenBill:
 
 def of_bill(bill: Bill) -> OpenBill:
     """A complete bill in the same words."""
-    head = Head(**{one.name: getattr(bill.setlinfo, one.name) for one in fields(Head) if one.name in _SHARED})
     lines = tuple(
         OpenLine(f"feedetail[{i}]", **{name: getattr(line, name) for name in _COLUMNS})
         for i, line in enumerate(bill.lines)
     )
-    return OpenBill(head, lines, bill.diagnoses, bill.procedures or None, CNY, bill.split.total)
+    return OpenBill(_head(bill.setlinfo), lines, bill.diagnoses, bill.procedures or None, CNY, bill.split.total)
+
+
+def of_admission(known: Setlinfo) -> OpenBill:
+    """What is known of a visit before there is a bill: no lines, no diagnoses, no amount."""
+    return OpenBill(_head(known))
+
+
+def _head(known: Setlinfo) -> Head:
+    return Head(**{one.name: getattr(known, one.name) for one in fields(Head) if one.name in _SHARED})
 
 
 _SHARED: Final = frozenset(one.name for one in fields(Head)) - {"policy_no", "inpatient"}

@@ -15,6 +15,7 @@ from nacl.signing import SigningKey
 from clients import plain
 from clients.decision import COORDINATION
 from clients.hospital import encounter, record
+from clients.hospital.openbill import OpenBill
 from clients.store import Job, Store
 from policies.bundle import Bundle
 from policies.decide import finest
@@ -68,18 +69,19 @@ def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
 
 def ask(
     store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
-    bill: Bill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
+    bill: Bill | OpenBill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
 ) -> Asked:  # fmt: skip
     """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
 
-    With ``direct_pay`` the grant is used with a code only. ``confirm`` is this hospital's name, where an amount above
-    the cap is to be confirmed: the notice then names both. Raises `Refused` (usage.argument) for a language that there
-    is no notice in, and for a direct-pay request without a cap.
+    An open bill is an admission: what is not known yet, the wallet shows as to come. With ``direct_pay`` the grant is
+    used with a code only. ``confirm`` is this hospital's name, where an amount above the cap is to be confirmed: the
+    notice then names both. Raises `Refused` (usage.argument) for a language that there is no notice in, and without a
+    cap where a code pays or there is no bill yet.
     """
     if language not in _NOTICE:
         raise Refused("usage.argument", "the notice is in zh or en")
-    if cap is None and (direct_pay or confirm):
-        raise Refused("usage.argument", "what a code pays has a cap")
+    if cap is None and (direct_pay or confirm or isinstance(bill, OpenBill)):
+        raise Refused("usage.argument", "what a code pays, or what no bill says yet, has a cap")
     notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else _NOTICE[language]
     secret, kind = encounter.secret(store, bill, now), record.schema_of(bill)
     request = ConsentRequest(
@@ -103,8 +105,14 @@ def ask(
     with store.transaction():
         payload = cbor.encode([request.terms_salt, request.terms])
         store.jobs.put(Job(_KIND, consent.hash_of(signed.payload), "asked", payload, now * 1000))
+    return Asked(signed, {kind.name: _preview(bill, secret)})
+
+
+def _preview(bill: Bill | OpenBill, secret: bytes) -> dict[str, Value]:
+    """The values as they stand; of an admission those that are known, since the bill will have more."""
     values = record.claim(bill, secret)
-    return Asked(signed, {kind.name: {name: value for name, value in values.items() if name != "encounter"}})
+    known = values if isinstance(bill, Bill) else {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in known.items() if name != "encounter"}
 
 
 def terms(store: Store, grant: Grant, shown: Terms | None) -> Terms:

@@ -364,6 +364,9 @@ def receipt(
     print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
 
 
+_NOT_YET = ("结算时才知道", "known at the settlement")
+
+
 def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out = Console()
     out.print(f"[bold]{shown['hospital']['name']}[/] → [bold]{shown['recipient']['name']}[/]   {shown['short_code']}")
@@ -371,7 +374,7 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out.print(shown["notice"])
     table = Table("", "", "")
     for one in shown["units"]:
-        table.add_row(one["title"], one["level_title"], one["value"])
+        table.add_row(one["title"], one["level_title"], one["value"] or screen.pick(_NOT_YET, lang))
     out.print(table)
     hidden = screen.pick(("不提供：", "Not shared: "), lang)
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))

@@ -149,6 +149,24 @@ def parse(data: bytes, *, payable_c: bool = False) -> Bill:
     return Bill(setlinfo, lines, diagnoses, split, dropped, procedures)
 
 
+def parse_admission(data: bytes) -> Setlinfo:
+    """Read what is known of a visit before there is a bill: ``setlinfo`` alone, with the visit's number (mdtrt_id).
+
+    At most `MAX_BYTES` bytes. Raises `Malformed` (bill.syntax) with the path of the value at fault.
+    """
+    document = strict_json.loads(data, MAX_BYTES, _REASON)
+    if not isinstance(document, dict):
+        raise Malformed(_REASON, "an admission must be an object with setlinfo")
+    head = Fields(document, "", _REASON).inner("setlinfo")
+    found = _setlinfo(head)
+    if found.mdtrt_id is None:
+        # Without it, nobody could say later that the bill is of this visit.
+        raise head.refusal("mdtrt_id", "is missing: before there is a bill, a visit is known by its number alone")
+    if (unusable := strict_json.find_unusable(document)) is not None:
+        raise Malformed(_REASON, f"a value under a key that is not read {unusable.why}")
+    return found
+
+
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
