@@ -45,6 +45,9 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     serving.add_argument(
         "--metrics-port", type=int, help="/metrics, /livez, /readyz; 0: a free port; default: not served"
     )
+    serving.add_argument(
+        "--trace", action="store_true", help="spans of the stages, to OTEL_EXPORTER_OTLP_ENDPOINT; extra: zhifu[otel]"
+    )
     serving.add_argument("--listen", default="127.0.0.1", metavar="ADDRESS", help="of all these ports but the metrics'")
     serving.add_argument("--metrics-listen", default="127.0.0.1", metavar="ADDRESS", help="anyone who reaches it reads")
     serving.add_argument("--host", default="", help="what invitations say to reach it by; default: what it listens on")

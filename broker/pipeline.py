@@ -75,7 +75,7 @@ class Pipeline:
     """The steps that need state. One instance a broker; it keeps nothing that is not in the store or immutable."""
 
     def __init__(self, consent: Consent, gate: Gate, bundle: Bundle, directory: Directory) -> None:
-        self._consent = consent
+        self.consent = consent
         self._gate = gate
         self._bundle = bundle
         self._directory = directory
@@ -105,10 +105,10 @@ class Pipeline:
                 return repeated
             # After the question above: the result of what was accepted in time stands, whenever it is asked for.
             one.presentation.check_time(now_ms // 1000)
-            consented = self._consent.check(one, state, sequence, now_ms // 1000)
+            consented = self.consent.check(one, state, sequence, now_ms // 1000)
             self._gate.check(one, state, now_ms // 1000)
-            gated = self._gate.release(consented, self._permitted(consented), self._bundle.hash)
-            self._consent.consume(consented, state, now_ms)
+            gated = self._gate.release(consented, self.permitted(consented), self._bundle.hash)
+            self.consent.consume(consented, state, now_ms)
         except Error as error:
             return self._refuse(one, error, sender, state, sequence, now_ms)
         fresh[one.presentation.nonce] = one.hash
@@ -130,7 +130,7 @@ class Pipeline:
             raise Refused("presentation.nonce_reused")
         return Repeated(one.hash, sequence.entry(found[0].entry, state), found[0].released)
 
-    def _permitted(self, one: Consented) -> bytes:
+    def permitted(self, one: Consented) -> bytes:
         """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""
         shown, schema = one.submission.presentation, one.submission.schema
         sender = self._directory.standing(shown.sender)

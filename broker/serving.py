@@ -22,7 +22,7 @@ import httpx
 import uvloop
 from starlette.applications import Starlette
 
-from broker import feeding, home, log, pseudonym_home
+from broker import feeding, home, log, pseudonym_home, tracing
 from broker.audit import Log
 from broker.clock import clock_ms
 from broker.commit import Committer
@@ -170,9 +170,12 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     return Served(core, exchange, (nodes, wallets), ports, readiness, background, indexer)
 
 
-async def serve(opened: Home, policy: Path | None, at: Listen = _LISTEN, pace: Pace = _PACE) -> None:
+async def serve(
+    opened: Home, policy: Path | None, at: Listen = _LISTEN, pace: Pace = _PACE, *, trace: bool = False
+) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     core = build(opened, policy, pace=pace)
+    flush = tracing.instrument(core) if trace else _nothing
     log_socket = http.bind(at.log, at.address)
     monitored = http.bind(at.metrics, at.metrics_address) if at.metrics is not None else None
     served = await start(core, opened, at)
@@ -191,6 +194,11 @@ async def serve(opened: Home, policy: Path | None, at: Listen = _LISTEN, pace: P
             await _terminated()
         feeder.cancel()
         await served.stop()
+        flush()
+
+
+def _nothing() -> None:
+    """No spans are waiting."""
 
 
 def _monitoring(served: Served, opened: Home) -> Starlette:
@@ -263,7 +271,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.metrics_listen,
         arguments.host or (LOOPBACK if arguments.listen in _ANY else arguments.listen),
     )
-    uvloop.run(serve(opened, arguments.policy, at, pace))
+    uvloop.run(serve(opened, arguments.policy, at, pace, trace=arguments.trace))
 
 
 def run_pseudonyms(arguments: argparse.Namespace) -> None:
