@@ -78,7 +78,3 @@ def _version() -> str:
         return version("zhifu")
     except PackageNotFoundError:
         return "(not installed)"
-
-
-if __name__ == "__main__":
-    main()

@@ -79,7 +79,7 @@ def spawn(*command: object, code: str = "", timeout_s: float = PATIENCE_S) -> Ra
     return Ran(process.returncode, process.stdout, process.stderr)
 
 
-def python(*words: str, module: str = "clients.cli", code: str = "") -> list[str]:
+def python(*words: str, module: str = "clients", code: str = "") -> list[str]:
     """The command line that runs a module as ``__main__``, after ``code``."""
     if not code:
         return [sys.executable, "-m", module, *words]
@@ -180,14 +180,17 @@ class House:
 
     def start(self, role: str, *more: str, code: str = "") -> None:
         """Start the broker, on the ports it had, or a node; `ready` awaits that it serves, or is attached."""
-        module, words = "clients.cli", ["node", "serve", str(self.path / role)]
+        module, words = "clients", ["node", "serve", str(self.path / role)]
         if role == "broker":
             module, words = "broker", ["serve", str(self.path / role)]
             for option, port in zip(("--node-port", "--public-port"), self.ports, strict=True):
                 words += [option, str(port)]
         elif role == "insurer" or role in self.others:
             words += ["--product", self.others.get(role, self.product)]
-        self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
+        if code:
+            self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
+        else:
+            self.running[role] = self.stage.start(role, module, *words, *more)
 
     def restart(self, role: str, *more: str, code: str = "") -> None:
         """Start it, and await that it is ready."""

@@ -15,7 +15,7 @@ from clients import config
 from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
-from tests.house import NODES, House, built, operate, python, run, until
+from tests.house import NODES, House, built, operate, run, until
 from tests.postgres import Server, open_server
 
 BROKERS = ("broker", "broker-2")
@@ -64,7 +64,7 @@ class Brokers(House):
         ports = self.said(role) if role in self.running else {"node_port": 0, "public_port": 0}
         words = ["serve", str(self.path / role)]
         words += ["--node-port", str(ports["node_port"]), "--public-port", str(ports["public_port"])]
-        self.running[role] = self.stage.launch(role, python(*words, module="broker", code=code))
+        self.running[role] = self.stage.start(role, "broker", *words)
 
     def broker_rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.address) as connection:

@@ -159,7 +159,7 @@ def enrol_patient(stage: Stage, cast: Cast, bill: Bill, now: int) -> str:
     contact = _desk(stage) / "contact.json"
     call("broker", "contact", str(stage.path / "broker"), "-o", str(contact))
     command = (
-        "clients.cli", "wallet", "enrol", str(stage.path / "patient"), "--hospital", str(cast.cards["hospital"]),
+        "clients", "wallet", "enrol", str(stage.path / "patient"), "--hospital", str(cast.cards["hospital"]),
         "--recipient", str(cast.cards["insurer"]), "--json",
     )  # fmt: skip
     key = str(json.loads(call(*command, "--contact", str(contact))[1])["subject_key"])
@@ -220,7 +220,7 @@ def show_code(stage: Stage, cast: Cast, consent: Path) -> str:
     finally:
         store.close()
     card = str(cast.cards["hospital"])
-    shown = call("clients.cli", "wallet", "code", str(stage.path / "patient"), "--hospital", card, "--json")[1]
+    shown = call("clients", "wallet", "code", str(stage.path / "patient"), "--hospital", card, "--json")[1]
     return str(json.loads(shown)["code"])
 
 
@@ -228,5 +228,5 @@ def agree(stage: Stage, request_file: Path) -> tuple[int, Path, dict[str, Any]]:
     """The patient agrees on her wallet: (pid, the consent for the desk, what she saw)."""
     consent = _desk(stage) / "consent.json"
     wallet = str(stage.path / "patient")
-    pid, out = call("clients.cli", "wallet", "grant", wallet, str(request_file), "-o", str(consent), "--json")
+    pid, out = call("clients", "wallet", "grant", wallet, str(request_file), "-o", str(consent), "--json")
     return pid, consent, json.loads(out)

@@ -118,9 +118,9 @@ def play(options: Options, stage: Stage, tell: Tell) -> Played:
     code = casting.show_code(stage, cast, consent) if options.code else None
     played.settlement = _settle(stage, content, consent, code, direct=not chosen.public_first)
     tell("患者收取结算单；审计方核验全部日志", "the patient reads her statement; the auditor verifies the log")
-    played.statements = json.loads(call("clients.cli", "wallet", "statement", str(stage.path / "patient"), "--json")[1])
+    played.statements = json.loads(call("clients", "wallet", "statement", str(stage.path / "patient"), "--json")[1])
     played.settlement = _final(stage, played.settlement)
-    pid, out = call("clients.cli", "audit", "verify", str(stage.path), "--json")
+    pid, out = call("clients", "audit", "verify", str(stage.path), "--json")
     played.audit = json.loads(out)
     played.processes.append({"role": "auditor", "pid": pid})
     played.trail = list(_trail(stage))
@@ -137,7 +137,7 @@ def _open_house(stage: Stage, options: Options, public_first: bool) -> tuple[Cas
     actors = []
     for role in ("hospital", "public-payer", "insurer"):
         more = ("--product", options.product) if role == "insurer" else ()
-        actors.append(stage.start(role, "clients.cli", "node", "serve", str(stage.path / role), *more))
+        actors.append(stage.start(role, "clients", "node", "serve", str(stage.path / role), *more))
     return cast, actors
 
 

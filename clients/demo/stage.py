@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from clients.demo.process import Process
 from zhifu.errors import Error, Refused
 
 READY_S: Final = 150.0
@@ -25,7 +25,7 @@ class Actor:
     """A long-running process with its role word; its log is ``DIR/<role>/log.jsonl``."""
 
     role: str
-    process: subprocess.Popen[str]
+    process: Process | subprocess.Popen[str]
     said: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -38,17 +38,23 @@ class Stage:
 
     def start(self, role: str, *command: str) -> Actor:
         """Start ``python -m command``; `ready` waits for its first line."""
-        return self.launch(role, [sys.executable, "-m", *command])
+        module, *words = command
+        return self._enter(role, Process(module, words, self._log(role)))
 
     def launch(self, role: str, command: list[str]) -> Actor:
         """Start any program as ``role``."""
+        with self._log(role).open("a") as log:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+        return self._enter(role, process)
+
+    def _log(self, role: str) -> Path:
+        """The log of a role's process, for its owner only; a later process writes on."""
         folder = self.path / role
         folder.mkdir(mode=0o700, exist_ok=True)
-        log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
-        finally:
-            os.close(log)
+        (folder / LOG).touch(0o600)
+        return folder / LOG
+
+    def _enter(self, role: str, process: Process | subprocess.Popen[str]) -> Actor:
         actor = Actor(role, process)
         self.actors.append(actor)
         return actor
@@ -77,17 +83,18 @@ class Stage:
         for actor in reversed(self.actors):
             try:
                 actor.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
+            except (TimeoutError, subprocess.TimeoutExpired):
                 actor.process.kill()
                 actor.process.wait()
-            if actor.process.stdout is not None:
-                actor.process.stdout.close()
+            for stream in (actor.process.stdout, actor.process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 class _Watchdog:
     """Ends a process that says nothing in time, so that reading its first line ends too."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: Process | subprocess.Popen[str]) -> None:
         self._timer = threading.Timer(READY_S, process.kill)
 
     def __enter__(self) -> None:
@@ -99,13 +106,14 @@ class _Watchdog:
 
 def call(*command: str) -> tuple[int, str]:
     """Run ``python -m command`` to its end: (pid, stdout). Raises the error that it names on stderr."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    out, err = process.communicate(timeout=60)
-    if process.returncode:
-        raise _named(err, process.returncode)
+    module, *words = command
+    process = Process(module, words)
+    with process.stdout, process.stderr, ThreadPoolExecutor(1) as pool:
+        said = pool.submit(process.stderr.read)
+        out, err = process.stdout.read(), said.result()
+    code = process.wait()
+    if code:
+        raise _named(err, code)
     return process.pid, out
 
 

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,5 +47,10 @@ async def serve(folder: Path) -> None:
     await asyncio.Event().wait()
 
 
+def main(words: Sequence[str]) -> None:
+    """``python -m tests.bench.relay FOLDER``."""
+    uvloop.run(serve(Path(words[0])))
+
+
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1])))
+    main(sys.argv[1:])

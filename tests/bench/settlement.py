@@ -44,7 +44,7 @@ def open_house(stage: Stage, patients: int) -> Cast:
         casting.insure(stage, cast, bill.parse(sample_bill(number)), quota)
         quota = None
     for role in ROLES:
-        stage.ready(stage.start(role, "clients.cli", "node", "serve", str(stage.path / role)))
+        stage.ready(stage.start(role, "clients", "node", "serve", str(stage.path / role)))
     return cast
 
 
