@@ -24,13 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     # Keys, the database and its log: nothing a broker writes is for others on this machine.
     os.umask(0o077)
     try:
-        resolve_name(arguments.run)(arguments)
+        return int(resolve_name(arguments.run)(arguments) or Exit.OK)
     except Error as error:
         print(f"zhifu broker: {error}", file=sys.stderr)
         return int(error.exit)
     except BrokenPipeError:
         return int(Exit.FAILURE)
-    return int(Exit.OK)
 
 
 if __name__ == "__main__":

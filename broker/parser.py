@@ -19,7 +19,7 @@ _Add = Callable[[str, str, str], argparse.ArgumentParser]
 def parser(part: str = "broker") -> argparse.ArgumentParser:
     """Every command, or those of the pseudonym service alone under their short names.
 
-    What is parsed names the function to call in ``run``, as `pkgutil.resolve_name` takes it.
+    What is parsed names the function to call in ``run``, as `pkgutil.resolve_name` takes it; it may return an exit code.
     """
     what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
     found = argparse.ArgumentParser(prog=f"zhifu {part}", description=what)
@@ -62,6 +62,8 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
         "--of", type=_id, default=b"", metavar="ID", help="an auditor of this participant's exchanges only"
     )
     inviting.add_argument("-o", "--output", type=Path, required=True, help="the invitation, for its owner only")
+    examining = add("doctor", "broker.doctor:run", "Examine the folder: what is wrong, and what to do.")
+    examining.add_argument("--json", action="store_true", help="one JSON document on stdout")
     contact = add("contact", "broker.commands:contact", "Write where the broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)
     stopping = add("stop", "broker.hotline:stop", "The hotline: end grants for a patient who calls; logged.")

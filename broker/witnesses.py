@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -223,8 +223,7 @@ class Witnesses:
     @property
     def witnessed(self) -> int:
         """The size of the tree that a majority of the participants has cosigned."""
-        sizes = sorted(map(self._seen_by, self._members), reverse=True)
-        return sizes[witness.majority(len(sizes)) - 1] if sizes else 0
+        return witnessed_by_majority([self._seen_by(one) for one in self._members])
 
     def _seen_by(self, member: Member) -> int:
         return self.seen.get(witness.name_of(member.id), Seen()).size
@@ -244,6 +243,11 @@ class Witnesses:
     def consistency(self, known: Head) -> tuple[bytes, ...]:
         """From the receiver's head to the checkpoint that is shown."""
         return self._log.consistency(known, self.shown.commit)
+
+
+def witnessed_by_majority(sizes: Sequence[int]) -> int:
+    """The size that more than half have cosigned; ``sizes`` has one for each participant."""
+    return sorted(sizes, reverse=True)[witness.majority(len(sizes)) - 1] if sizes else 0
 
 
 def _store(state: Transaction, name: str, size: int, line: bytes, passed: int, now_ms: int) -> None:

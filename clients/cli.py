@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final, NoReturn
 
 from rich.console import Console
@@ -31,6 +32,7 @@ _PARTS: Final = {
     "policy": ("clients.policy.cli", "Policies: check them, explain them, compare two versions, run cases."),
     "registrar": ("clients.registrar", "The registrar: sign the policy bundle that is in force."),
     "pseudonym": ("", "The pseudonym service by itself: keys, quotas, rotation, serve (runs python -m broker)."),
+    "doctor": ("clients.doctor_cli", "Examine a node's or a broker's folder: what is wrong, and what to do."),
     "broker": ("", "The broker: init, serve, invite, contact, export (runs python -m broker)."),
 }
 
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         _become_broker(given)
     elif given[0] == "broker":
         _become_broker(given[1:])
+    elif given[0] == "doctor" and any((Path(word) / "broker.toml").exists() for word in given[1:]):
+        _become_broker(given)
     elif given[0] in _PARTS:
         module, _ = _PARTS[given[0]]
         import_module(module).app(args=given[1:], prog_name=f"zhifu {given[0]}")

@@ -35,6 +35,7 @@ from policies import load
 from zhifu import envelope, statement
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.receive import Opened
+from zhifu.statement import PolicyStatement
 from zhifu.v1 import signed_pb2
 
 T = TypeVar("T")
@@ -281,7 +282,12 @@ class Node:
 
 
 def policy_in_force(settings: NodeConfig, now: int) -> bytes:
-    """The hash of the node's own policy bundle, which the pinned registrar's statement names. ``now`` is Unix s.
+    """The hash of the node's own policy bundle, 32 bytes. Raises as `policy_statement`."""
+    return policy_statement(settings, now).policy_hash
+
+
+def policy_statement(settings: NodeConfig, now: int) -> PolicyStatement:
+    """The pinned registrar's word that the node's own policy bundle is in force. ``now`` is Unix s.
 
     Raises `Refused` (policy.invalid, unavailable.clock), `NotAuthentic` (policy.invalid, key.*, signature.*),
     `Malformed` (usage.file).
@@ -291,7 +297,7 @@ def policy_in_force(settings: NodeConfig, now: int) -> bytes:
     found = load.load(settings.policies).hash
     signed = envelope.from_bytes(envelope.POLICY, config.read_file(settings.policy_statement, _MAX_STATEMENT))
     try:
-        return statement.verify_policy(signed, settings.registrar, found, now).policy_hash
+        return statement.verify_policy(signed, settings.registrar, found, now)
     except NotAuthentic as error:
         # Its signature holds. What was signed later than now has not expired: then this is not the time.
         ahead = signed_pb2.PolicyStatement.FromString(signed.payload).issued_at - now
