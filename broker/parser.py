@@ -19,7 +19,8 @@ _Add = Callable[[str, str, str], argparse.ArgumentParser]
 def parser(part: str = "broker") -> argparse.ArgumentParser:
     """Every command, or those of the pseudonym service alone under their short names.
 
-    What is parsed names the function to call in ``run``, as `pkgutil.resolve_name` takes it; it may return an exit code.
+    What is parsed names the function to call in ``run``, as `pkgutil.resolve_name` takes it; it may return an exit
+    code.
     """
     what = "Run and administer a Zhifu broker." if part == "broker" else "Run and administer a pseudonym service."
     found = argparse.ArgumentParser(prog=f"zhifu {part}", description=what)

@@ -70,7 +70,8 @@ class Readiness:
         before = self.ready, self.reasons
         self.reasons = tuple(reason for reason in (self._log(), await self._written()) if reason)
         if (self.ready, self.reasons) != before:
-            _log.warning("readiness", extra={"reason": " ".join(self.why_not) or "ready"})
+            level = logging.INFO if self.ready else logging.WARNING
+            _log.log(level, "readiness", extra={"reason": " ".join(self.why_not) or "ready"})
             await self.say(self.ready)
 
     async def drain(self) -> None:

