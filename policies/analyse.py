@@ -1,19 +1,19 @@
 """Questions about a whole policy, asked before it goes live: what does it permit, what is dead, who would see more?
 
-Every exchange that the words of the policy can express is put to it; there are some ten thousand, so this is for
-people at a desk, never for the hot path.
+Every exchange that could come about is put to it; there are some thousands, so this is for people at a desk, never for
+the hot path.
 """
 
 from __future__ import annotations
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from policies.bundle import BASES, ROLES, Bundle, Permit, Request
+from policies.bundle import BASES, ROLES, Bundle, Deny, Permit, Request
 from policies.decide import decide, finest, release
 from policies.load import read
 from zhifu import schema
@@ -21,6 +21,9 @@ from zhifu.errors import Refused
 from zhifu.presentation import PURPOSES
 from zhifu.schema import ABSENT, Schema
 
+ANSWER: Final = "answer"
+_Matter = tuple[str, str, str]
+"""(purpose, schema name) of what an answer answers, and the role of one who took part in it."""
 Place = tuple[str, str, str]
 """(purpose, recipient role, schema name)."""
 
@@ -50,39 +53,66 @@ class Change:
     more: bool
 
 
-def requests() -> Iterator[Request]:
-    """Every request between active, distinct parties, and the same once suspended and once to oneself."""
-    names = schema.names()
-    matters = [(None, None), *itertools.product(PURPOSES, names)]
-    for sender, recipient, purpose, basis, name in itertools.product(ROLES, ROLES, PURPOSES, BASES, names):
-        for asked_purpose, asked_schema in matters if basis == "answer" else matters[:1]:
-            words = {"purpose": purpose, "basis": basis, "schema": name}
-            asked = {"asked_purpose": asked_purpose, "asked_schema": asked_schema}
-            yield _request(sender, recipient, **words, **asked)
-            if asked_purpose is None:
-                yield _request(sender, recipient, sender_status="suspended", **words, **asked)
-                yield _request(sender, recipient, same_participant=True, **words, **asked)
+def answers(bundle: Bundle) -> Iterator[tuple[Request, Permit | Deny]]:
+    """Every exchange between active, distinct parties, each also once suspended and once to oneself, and what the
+    policy says of it.
+
+    Of the answers, those to what the policy permits, by one who took part in it: nothing else could come about
+    (`zhifu.presentation.check_answers`).
+    """
+    asked: dict[_Matter, None] = {}
+    for one in _first(answer=False):
+        yield from _ask(bundle, one, asked)
+    done = 0
+    while done < len(asked):
+        purpose, name, role = list(asked)[done]
+        done += 1
+        for one in _first(answer=True, senders=(role,)):
+            yield from _ask(bundle, replace(one, asked_purpose=purpose, asked_schema=name), asked)
+
+
+def _first(*, answer: bool, senders: Sequence[str] = ROLES) -> Iterator[Request]:
+    """What stands by itself, in its variants; or answers, each to nothing yet."""
+    bases = [one for one in BASES if (one == ANSWER) == answer]
+    for sender, recipient, purpose, basis, name in itertools.product(senders, ROLES, PURPOSES, bases, schema.names()):
+        one = _request(sender, recipient, purpose=purpose, basis=basis, schema=name)
+        yield one
+        if not answer:
+            yield replace(one, sender_status="suspended")
+            yield replace(one, same_participant=True)
+
+
+def _ask(bundle: Bundle, one: Request, asked: dict[_Matter, None]) -> Iterator[tuple[Request, Permit | Deny]]:
+    found = decide(bundle, one)
+    if isinstance(found, Permit):
+        asked |= dict.fromkeys((one.purpose, one.schema, role) for role in (one.sender_role, one.recipient_role))
+    yield one, found
 
 
 def _request(sender: str, recipient: str, **more: Any) -> Request:
     standing = {"sender_status": "active", "recipient_status": "active", "same_participant": False}
+    standing |= {"asked_purpose": None, "asked_schema": None}
     return Request(sender_role=sender, recipient_role=recipient, **{**standing, **more})
+
+
+def permitted(bundle: Bundle) -> tuple[Request, ...]:
+    """Every exchange that the policy permits."""
+    return tuple(one for one, answer in answers(bundle) if isinstance(answer, Permit))
 
 
 def check(bundle: Bundle, directory: Path | None) -> Findings:
     """Ask a loaded policy everything; ``directory`` is where it was read from, None for the packaged one."""
     met: set[str] = set()
-    permitted: list[Request] = []
-    for request in requests():
-        answer = decide(bundle, request)
+    found: list[Request] = []
+    for request, answer in answers(bundle):
         met.update(answer.policy_ids)
         if isinstance(answer, Permit):
-            permitted.append(request)
-    reached = {(one.purpose, one.recipient_role, one.schema) for one in permitted}
+            found.append(request)
+    reached = {(one.purpose, one.recipient_role, one.schema) for one in found}
     tables = {(purpose, role, schema.by_hash(digest).name) for purpose, role, digest in bundle.tables}
     silent = {place for place in reached if not _speaks(bundle, place)}
     return Findings(
-        tuple(permitted),
+        tuple(found),
         tuple(rule for rule in bundle.access.rules if rule not in met),
         tuple(sorted(_unnamed(directory, reached & tables))),
         tuple(sorted(silent)),
@@ -126,13 +156,9 @@ def _changes(before: Bundle, after: Bundle, place: Place) -> Iterator[Change]:
             )
 
 
-def opened(before: Bundle, after: Bundle) -> list[Request]:
-    """Exchanges that the newer policy permits and the older one did not."""
-    return [
-        one
-        for one in requests()
-        if isinstance(decide(after, one), Permit) and not isinstance(decide(before, one), Permit)
-    ]
+def opened(before: Bundle, after: Sequence[Request]) -> list[Request]:
+    """What the newer policy permits, ``after``, and the older one did not."""
+    return [one for one in after if not isinstance(decide(before, one), Permit)]
 
 
 def level_name(kind: Schema, unit: int, rank: int) -> str:

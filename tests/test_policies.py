@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies import analyse
 from policies import decide as deciding
 from policies.bundle import BASES, ROLES, STATUSES
 from policies.decide import Deny, Permit, Release, Request, Row, decide, explain_rows, finest, release, released
@@ -162,6 +163,11 @@ def test_what_no_policy_speaks_of_is_denied_by_none() -> None:
     assert decide(PACKAGED, request(case)) == Deny("policy.denied", ())
 
 
+def test_nothing_else_is_permitted_that_could_be_asked() -> None:
+    assert set(analyse.permitted(PACKAGED)) == {request(case) for case in PERMITTED}
+
+
+@pytest.mark.soak
 def test_nothing_else_is_permitted() -> None:
     """All active, distinct parties with all purposes, bases, schemas and answers: about 18,000 requests."""
     permitted: set[Case] = set()

@@ -15,7 +15,7 @@ from clients import command, config, plain
 from clients.command import Json, Language, clear, print_json
 from policies import analyse, load
 from policies.analyse import Change, Findings
-from policies.bundle import BASES, ROLES, Bundle, Request
+from policies.bundle import ROLES, Bundle, Request
 from policies.decide import decide, finest
 from zhifu import schema
 from zhifu.errors import Exit, Malformed, Refused
@@ -95,10 +95,11 @@ def explain(
         raise Malformed("usage.argument", f"roles: {', '.join(ROLES)}; purposes: {', '.join(PURPOSES)}")
     bundle = load.load(policies)
     older = load.load(against) if against is not None else None
-    rows = [_schema_rows(bundle, sender, recipient, purpose, name) for name in schema.names()]
+    permitted = analyse.permitted(bundle)
+    rows = [_schema_rows(bundle, permitted, sender, recipient, purpose, name) for name in schema.names()]
     shown = [row for row in rows if row["rules"]]
     changes = analyse.difference(older, bundle) if older else []
-    newly = analyse.opened(older, bundle) if older else []
+    newly = analyse.opened(older, permitted) if older else []
     if as_json:
         document = {"policy_hash": bundle.hash.hex(), "sender": sender, "recipient": recipient, "purpose": purpose}
         more = {"changes": [asdict(one) for one in changes], "newly_permitted": [_words(one) for one in newly]}
@@ -111,16 +112,15 @@ def explain(
         raise Refused("policy.denied", f"nothing goes from {sender} to {recipient} for {purpose}")
 
 
-def _schema_rows(bundle: Bundle, sender: str, recipient: str, purpose: str, name: str) -> dict[str, Any]:
+def _schema_rows(
+    bundle: Bundle, permitted: Sequence[Request], sender: str, recipient: str, purpose: str, name: str
+) -> dict[str, Any]:
     """The rules that permit a record of this schema on any basis, and its units' finest levels."""
     rules = {
         rule
-        for one in analyse.requests()
+        for one in permitted
         if (one.sender_role, one.recipient_role, one.purpose, one.schema) == (sender, recipient, purpose, name)
-        and one.basis in BASES
-        for answer in (decide(bundle, one),)
-        if not hasattr(answer, "reason")
-        for rule in answer.policy_ids
+        for rule in decide(bundle, one).policy_ids
     }
     kind = schema.load(name)
     levels = finest(bundle, purpose, recipient, kind)
