@@ -17,7 +17,8 @@ from broker.store.interface import Reader, Transaction
 from zhifu import consent, envelope, presentation, schema
 from zhifu.consent import Grant
 from zhifu.errors import Error, Refused
-from zhifu.presentation import Presentation
+from zhifu.presentation import OFFER, Presentation
+from zhifu.v1 import signed_pb2
 from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT
 
 _CACHED: Final = 16_384
@@ -65,7 +66,24 @@ class Consent:
             return self._by_answer(one, state)
         if one.presentation.basis != self._policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy bundle in force")
-        return Consented(one, None, b"", b"", None)
+        subject = self._offered(one, state) if one.schema.name == OFFER else b""
+        return Consented(one, None, b"", subject, None)
+
+    @staticmethod
+    def _offered(one: Submission, state: Transaction) -> bytes:
+        """The subject that an offer is for: enrolled, and attested by this very hospital, so that no other reaches her.
+
+        Raises `Refused` (consent.key_status, consent.not_attested): the same for a key that nobody enrolled.
+        """
+        subject = state.get(tables.Subject, one.presentation.recipient)
+        if subject is None or subject.status != "active":
+            raise Refused("consent.key_status")
+        documents = [row.document for row in state.find(tables.Attested, subject=subject.id)]
+        signed = [envelope.from_bytes(envelope.ATTESTATION, one_) for one_ in documents]
+        attesters = {signed_pb2.Attestation.FromString(found.payload).attester for found in signed}
+        if one.presentation.sender not in attesters:
+            raise Refused("consent.not_attested")
+        return subject.id
 
     def _by_grant(self, one: Submission, state: Transaction, generation: int, now: int) -> Consented:
         if generation != self._generation or len(self._allowed) >= _CACHED:
@@ -125,7 +143,8 @@ class Consent:
         presentation.check_answers(
             one.presentation, presentation.parse(asked.payload), asked.hash, asked.subject or None
         )
-        decided = one.presentation.sender == asked.recipient
+        # Where a claim stands is told beside its decision, and decides nothing.
+        decided = one.presentation.sender == asked.recipient and one.presentation.purpose == asked.purpose
         about = Asked(asked.entry, asked.purpose, schema.by_hash(asked.schema_hash), decided)
         return Consented(one, None, asked.grant_hash, asked.subject, about)
 

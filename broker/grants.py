@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker import delivery
 from broker.audit import Sequence
 from broker.directory import Directory
 from broker.enrolment import subject_of
@@ -17,10 +18,11 @@ from zhifu.receipt import Detail, Entry, Meta
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """A stored grant and its audit entry."""
+    """A stored grant and its audit entry; ``told`` is the node that has a notice of it now, if it is new."""
 
     grant_hash: bytes
     entry: Entry
+    told: tuple[bytes, ...] = ()
 
 
 def register(
@@ -52,4 +54,6 @@ def register(
     entry = sequence.record(meta, detail, now_ms)
     row = (digest, signed.to_bytes(), subject.id, grant.cnf, grant.max_uses, 0, grant.expiry, "active", entry.index)
     state.insert(tables.Grant, [row])
-    return Registered(digest, entry)
+    # Whoever may present it need not be handed it: a patient at home answers a request that reached her wallet.
+    delivery.notify(state, grant.cnf, digest, "granted", entry=entry.index)
+    return Registered(digest, entry, (grant.cnf,))

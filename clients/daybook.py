@@ -11,7 +11,7 @@ import typer
 
 from clients import config
 from clients.keystore import FileKeystore, participant_of
-from clients.ledger import Holding, Ledger
+from clients.ledger import LATE, Holding, Ledger
 from clients.store import Store
 from zhifu import envelope
 from zhifu.daybook import LEDGER, DayStatement, Row
@@ -56,7 +56,7 @@ def state(store: Store, me: bytes, hospital: bytes, day: date, now: int) -> DayS
 
 def _rows(store: Store, holdings: list[Holding], hospital: bytes, day: date) -> list[Row]:
     return [
-        Row(one.id, one.state, one.amounts["pay"], one.since)
+        Row(one.id, one.state, one.amounts["pay"] + one.amounts.get(LATE, 0), one.since)
         for one in holdings
         if day_of(one.since) == day and _asked_by(store, one.id) == hospital
     ]

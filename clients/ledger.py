@@ -24,6 +24,8 @@ State = Literal["reserved", "committed", "cancelled", "reversed", "expired"]
 _ACCOUNT: Final = "account"
 _RESERVATION: Final = "reservation"
 _MAX_BYTES: Final = 1 << 20
+LATE: Final = "late"
+"""The token of a compensation for being late: owed like a payment, and nothing that a sum insured is used up by."""
 _MOST: Final = 1_000_000
 # action -> (from, to); a step from where it leads to is a repetition and changes nothing.
 _STEPS: Final[Mapping[str, tuple[State, State]]] = {
@@ -147,9 +149,10 @@ def follow(opened: Opened, tx: Transaction) -> Decision:
     """
     action, reservation, amounts = read_notice(opened.values)
     holding = Ledger(tx.store).step(reservation, action, tx.now)
-    if amounts.get("pay") != holding.amounts.get("pay"):
+    due = {token: holding.amounts[token] for token in ("pay", LATE) if token in holding.amounts}
+    if {token: amounts.get(token) for token in ("pay", LATE) if token in amounts} != due:
         raise NotAuthentic("ledger.mismatch", f"{action}: not the amount that was reserved")
-    return Decision(_OUTCOMES[action], {"pay": holding.amounts["pay"]}, (), reservation, 0)
+    return Decision(_OUTCOMES[action], due, (), reservation, 0)
 
 
 def _stepped(holding: Holding, action: str, now: int) -> Holding:

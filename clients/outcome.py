@@ -10,7 +10,7 @@ import hmac
 import logging
 from typing import Final
 
-from clients import deletion, wire
+from clients import deletion, granting, wire
 from clients.counts import COUNTS
 from clients.inbox import receipt_of
 from clients.role import Noticed, Parts
@@ -132,6 +132,9 @@ class Outcomes:
     def _notice(self, notice: exchange_pb2.Notice, proven: Proven | None) -> None:
         if notice.state in (deletion.DUE, deletion.RECORDED):
             deletion.noticed(self._parts, notice, proven)
+            return
+        if notice.state == granting.GRANTED:
+            granting.noticed(self._parts, notice, proven)
             return
         sent = self._store.outgoing.get(notice.presentation_hash)
         if sent is None:

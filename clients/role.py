@@ -18,6 +18,8 @@ from clients.store import Mandate, Store
 from zhifu import schema
 from zhifu.cbor import Value
 from zhifu.checkpoint import VerifierKey
+from zhifu.consent import Grant
+from zhifu.envelope import Envelope
 from zhifu.presentation import Presentation
 from zhifu.receive import Opened
 
@@ -86,6 +88,10 @@ class Role(Protocol):
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         """An exchange of ours was refused for good."""
+        ...
+
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
+        """A patient registered a grant that this participant may present; its entry in the log was proven."""
         ...
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:

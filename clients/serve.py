@@ -26,6 +26,8 @@ from clients.hospital import icd_tables
 from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
+from clients.hospital.filing import Filing
+from clients.hospital.offers import Offers
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.redeem import Codes
 from clients.hospital.role import Hospital
@@ -140,16 +142,21 @@ async def _keep_keys(node: Node, service: PseudonymService) -> None:
 async def _with_api(node: Node, settings: NodeConfig, options: Options, service: PseudonymService) -> None:
     names = {participant: pin.name for participant, pin in settings.pins.items()}
     pseudonyms = Pseudonyms(node.store, service)
+    bundle, keystore = load.load(settings.policies), FileKeystore.load(settings.keys)
+    offers = Offers(
+        node.store, node.outbox, bundle, keystore.signing, settings.origin, node.participant, node.clock_ms
+    )  # fmt: skip
     settlements = Settlements(
         node,
-        load.load(settings.policies),
+        bundle,
         names,
         pseudonyms,
         node.clock_ms,
         icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES,
+        offers,
     )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
-    service_of_codes = CodeService(settings, FileKeystore.load(settings.keys), node.participant)
+    service_of_codes = CodeService(settings, keystore, node.participant)
     codes = Codes(node.store, service_of_codes, node.participant, node.clock_ms)
     driving = Driving(settlements, node.store, node.clock_ms)
     api = Api(settlements, codes, driving, node.store, roles, names, _public_payer(roles), _token(settings))
@@ -159,11 +166,13 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     driving.resume()
+    filing = asyncio.create_task(Filing(settlements, driving, service_of_codes, node.store, node.clock_ms).run())
     try:
         await serve(node)
     finally:
+        filing.cancel()
         server.should_exit = True
-        await asyncio.gather(serving, driving.close(), return_exceptions=True)
+        await asyncio.gather(serving, filing, driving.close(), return_exceptions=True)
 
 
 def _public_payer(roles: Mapping[bytes, str]) -> bytes:

@@ -558,6 +558,7 @@ _ADDRESS: Final = st.sampled_from(["测试省样例市", "样例市示范区", "
 VALUES: Final[Mapping[str, st.SearchStrategy[Any]]] = {
     "handle": _BINARY_32,
     "hash": _BINARY_32,
+    "octets": st.binary(min_size=1, max_size=300),
     "text": words(60),
     "token": _TOKEN,
     "tokens": several(st.none() | _TOKEN),

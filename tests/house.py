@@ -277,7 +277,8 @@ class House:
         drawn = run("wallet", "enrol", wallet, *cards, "--contact", self.contact, "--json").ok()
         key = str(drawn.json["subject_key"])
         words = [self.file("attestation"), self.file("attestation")]
-        run("hospital", "attest", self.path / "hospital", key, *seen, "-o", words[0]).ok()
+        reach = ("--wallet-key", drawn.json["wallet_key"], "--insurer", self.cast.ids[insurer].hex())
+        run("hospital", "attest", self.path / "hospital", key, *seen, "-o", words[0], *reach).ok()
         run("node", "attest", self.path / insurer, key, "-o", words[1]).ok()
         run("wallet", "enrol", wallet, *cards, "--attestation", words[0], "--attestation", words[1]).ok()
         if not insured:

@@ -45,6 +45,7 @@ from zhifu import (
     statement,
 )
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
+from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Error
 from zhifu.keys import Alg, KemPrivate, participant_id
@@ -475,6 +476,9 @@ class Recorder:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         self.refused.append(noticed)
+
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
+        """A peer of tests registers its grants itself."""
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         return ""

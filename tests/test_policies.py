@@ -59,6 +59,11 @@ for _other in ("outpatient-claim", "eligibility"):
 PERMITTED[("hospital", "patient", "statement", "answer", "statement", COMMERCIAL, "outpatient-claim")] = (
     "statement-to-patient"
 )
+for _claim in ("inpatient-claim", "outpatient-claim"):
+    PERMITTED[("insurer", "patient", "statement", "answer", "claim-progress", COMMERCIAL, _claim)] = (
+        "progress-to-patient"
+    )
+PERMITTED[("hospital", "patient", "statement", "statute", "claim-offer", None, None)] = "offer-to-patient"
 """Every exchange of a settlement, and the policy that permits it; nothing else is permitted."""
 
 CLAIM_CASE: Final[Case] = ("hospital", "insurer", COMMERCIAL, "grant", "inpatient-claim", None, None)

@@ -99,6 +99,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
                 )
             )
             entry = done.result.entry
+            self._core.mailroom.wake(done.result.told)
             return wallet_pb2.RegisterGrantResponse(
                 grant_hash=done.result.grant_hash, proof=self._proof(entry), entry=frames.opening(entry)
             )

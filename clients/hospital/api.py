@@ -67,6 +67,9 @@ class Api:
         guarded = [
             Route("/settlements", self._guard(self._open), methods=["POST"]),
             Route("/settlements", self._guard(self._find), methods=["GET"]),
+            Route("/paid", self._guard(self._paid), methods=["POST"]),
+            Route("/claims", self._guard(self._claims), methods=["GET"]),
+            Route("/settlements/{id}/paid", self._guard(self._rest_paid), methods=["POST"]),
             Route("/quotes", self._guard(self._quote), methods=["POST"]),
             Route("/settlements/{id}", self._guard(self._show), methods=["GET"]),
             Route("/settlements/{id}/statement", self._guard(self._statement), methods=["GET"]),
@@ -106,6 +109,23 @@ class Api:
     async def _quote(self, request: Request) -> Response:
         """A settlement that stops at the split: every payer's reservation is the quote, cancelled or confirmed."""
         return self._opened({**await _body(request), "hold": True})
+
+    async def _paid(self, request: Request) -> Response:
+        """The patient paid a bill that was not settled here."""
+        document = await _body(request)
+        if not isinstance(bill := document.get("bill"), str):
+            raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
+        made = self._settlements.paid(intake.national_file(bill.encode()))
+        return JSONResponse([view.row(one) for one in made])
+
+    async def _rest_paid(self, request: Request) -> Response:
+        """She paid what a settlement left to her: all of it, where it failed or was cancelled."""
+        made = self._settlements.paid(b"", _id(request.path_params["id"]))
+        return JSONResponse([view.row(one) for one in made])
+
+    async def _claims(self, request: Request) -> Response:
+        """Claims after payment, the newest first."""
+        return JSONResponse([view.row(one) for one in view.find(self._store, None, None, quick=True)])
 
     def _opened(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Response:
         opened = self.begin(document, given)

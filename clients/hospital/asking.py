@@ -89,6 +89,7 @@ class Asking:
                 "rule": case.desk.order,
                 "compensation": decision.money(paid.amounts()),
                 "route": case.route,
+                "payee": "patient" if case.quick else "hospital",
             }
             with self._node.store.transaction():
                 others = self._node.outbox.seal(COORDINATION, values)

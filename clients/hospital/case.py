@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from clients.hospital import coordination
+from clients.hospital.coordination import Compensation
 from clients.store import Job, Store
 from zhifu import cbor, consent, envelope
 from zhifu.capsule import Terms
@@ -17,7 +18,7 @@ from zhifu.errors import Refused
 KIND: Final = "settlement"
 PUBLIC: Final = "public"
 DIRECT: Final = "direct"
-FINAL: Final = ("confirmed", "failed", "cancelled", "reversed")
+FINAL: Final = ("confirmed", "failed", "cancelled", "reversed", "lapsed")
 UNFINISHED: Final = ("open", "reserved", "reversing")
 WISHES: Final = ("confirm", "cancel", "reverse")
 _MAX_BYTES: Final = 16 << 20
@@ -77,12 +78,30 @@ class Desk:
 
 
 @dataclass(frozen=True, slots=True)
+class QuickClaim:
+    """A bill that the patient paid: what she may claim of it afterwards from one insurer, and what was paid before.
+
+    ``settlement`` is the one she paid the rest of, empty where there was none; ``request`` the hash of what she is
+    asked, ``rows`` who paid what so far: (role, name, fen). ``until`` is Unix s.
+    """
+
+    insurer: bytes
+    request: bytes
+    until: int
+    settlement: bytes = b""
+    before: Compensation = field(default_factory=Compensation)
+    rows: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
-    """``state`` is open, reserved, confirmed, cancelled, reversing, reversed or failed.
+    """``state`` is open, reserved, confirmed, cancelled, reversing, reversed or failed. A quick claim is offered
+    first, and lapsed if nobody filed it.
 
     ``policies`` stand in the order in which they pay. ``exchanges`` maps step to exchange hash; amounts are fen.
     ``route`` says whether the public payer comes first. ``record`` is the manifest hash of the bill, sealed once.
-    Times are Unix ms, 0 while it has not happened; ``expires`` (Unix s) is when the first reservation ends.
+    Times are Unix ms, 0 while it has not happened; ``expires`` (Unix s) is when the first reservation ends. ``quick``
+    makes it a claim after payment: what others paid is there already, and the insurer pays the patient.
     """
 
     id: bytes
@@ -101,6 +120,7 @@ class Case:
     detail: str = ""
     exchanges: Mapping[str, bytes] = field(default_factory=dict)
     amounts: Mapping[str, int] = field(default_factory=dict)
+    quick: QuickClaim | None = None
 
     def with_exchange(self, step: str, exchange: bytes) -> Case:
         return replace(self, exchanges={**self.exchanges, step: exchange})
@@ -112,7 +132,7 @@ class Case:
     def payers(self) -> tuple[str, ...]:
         """The payers' names within the case, in the order in which they pay."""
         policies = tuple(numbered("commercial", place) for place in range(len(self.policies)))
-        return (("public",) if self.route == PUBLIC else ()) + policies
+        return (("public",) if self.route == PUBLIC and self.quick is None else ()) + policies
 
     def claim(self, payer: str) -> str:
         """The step that asked this payer."""
@@ -147,9 +167,25 @@ def put(store: Store, case: Case, now_ms: int) -> None:
             case.detail,
             [[step, exchange] for step, exchange in case.exchanges.items()],
             [[token, fen] for token, fen in case.amounts.items()],
+            _quick_row(case.quick),
         ]
     )
     store.jobs.put(Job(KIND, case.id, case.state, payload, now_ms))
+
+
+def _quick_row(one: QuickClaim | None) -> cbor.Value:
+    if one is None:
+        return None
+    paid = [one.before.public, one.before.in_catalog, one.before.out_of_catalog]
+    return [one.insurer, one.request, one.until, one.settlement, paid, [list(row) for row in one.rows]]
+
+
+def _quick(row: cbor.Value) -> QuickClaim | None:
+    if row is None:
+        return None
+    insurer, request, until, settlement, paid, rows = row
+    named = tuple((role, name, fen) for role, name, fen in rows)
+    return QuickClaim(insurer, request, until, settlement, Compensation(*paid), named)
 
 
 def _policy_row(one: Policy) -> list[cbor.Value]:
@@ -172,6 +208,16 @@ def get(store: Store, case_id: bytes) -> Case:
 def unfinished(store: Store) -> list[Case]:
     """What a restarted node takes up again, the oldest first."""
     return [_read(job) for job in store.jobs.find(KIND, *UNFINISHED, limit=_MOST)]
+
+
+def offered(store: Store) -> list[Case]:
+    """Quick claims that their patients have not filed."""
+    return [_read(job) for job in store.jobs.find(KIND, "offered", limit=_MOST)]
+
+
+def lapsed(case: Case, now_ms: int) -> Case:
+    """An offer that nobody took."""
+    return replace(case, state="lapsed", finished=now_ms)
 
 
 def every(store: Store) -> list[Case]:
@@ -199,8 +245,8 @@ def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:
 
 
 def _read(job: Job) -> Case:
-    route, bill, encounter, record, policies, payer, started, desk, *rest = cbor.array(job.payload, _MAX_BYTES, 14)
-    finished, expires, reason, detail, steps, sums = rest
+    route, bill, encounter, record, policies, payer, started, desk, *rest = cbor.decode(job.payload, _MAX_BYTES)
+    finished, expires, reason, detail, steps, sums, *quick = rest
     return Case(
         job.id,
         job.state,
@@ -218,4 +264,5 @@ def _read(job: Job) -> Case:
         detail,
         dict(steps),
         dict(sums),
+        _quick(quick[0]) if quick else None,
     )

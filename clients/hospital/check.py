@@ -81,6 +81,11 @@ def pays(found: Decision) -> int:
     return found.amounts.get("pay", sum(found.amounts.get(name, 0) for name in ("hifp_pay", *FUNDS)))
 
 
+def owes(found: Decision) -> int:
+    """All that a payer owes under one reservation, fen: what it pays, and a compensation for being late."""
+    return pays(found) + found.amounts.get("late", 0)
+
+
 def committed(found: Decision, action: str, amounts: Mapping[str, int]) -> None:
     """The payer took the notice: the same amounts. Raises `NotAuthentic` (ledger.mismatch), `Refused`."""
     expected = {"confirm": "committed", "cancel": "cancelled", "reverse": "reversed"}[action]

@@ -15,9 +15,10 @@ from rich.table import Table
 from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
-from clients.hospital import encounter, intake, openbill, redeem, request, stopped
+from clients.hospital import encounter, intake, openbill, redeem, request, stopped, wallets
 from clients.hospital.openbill import OpenBill
 from clients.hospital.sample import sample_bill
+from clients.hospital.wallets import Reach
 from clients.keystore import FileKeystore, participant_of
 from clients.record import files
 from clients.store import Store
@@ -83,8 +84,15 @@ def attest(
     output: Output,
     bill: MaybeBill = None,
     admission: Admission = None,
+    wallet_key: Annotated[str, typer.Option(help="The wallet's other key, hex: notices to her are sealed to it.")] = "",
+    insurer: Annotated[str, typer.Option(help="The insurer that her key is for: its participant id, hex.")] = "",
 ) -> None:
-    """Attest that a subject key belongs to the patient of a bill or an admission, whom the desk has seen."""
+    """Attest that a subject key belongs to the patient of a bill or an admission, whom the desk has seen.
+
+    With --wallet-key and --insurer she is told at home what she may claim of a bill that she paid.
+    """
+    if bool(wallet_key) != bool(insurer):
+        raise Malformed("usage.argument", "--wallet-key and --insurer go together")
     settings, keystore = config.load(folder), FileKeystore.load(config.load(folder).keys)
     found = read_visit(bill, admission)
     person = found.setlinfo.certno if isinstance(found, Bill) else found.head.certno
@@ -99,6 +107,9 @@ def attest(
             person,
             int(time.time()),
         )
+        if wallet_key:
+            reach = Reach(public_key(subject_key), public_key(wallet_key), public_key(insurer))
+            wallets.remember(store, person, reach, int(time.time()))
     finally:
         store.close()
     desk.write_attestation(output, signed)
@@ -234,6 +245,49 @@ def settle(
     """Settle a bill through the running node, and wait for the outcome."""
     content = read_bill(bill)[0]
     _print(submit(folder, content, consent, direct=direct, timeout=timeout, narrow=narrow), as_json)
+
+
+@app.command()
+@clear
+def paid(
+    folder: Folder,
+    bill: Annotated[Path | None, typer.Option("--bill", help="A bill that she paid in full, without us.")] = None,
+    settlement: Annotated[str, typer.Option(help="Or a settlement whose rest she paid, hex.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say that the patient paid: her wallet is told what she may claim. A settlement that left a rest says so itself.
+
+    Of a settlement that failed or was cancelled she paid the whole bill.
+    """
+    if (bill is None) == (not settlement):
+        raise Malformed("usage.argument", "one of --bill and --settlement")
+    with _client(folder) as client:
+        if bill is not None:
+            found = _answer(client, "POST", "/paid", json={"bill": read_bill(bill)[0].decode()}).json()
+        else:
+            found = _answer(client, "POST", f"/settlements/{settlement}/paid").json()
+    if as_json:
+        print_json(found)
+    else:
+        typer.echo(f"{len(found)} offered")
+
+
+@app.command()
+@clear
+def claims(folder: Folder, as_json: Json = False) -> None:
+    """List the claims after payment: offered to patients, and filed by them."""
+    with _client(folder) as client:
+        found = _answer(client, "GET", "/claims").json()
+    if as_json:
+        print_json(found)
+        return
+    table = Table("claim", "visit", "state", "patient paid", "insurer pays", "why")
+    for one in found:
+        pays = one.get("insurer_fen")
+        paid_ = plain.yuan(one["paid_fen"])
+        shown = "" if pays is None else plain.yuan(pays)
+        table.add_row(one["settlement"][:16], one["visit"] or "", one["state"], paid_, shown, one["reason"])
+    Console().print(table)
 
 
 @app.command()

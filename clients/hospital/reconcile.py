@@ -63,7 +63,7 @@ def _of(store: Store, case: Case) -> Iterator[tuple[bytes, Known]]:
         for opened in store.incoming.answers(case.exchanges[step]) if step in case.exchanges else ():
             found = asking.read(opened)
             if found.outcome == "reserved":
-                pay = check.pays(found)
+                pay = check.owes(found)
                 yield (
                     found.reservation,
                     Known(case.id, opened.presentation.sender, case.state, pay, case.finished // 1000),

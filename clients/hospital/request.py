@@ -45,6 +45,17 @@ _NOTICE: Final = {
 }
 
 
+_CLAIM: Final = {
+    "zh": (
+        "您已支付本次费用，可以申请理赔：同意后，下列信息提供给您的保险公司，赔款付给您本人。"
+        "不同意不影响诊疗，您也可以以后自行理赔。您可随时撤回；撤回不影响已经提供的信息。"
+    ),
+    "en": (
+        "You paid this bill and may claim for it: if you agree, the following goes to your insurer, which pays you. "
+        "Refusing does not affect your care, and you can claim yourself later. You may withdraw at any time; what was "
+        "shared before cannot be taken back."
+    ),
+}
 _CONFIRM: Final = {
     "zh": "请确认：由保险公司为您在{}的本次住院费用直接支付，最高 {} 元。您可以拒绝并先行付费，"
     "之后自行理赔；诊疗不受影响。",
@@ -70,8 +81,11 @@ def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
 def ask(
     store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
     bill: Bill | OpenBill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
+    stands_s: int = 0,
 ) -> Asked:  # fmt: skip
     """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
+
+    With ``stands_s`` she has paid it: she may claim so long (s), and the insurer pays her.
 
     An open bill is an admission: what is not known yet, the wallet shows as to come. With ``direct_pay`` the grant is
     used with a code only. ``confirm`` is this hospital's name, where an amount above the cap is to be confirmed: the
@@ -82,7 +96,8 @@ def ask(
         raise Refused("usage.argument", "the notice is in zh or en")
     if cap is None and (direct_pay or confirm or isinstance(bill, OpenBill)):
         raise Refused("usage.argument", "what a code pays, or what no bill says yet, has a cap")
-    notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else _NOTICE[language]
+    usual = _CLAIM if stands_s else _NOTICE
+    notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else usual[language]
     secret, kind = encounter.secret(store, bill, now), record.schema_of(bill)
     request = ConsentRequest(
         request_id=os.urandom(16),
@@ -94,7 +109,7 @@ def ask(
         scopes=scopes(bundle, "insurer", kind),
         max_uses=1,
         issued_at=now,
-        expiry=now + GRANT_S,
+        expiry=now + (stands_s or GRANT_S),
         data_erase_at=now + ERASE_S,
         terms_salt=os.urandom(32),
         terms=cbor.encode([1, cap, language, notice]),

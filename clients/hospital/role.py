@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 
 from clients.decision import DECISION, read_decision
+from clients.hospital import filing, offers
 from clients.role import Draft, Noticed, Transaction
+from zhifu.consent import Grant
+from zhifu.envelope import Envelope
 from zhifu.errors import Refused
 from zhifu.receive import Opened
 
@@ -30,6 +33,11 @@ class Hospital:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("exchange.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
+        """Kept where it files what was offered: other grants are handed in at the desk."""
+        if offers.claimed_by(tx.store, grant.request_hash) is not None:
+            filing.keep(tx.store, signed, tx.now)
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A hospital is never a grant's recipient."""

@@ -15,12 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, coordination, encounter, record, request, statement, stopped
+from clients.hospital import check, coordination, encounter, record, request, statement, stopped, wallets
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk, Policy
 from clients.hospital.coordination import Compensation
 from clients.hospital.icd_tables import NO_TABLES, Tables
+from clients.hospital.offers import Offers
 from clients.hospital.pseudonym import Pseudonyms
+from clients.hospital.wallets import Reach
 from policies.bundle import Bundle
 from zhifu import bill as bills
 from zhifu import consent
@@ -66,7 +68,9 @@ class Settlements:
         pseudonyms: Pseudonyms,
         clock_ms: Callable[[], int],
         tables: Tables = NO_TABLES,
+        offers: Offers | None = None,
     ) -> None:
+        self._offers = offers
         self._node = node
         self._tables = tables
         self._asking = Asking(node, bundle, clock_ms)
@@ -106,6 +110,51 @@ class Settlements:
             cases.put(store, opened, now)
         return opened
 
+    def paid(self, content: bytes, case_id: bytes | None = None) -> list[Case]:
+        """The patient paid a bill herself, or what a settlement left of it: what she may claim, told to her wallet.
+
+        The bill of a settlement that failed or was cancelled is hers in full. Durable on return; again, it changes
+        nothing. Raises `Malformed` (bill.*), `Refused` (exchange.unknown, exchange.state): the settlement goes on.
+        """
+        if self._offers is None:
+            return []
+        with self._node.store.transaction():
+            if case_id is None:
+                bill, now = bills.parse(content), self._clock_ms() // 1000
+                secret = encounter.secret(self._node.store, bill, now)
+                sealed_once = self._node.outbox.seal(
+                    record.schema_of(bill).name, record.claim(bill, secret, self._tables)
+                )
+                whole = Case(b"", "failed", DIRECT, content, secret, sealed_once, (), b"", now * 1000)
+                return self._offers.after(whole, bill, ())
+            case = cases.get(self._node.store, case_id)
+            if case.state not in ("confirmed", "failed", "cancelled", "reversed"):
+                raise Refused("exchange.state", f"the settlement is {case.state}")
+            rows = self._paid_rows(case) if case.state == "confirmed" else ()
+            return self._offers.after(case, bills.parse(case.bill), rows)
+
+    def file(self, case_id: bytes, one: Consented) -> Case:
+        """The patient granted what was offered: her claim is filed. Durable on return; again, it changes nothing.
+
+        Raises `Refused` (consent.*, exchange.unknown, exchange.state), `NotAuthentic`.
+        """
+        case, now = cases.get(self._node.store, case_id), self._clock_ms()
+        if case.quick is None or case.state == "lapsed":
+            raise Refused("exchange.state", "there is nothing to be claimed any more")
+        if case.state != "offered":
+            return case
+        policy = self._policy(one, bills.parse(case.bill), now // 1000)
+        if policy.read_grant.recipient != case.quick.insurer:
+            raise Refused("consent.wrong_recipient")
+        return self._asking.save(replace(case, state="open", policies=(policy,), started=now))
+
+    def give_up(self, case_id: bytes, error: Error) -> None:
+        """What was offered cannot be filed under the grant that came: it is over, and may be offered anew."""
+        case = cases.get(self._node.store, case_id)
+        if case.state == "offered":
+            ended = replace(case, state="failed", reason=error.reason, detail=error.detail, finished=self._clock_ms())
+            self._asking.save(ended)
+
     def _policy(self, one: Consented, bill: Bill, now: int) -> Policy:
         read_grant, store = consent.verify_grant(one.grant), self._node.store
         encounter.check_subject(store, read_grant.subject, bill)
@@ -115,6 +164,9 @@ class Settlements:
         attested = tuple(signed.to_bytes() for signed in one.attestations)
         if (read_grant.mode == GRANT_MODE_DIRECT_PAY) != bool(one.ticket):
             raise Refused("ticket.grant" if one.ticket else "ticket.missing")
+        wallets.remember(
+            store, bill.setlinfo.certno, Reach(read_grant.subject_key, read_grant.wallet_key, read_grant.recipient), now
+        )
         terms = (found.salt, found.content)
         return Policy(one.kind, one.grant.to_bytes(), attested, terms, one.ticket, one.workflow, one.narrow)
 
@@ -166,14 +218,27 @@ class Settlements:
         case = await self._asking.tell(case, "confirm", told)
         if case.policies:
             case = self._asking.send_statement(case, statement.values(case, bill, answers, self._payer_names(case)))
-        return self._asking.save(replace(case, state="confirmed", finished=self._clock_ms()))
+        with self._node.store.transaction():
+            case = self._asking.save(replace(case, state="confirmed", finished=self._clock_ms()))
+            if self._offers is not None and case.quick is None and case.amounts["patient"]:
+                self._offers.after(case, bill, self._paid_rows(case))
+        return case
+
+    def _paid_rows(self, case: Case) -> tuple[tuple[str, str, int], ...]:
+        """Who paid what of a settlement, by name."""
+        names = self._payer_names(case)
+        roles = {payer: "public-payer" if payer == "public" else "insurer" for payer in case.payers}
+        return tuple((role, names[payer], case.pay(payer)) for payer, role in roles.items() if case.pay(payer))
 
     async def _ask(self, case: Case, bill: Bill, called: asyncio.Future[Called]) -> tuple[Case, dict[str, Opened]]:
         """Every payer's reservation, each asked with what those before it pay."""
         answers: dict[str, Opened] = {}
         paid, sums = Compensation(), {"public": 0}
         cash, left = bill.split.total, 0
-        if case.route == PUBLIC:
+        if case.quick is not None:
+            paid = case.quick.before
+            sums["public"] = paid.public
+        elif case.route == PUBLIC:
             case, answers["public"] = await self._asking.public(case, record.schema_of(bill))
             found = check.reserved(read(answers["public"]))
             paid = replace(paid, public=check.public(bill, found))
@@ -184,9 +249,12 @@ class Settlements:
             found = check.reserved(read(answers[payer]))
             sums[token] = check.commercial(bill, found, paid, policy.cap)
             paid = paid.with_payer(found)
+            sums["late"] = found.amounts.get("late", 0) if case.quick else 0
         paid.check(bill.split)
         cash -= paid.total
         account = min(case.desk.account, left, cash)
+        # What insurers pay by category: a claim after payment comes after it.
+        sums |= {"in_catalog": paid.in_catalog, "out_of_catalog": paid.out_of_catalog}
         sums |= {"total": bill.split.total, "commercial": paid.in_catalog + paid.out_of_catalog, "patient": cash}
         sums |= {"account": account, "cash": cash - account}
         expires = min((read(one).expires for one in answers.values()), default=0)
@@ -195,7 +263,8 @@ class Settlements:
     @staticmethod
     def _notice(case: Case, payer: str) -> dict[str, int]:
         account = {"acct_pay": case.amounts["account"]} if payer == "public" and case.amounts["account"] else {}
-        return {"pay": case.pay(payer)} | account
+        late = {"late": case.amounts["late"]} if case.quick and case.amounts.get("late") else {}
+        return {"pay": case.pay(payer)} | account | late
 
     def _payer_names(self, case: Case) -> dict[str, str]:
         grants = [one.read_grant.recipient for one in case.policies]
@@ -220,7 +289,8 @@ class Settlements:
         return self._asking.save(replace(case, state=state, finished=self._clock_ms()))
 
     async def _free(self, case: Case, payer: str, held: Opened) -> Case:
-        amounts = {"pay": check.pays(read(held))}
+        late = read(held).amounts.get("late", 0)
+        amounts = {"pay": check.pays(read(held))} | ({"late": late} if late else {})
         action = "reverse" if f"{payer}-confirm" in case.exchanges else "cancel"
         if action == "reverse":
             amounts = self._notice(case, payer)

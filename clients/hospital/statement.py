@@ -29,7 +29,8 @@ def values(case: Case, bill: Bill, answers: Mapping[str, Opened], names: Mapping
 
 def _payments(case: Case, answers: Mapping[str, Opened], names: Mapping[str, str]) -> list[Value]:
     roles = {payer: "public-payer" if payer == "public" else "insurer" for payer in answers}
-    rows: list[Value] = [[role, names[payer], case.pay(payer)] for payer, role in roles.items()]
+    rows: list[Value] = [list(row) for row in case.quick.rows] if case.quick else []
+    rows += [[role, names[payer], case.pay(payer)] for payer, role in roles.items()]
     return [*rows, ["patient", PATIENT, case.amounts["patient"]]]
 
 

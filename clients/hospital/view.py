@@ -9,6 +9,7 @@ from clients.hospital import case as cases
 from clients.hospital import coordination, plain_statement
 from clients.hospital.case import Case, numbered
 from clients.hospital.plain_statement import Payer, Sums
+from clients.reasons import reason
 from clients.store import Store
 from zhifu import bill as bills
 from zhifu.errors import CATALOGUE, Exit, Refused
@@ -55,12 +56,22 @@ def row(case: Case) -> dict[str, Any]:
     """One settlement of a list, with the numbers by which the hospital's own systems know the bill."""
     head = bills.parse(case.bill).setlinfo
     numbers = {"visit": head.mdtrt_id, "invoice": head.invono, "started": case.started}
-    return {**brief(case), **numbers, **_at_the_desk(case)}
+    return {**brief(case), **numbers, **_at_the_desk(case), **_quick(case)}
 
 
-def find(store: Store, visit: str | None, invoice: str | None) -> list[Case]:
-    """The newest first: of a visit or an invoice, or without either the last ones."""
-    found = sorted(cases.every(store), key=lambda case: case.started, reverse=True)
+def _quick(case: Case) -> dict[str, Any]:
+    """What makes a claim after payment one: the insurer, until when she may file it, and what she paid (fen)."""
+    if case.quick is None:
+        return {}
+    paid = bills.parse(case.bill).split.total - case.quick.before.total
+    after = {"insurer": case.quick.insurer.hex(), "until": case.quick.until, "paid_fen": paid}
+    return {**after, "of": case.quick.settlement.hex(), "late_fen": case.amounts.get("late")}
+
+
+def find(store: Store, visit: str | None, invoice: str | None, *, quick: bool = False) -> list[Case]:
+    """The newest first: of a visit or an invoice, or without either the last ones. ``quick``: claims after payment."""
+    every = [case for case in cases.every(store) if (case.quick is not None) == quick]
+    found = sorted(every, key=lambda case: case.started, reverse=True)
     if visit is None and invoice is None:
         return found[:MOST]
     heads = ((case, bills.parse(case.bill).setlinfo) for case in found)
@@ -94,7 +105,7 @@ def _formal(payer: Payer, language: str) -> dict[str, Any]:
             "fen": row.amount,
             "clause": row.clause,
             "reason": row.reason,
-            "words": plain_statement.reason(row, language),
+            "words": reason(row, language),
         }
         for row in payer.rows
     ]

@@ -32,6 +32,8 @@ app = command.app("The insurer: its book of insured persons, found by pseudonym.
 book = command.app("The book: who is insured under which policy.")
 app.add_typer(book, name="book")
 _MAX_QUOTA = 4096
+_MAX_NAME = 64
+_MOST_DOCUMENTS = 8
 
 
 @book.command()
@@ -83,7 +85,7 @@ def queue_(folder: Folder, as_json: Json = False) -> None:
     """List the claims that the rules could not decide, the nearest deadline first."""
     now = int(time.time())
     with _store(folder) as store:
-        items = review.find(store, review.OPEN, review.ASKED)
+        items = review.find(store, review.OPEN, review.ASKED, review.WAITING)
     if as_json:
         print_json([_item(item, now) for item in items])
         return
@@ -123,15 +125,49 @@ def decide(
     if (pay is not None) + propose + refuse != 1:
         raise Malformed("usage.argument", "exactly one of --pay, --proposed and --refuse")
     with _store(folder) as store:
-        found = [one for one in review.find(store, review.OPEN, review.ASKED) if one.claim.hex().startswith(claim)]
-        if len(found) != 1:
-            raise Refused("exchange.unknown", "no claim of the queue, or several, start with these digits")
+        found = [_of_queue(store, claim)]
         fen = found[0].proposed if propose else 0 if pay is None else money.fen(pay)
         if fen is None:
             raise Malformed("usage.argument", "--pay is yuan with two places")
         verdict = review.Verdict(fen, clause, reason, officer)
         review.decide(store, found[0].claim, verdict, int(time.time()))
     typer.echo(f"{found[0].claim.hex()} {money.yuan(fen)}")
+
+
+def _of_queue(store: Store, digits: str) -> review.Item:
+    """The one claim of the queue whose id begins so. Raises `Refused` (exchange.unknown)."""
+    items = review.find(store, review.OPEN, review.ASKED, review.WAITING)
+    found = [one for one in items if one.claim.hex().startswith(digits)]
+    if len(found) != 1:
+        raise Refused("exchange.unknown", "no claim of the queue, or several, start with these digits")
+    return found[0]
+
+
+@app.command()
+@clear
+def ask(
+    folder: Folder,
+    claim: Annotated[str, typer.Argument(help="The claim, hex; enough of its first digits.")],
+    document: Annotated[list[str], typer.Option("--document", help="What the patient is to send.")],
+) -> None:
+    """Ask a patient for documents, once; the promised time stands still until they come."""
+    if not all(1 <= len(one) <= _MAX_NAME for one in document) or len(document) > _MOST_DOCUMENTS:
+        raise Malformed("usage.argument", f"at most {_MOST_DOCUMENTS} documents, each named in {_MAX_NAME} characters")
+    with _store(folder) as store:
+        item = review.ask(store, _of_queue(store, claim).claim, document, int(time.time()))
+    typer.echo(item.claim.hex())
+
+
+@app.command()
+@clear
+def received(
+    folder: Folder,
+    claim: Annotated[str, typer.Argument(help="The claim, hex; enough of its first digits.")],
+) -> None:
+    """Documents came another way, on paper: the promised time goes on."""
+    with _store(folder) as store:
+        item = review.received(store, _of_queue(store, claim).claim, int(time.time()))
+    typer.echo(item.claim.hex())
 
 
 @app.command()

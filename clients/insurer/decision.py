@@ -18,6 +18,10 @@ from zhifu.explain import Explanation
 from zhifu.pricing import Split
 
 PUBLIC: Final = "public"
+PATIENT: Final = "patient"
+"""The payee of a claim that its patient filed after she paid."""
+QUICK_HELD_S: Final = 10 * 86_400
+"""Nobody waits at a desk; what was agreed is paid within ten days (SETTLEMENT 3)."""
 DIRECT: Final = "direct"
 _CAP: Final = Explanation("pay", 0, "患者授权：金额上限 / the patient's cap on the amount", "review.above_cap")
 _CORE: Final = Explanation("pay", 0, "核心业务系统复核 / the core system decides", "review.core_system")
@@ -55,6 +59,8 @@ def narrowed(bill: Mapping[str, Value], coordination: Mapping[str, Value]) -> tu
     What others paid is never taken for nothing because it was not shown.
     """
     needed = {"totals": bill, "compensation": coordination, "route": coordination}
+    if "payee" in coordination:
+        needed["payee"] = coordination
     absent = (unit for unit, values in needed.items() if values.get(unit) is None)
     return tuple(Explanation("pay", 0, _NARROWED, f"review.{unit}_absent") for unit in absent)
 
@@ -68,7 +74,8 @@ def undecided(exchange: bytes, reasons: tuple[Explanation, ...]) -> Decision:
 class Question:
     """What a claim is decided by: the policy's terms and cover, its account, the claim's exchange.
 
-    ``cap`` is the patient's, in fen. ``core_decides``: the rules propose only.
+    ``cap`` is the patient's, in fen. ``core_decides``: the rules propose only. ``holds_s``: how long what is decided is
+    held for the confirmation.
     """
 
     terms: Product
@@ -77,6 +84,7 @@ class Question:
     exchange: bytes
     cap: int | None
     core_decides: bool = False
+    holds_s: int = RESERVED_S
 
 
 def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Decision, adjudicate.Decision]:
@@ -95,7 +103,7 @@ def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Dec
     if decided.outcome == "review":
         rows = (*decided.explain, *decided.reasons)
         return Decision("review", _amounts(decided), rows, exchange, 0), decided
-    holding = Holding(exchange, "reserved", held(decided), now + RESERVED_S, now)
+    holding = Holding(exchange, "reserved", held(decided), now + asked.holds_s, now)
     ledger.reserve(asked.account, holding, now)
     return Decision("reserved", _amounts(decided), decided.explain, holding.id, holding.expires), decided
 

@@ -85,6 +85,15 @@ class ItemCap:
 
 
 @dataclass(frozen=True, slots=True)
+class ServicePromise:
+    """By when a patient's claim is decided, and what each whole day beyond that costs (fen)."""
+
+    outpatient_days: int = 1
+    inpatient_days: int = 3
+    late_per_day: int = 2000
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """A policy's terms. Amounts are fen a policy year, ratios ten-thousandths.
 
@@ -92,7 +101,8 @@ class Product:
     ``insured_with_public``: the premium was for a person with 医保, so ``unsettled_factor`` applies without one.
     ``per_visit``: the deductible is due at each visit. ``visit_cap``: fen, None for none. ``offset``: what others paid
     counts against the deductible. ``existing``: pre-existing conditions are "covered", "reduced" (each
-    part's own scale) or "excluded". ``review_days``: by when a reviewer decides what the rules cannot.
+    part's own scale) or "excluded". ``review_days``: by when a reviewer decides what the rules cannot; ``promise``: the
+    same for claims of patients, who are compensated where it is late.
     """
 
     name: str
@@ -113,6 +123,7 @@ class Product:
     existing: str = "covered"
     item_caps: tuple[ItemCap, ...] = ()
     review_days: int = 3
+    promise: ServicePromise = ServicePromise()
 
     @property
     def deductible(self) -> int:
@@ -157,6 +168,7 @@ def parse(source: str) -> Product:
         existing=existing,
         item_caps=tuple(_item_cap(row) for row in top.rows("item_cap", 14)) if top.has("item_cap") else (),
         review_days=top.maybe(_DAYS, "review_days") or 3,
+        promise=_promise(top.inner("promise")) if top.has("promise") else ServicePromise(),
     )
     top.finish()
     return product
@@ -210,6 +222,14 @@ def _part(row: Fields, top: Fields, insured: int) -> Part:
         reduced = Scale(inner.need(AMOUNT, "deductible"), inner.need(RATIO, "ratio"))
         inner.finish()
     found = Part(row.need(_COVERS, "covers"), usual, row.need(AMOUNT, "cap"), reduced)
+    row.finish()
+    return found
+
+
+def _promise(row: Fields) -> ServicePromise:
+    found = ServicePromise(
+        row.need(_DAYS, "outpatient_days"), row.need(_DAYS, "inpatient_days"), row.need(AMOUNT, "late_per_day")
+    )
     row.finish()
     return found
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from clients.decision import DECISION, RESERVED_S, Decision
-from clients.insurer import adjudicate
-from clients.ledger import Holding, Ledger
+from clients.insurer import adjudicate, progress, promise
+from clients.insurer.decision import QUICK_HELD_S
+from clients.insurer.promise import Promise
+from clients.ledger import LATE, Holding, Ledger
 from clients.role import Draft, Transaction
 from clients.store import Job, Store
 from zhifu import cbor, money
@@ -22,6 +24,7 @@ from zhifu.explain import Explanation
 KIND: Final = "review"
 OPEN: Final = "open"
 ASKED: Final = "asked"
+WAITING: Final = "waiting"
 DECIDED: Final = "decided"
 ANSWERED: Final = "answered"
 DAY_S: Final = 86_400
@@ -90,15 +93,14 @@ def find(store: Store, *states: str) -> list[Item]:
 
 def queue(
     store: Store, claim: bytes, policy: str, account: bytes, rows: Sequence[Explanation],
-    proposed: adjudicate.Decision | None, uses: dict[str, int], days: int, now: int,
+    proposed: adjudicate.Decision | None, uses: dict[str, int], deadline: int, now: int,
 ) -> None:  # fmt: skip
-    """Put a claim into the queue, unless it is there. ``days``: by when it is to be decided."""
+    """Put a claim into the queue, unless it is there. ``deadline`` (Unix s): by when it is to be decided."""
     if store.jobs.get(KIND, claim) is not None:
         return
     paid = proposed.paid if proposed else ()
     inside, outside = sum(one.in_catalog for one in paid), sum(one.out_of_catalog for one in paid)
     left = proposed.patient if proposed else 0
-    deadline = now + days * DAY_S
     put(store, Item(claim, OPEN, policy, account, inside, outside, uses, left, tuple(rows), now, deadline), now)
 
 
@@ -111,13 +113,45 @@ def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
         item = _read(store.jobs.need(KIND, claim))
         if item.verdict == verdict:
             return item
-        if item.state not in (OPEN, ASKED):
+        if item.state not in (OPEN, ASKED, WAITING):
             raise Refused("exchange.state", f"the claim is {item.state}")
         if not 0 <= verdict.pay <= item.proposed or (verdict.pay and not item.account):
             most = money.yuan(item.proposed if item.account else 0)
             raise Malformed("usage.argument", f"a reviewer pays at most what the clauses give: {most}")
         item = replace(item, state=DECIDED, verdict=verdict)
         put(store, item, now)
+        return item
+
+
+def ask(store: Store, claim: bytes, documents: Sequence[str], now: int) -> Item:
+    """Ask the patient for documents, once; the promise's clock stands still until they come.
+
+    Raises `Refused` (exchange.unknown, exchange.state): no claim of a patient, not open, or asked before.
+    """
+    with store.transaction():
+        item, clock = _read(store.jobs.need(KIND, claim)), promise.need(store, claim)
+        if item.state not in (OPEN, ASKED) or clock.paused:
+            raise Refused("exchange.state", "documents are asked for once" if clock.paused else item.state)
+        clock = promise.put(store, claim, clock.pause(now), now)
+        item = replace(item, state=WAITING)
+        put(store, item, now)
+        progress.write_down(store, claim, progress.WAITING, documents, now)
+        return item
+
+
+def received(store: Store, claim: bytes, now: int) -> Item:
+    """The documents came: the clock goes on, and the deadline moves by as long as it stood still.
+
+    Raises `Refused` (exchange.unknown, exchange.state).
+    """
+    with store.transaction():
+        item = _read(store.jobs.need(KIND, claim))
+        if item.state != WAITING:
+            raise Refused("exchange.state", f"nothing was asked for: the claim is {item.state}")
+        clock = promise.put(store, claim, promise.need(store, claim).resume(now), now)
+        item = replace(item, state=OPEN, deadline=clock.due(now))
+        put(store, item, now)
+        progress.write_down(store, claim, progress.REVIEW, (), now)
         return item
 
 
@@ -135,17 +169,24 @@ def answer(item: Item, tx: Transaction) -> None:
     """
     stored = tx.store.incoming.get(item.claim)
     if item.verdict is not None and stored is not None and stored.opened is not None:
-        decided = _decision(item, item.verdict, tx)
+        clock = promise.find(tx.store, item.claim)
+        if clock is not None:
+            clock = promise.put(tx.store, item.claim, clock.stop(tx.now), tx.now)
+        decided = _decision(item, item.verdict, clock, tx)
+        if clock is not None:
+            progress.tell(tx, item.claim, progress.DECIDED, clock, decided.amounts, decided.clauses)
         tx.queue(Draft.answering(stored.opened, DECISION, decided.values(stored.opened.values["encounter"])))
     put(tx.store, replace(item, state=ANSWERED), tx.now)
 
 
-def _decision(item: Item, verdict: Verdict, tx: Transaction) -> Decision:
+def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transaction) -> Decision:
     pay, ledger = verdict.pay, Ledger(tx.store)
     inside = money.half_up(pay * item.inside, item.proposed) if pay else 0
     part = {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()} if pay else {}
     part["pay"] = pay
-    until = tx.now + RESERVED_S
+    late = clock.compensation(tx.now) if clock is not None else 0
+    part |= {LATE: late} if late else {}
+    until = tx.now + (RESERVED_S if clock is None else QUICK_HELD_S)
     ledger.reserve(item.account or item.claim, Holding(item.claim, "reserved", part, until, tx.now), tx.now)
     amounts = {
         "pay": pay,
@@ -154,9 +195,16 @@ def _decision(item: Item, verdict: Verdict, tx: Transaction) -> Decision:
         "patient": item.left - pay,
         "proposed": item.proposed,
         "deductible_used": part.get("deductible_used", 0),
-    }
+    } | ({LATE: late} if late else {})
     rows = (*item.rows, Explanation("pay", pay, verdict.clause, verdict.reason))
+    if late and clock is not None:
+        rows = (*rows, _lateness(clock, late, tx.now))
     return Decision("reserved", amounts, rows, item.claim, until)
+
+
+def _lateness(clock: Promise, late: int, now: int) -> Explanation:
+    clause = f"服务承诺 {clock.days} 天，延误 {clock.late_days(now)} 整天 × 每天 {money.yuan(clock.rate)} 元"
+    return Explanation(LATE, late, clause, "late.compensation")
 
 
 def _portion(fen: int, pay: int, proposed: int, token: str) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
-from clients.insurer import review
+from clients.insurer import progress, promise, review
 from clients.insurer.core_system import CoreSystem
 from clients.insurer.review import Item
 from clients.role import Transaction
@@ -39,6 +39,7 @@ class Reviewing:
                 if self._core is not None:
                     await self._ask(self._core)
                 self.send()
+                self.tell()
                 await asyncio.sleep(LOOK_S)
         finally:
             if self._core is not None:
@@ -52,6 +53,15 @@ class Reviewing:
                     review.answer(item, tx)
             except Error as error:
                 _log.error("review.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})
+
+    def tell(self) -> None:
+        """Tell patients what another process of this node wrote down, each in a transaction of its own."""
+        for job, claim, state, documents in progress.written(self._store):
+            with self._transaction() as tx:
+                clock = promise.find(tx.store, claim)
+                if clock is not None:
+                    progress.tell(tx, claim, state, clock, documents=documents)
+                progress.told(tx.store, job)
 
     async def _ask(self, core: CoreSystem) -> None:
         now = time.monotonic()

@@ -7,15 +7,18 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE, Decision
-from clients.insurer import review
+from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE, RESERVED_S, Decision
+from clients.insurer import progress, promise, review
 from clients.insurer.book import Book, Policy
-from clients.insurer.decision import Question, claim, decide, held, narrowed, undecided
+from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
+from clients.insurer.promise import Promise
 from clients.ledger import Ledger, follow
 from clients.role import Draft, Noticed, Transaction
 from clients.store import Insured, Job
 from zhifu import cbor, pseudonym
+from zhifu.consent import Grant
+from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.explain import Explanation
 from zhifu.receive import Opened
@@ -51,7 +54,7 @@ class Insurer:
     def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
         name = opened.manifest.schema.name
         if name == NOTICE:
-            return Draft.answering(opened, DECISION, follow(opened, tx).values(opened.values["encounter"]))
+            return Draft.answering(opened, DECISION, _followed(opened, tx).values(opened.values["encounter"]))
         if name not in (*CLAIMS, COORDINATION):
             raise Refused("policy.denied", f"an insurer has no use for a {name}")
         if opened.grant is None or opened.presentation.purpose != _PURPOSE:
@@ -76,32 +79,42 @@ class Insurer:
 
     def _decide(self, bill: Opened, coordination: Opened, tx: Transaction) -> Draft:
         insured = _insured(bill, tx)
-        if insured is None:
-            decided = self._queue(bill, (NOT_INSURED,), "", tx)
+        policy = Policy.from_bytes(insured.policy) if insured is not None else None
+        terms = policy.terms(self._product) if policy is not None else self._product
+        clock = _promised(bill, coordination, terms, tx)
+        if policy is None:
+            decided = self._queue(bill, (NOT_INSURED,), "", terms, clock, tx)
         elif reasons := narrowed(bill.values, coordination.values):
-            decided = self._queue(bill, reasons, Policy.from_bytes(insured.policy).number, tx)
+            decided = self._queue(bill, reasons, policy.number, terms, clock, tx)
         else:
-            decided = self._by_rules(Policy.from_bytes(insured.policy), bill, coordination, tx)
+            decided = self._by_rules(policy, bill, coordination, clock, tx)
+        if clock is not None:
+            _tell(bill.hash, decided, clock, tx)
         return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
 
-    def _queue(self, bill: Opened, reasons: tuple[Explanation, ...], policy: str, tx: Transaction) -> Decision:
+    @staticmethod
+    def _queue(
+        bill: Opened, reasons: tuple[Explanation, ...], policy: str, terms: Product, clock: Promise | None,
+        tx: Transaction,
+    ) -> Decision:  # fmt: skip
         """What cannot even be calculated."""
-        days = self._product.review_days
-        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, days, tx.now)
+        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, _deadline(terms, clock, tx.now), tx.now)
         return undecided(bill.hash, reasons)
 
-    def _by_rules(self, policy: Policy, bill: Opened, coordination: Opened, tx: Transaction) -> Decision:
+    def _by_rules(
+        self, policy: Policy, bill: Opened, coordination: Opened, clock: Promise | None, tx: Transaction
+    ) -> Decision:
         """The rules' decision; what they leave open waits in the queue, with what they propose."""
         ledger, terms = Ledger(tx.store), policy.terms(self._product)
         account = ledger.account("policy-year", policy.number)
-        question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides)
+        holds_s = RESERVED_S if clock is None else QUICK_HELD_S
+        question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides, holds_s)
         decided, proposed = decide(claim(bill.values, coordination.values), question, ledger, tx.now)
         if decided.outcome == "review":
             uses = held(proposed)
             rows = decided.clauses
-            review.queue(
-                tx.store, bill.hash, policy.number, account, rows, proposed, uses, terms.review_days, tx.now
-            )  # fmt: skip
+            deadline = _deadline(terms, clock, tx.now)
+            review.queue(tx.store, bill.hash, policy.number, account, rows, proposed, uses, deadline, tx.now)
         return decided
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
@@ -110,11 +123,44 @@ class Insurer:
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
 
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
+        """An insurer presents nothing."""
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A claim that was paid is kept with its payment, as long as the law asks; everything else goes."""
         job = tx.store.jobs.get(_KIND, opened.presentation.workflow)
         claimed = _Parts(*cbor.decode(job.payload, 256)).claim if job else b""
         return "payment.committed" if Ledger(tx.store).state(claimed) == "committed" else ""
+
+
+def _promised(bill: Opened, coordination: Opened, terms: Product, tx: Transaction) -> Promise | None:
+    """The clock of a claim that the patient filed after she paid; None where the desk waits."""
+    if coordination.values.get("payee") != PATIENT:
+        return None
+    return promise.start(tx.store, bill.hash, bill.manifest.schema.name, terms, tx.now)
+
+
+def _deadline(terms: Product, clock: Promise | None, now: int) -> int:
+    return now + terms.review_days * review.DAY_S if clock is None else clock.due(now)
+
+
+def _tell(claimed: bytes, decided: Decision, clock: Promise, tx: Transaction) -> None:
+    """The patient hears what the hospital hears, with the promise's end."""
+    if decided.outcome == "review":
+        progress.tell(tx, claimed, progress.REVIEW, clock, {}, decided.clauses)
+        return
+    clock = promise.put(tx.store, claimed, clock.stop(tx.now), tx.now)
+    progress.tell(tx, claimed, progress.DECIDED, clock, decided.amounts, decided.clauses)
+
+
+def _followed(opened: Opened, tx: Transaction) -> Decision:
+    """A notice about a reservation; of a claim that she filed, the patient hears that it is paid, or taken back."""
+    done = follow(opened, tx)
+    clock = promise.find(tx.store, done.reservation)
+    state = {"committed": progress.PAID, "reversed": progress.REVERSED}.get(done.outcome)
+    if clock is not None and state is not None:
+        progress.tell(tx, done.reservation, state, clock, done.amounts)
+    return done
 
 
 def _stored(exchange: bytes, tx: Transaction) -> Opened:

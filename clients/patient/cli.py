@@ -16,8 +16,8 @@ from rich.table import Table
 
 from clients import command, desk, plain
 from clients.command import Folder, Json, Language, Output, clear, print_json
+from clients.patient import claim_cli, consent, history_cli, key_cli, keys, receipts, requests, screen, stop, wallet
 from clients.patient import code as codes
-from clients.patient import consent, history_cli, key_cli, keys, receipts, requests, screen, stop, wallet
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Pair, Wallet
 from clients.patient.web import cli as web_cli
@@ -32,6 +32,8 @@ app.command(name="recover")(key_cli.recover)
 app.command(name="serve")(web_cli.serve_pages)
 app.command(name="history")(history_cli.history)
 app.command(name="statement")(history_cli.statement)
+app.command(name="claims")(claim_cli.claims)
+app.command(name="claim")(claim_cli.claim)
 
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
 RequestName = Annotated[
@@ -67,7 +69,12 @@ def enrol(
     if attestation and not pair.enrolled:
         signed = [desk.read_attestation(path) for path in attestation]
         asyncio.run(keys.enrol(opened, pair, signed, _recovery_code(kept), int(time.time())))
-    found = {"subject_key": pair.public.hex(), "subject": pair.subject.hex(), "enrolled": pair.enrolled}
+    found = {
+        "subject_key": pair.public.hex(),
+        "wallet_key": pair.kem_key.public.raw.hex(),
+        "subject": pair.subject.hex(),
+        "enrolled": pair.enrolled,
+    }
     if as_json:
         print_json(found)
         return
@@ -76,6 +83,7 @@ def enrol(
         command.chatter.print(f"enrolled; write down the recovery code in {kept} and put the file away")
     else:
         command.chatter.print("have this key attested by the hospital's desk and by the payer")
+        command.chatter.print(f"to be told at home what you may claim, show the desk this too: {found['wallet_key']}")
 
 
 def _contact(path: Path | None) -> wallet.Contact:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from clients import command, plain
 from clients.command import Folder, Json, Language, clear, print_json
-from clients.patient import mailbox, screen, wallet
+from clients.patient import kept, mailbox, screen, wallet
 from clients.patient.wallet import Wallet
 from zhifu import presentation, schema
 from zhifu.schema import ABSENT
@@ -64,12 +65,10 @@ def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any
 def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """Fetch the statements that wait for the patient, check and open them."""
     opened, now = wallet.load(folder), int(time.time())
-    found = [
-        _statement_row(opened, one, lang)
-        for pair in opened.pairs
-        if pair.enrolled
-        for one in asyncio.run(mailbox.statements(opened, pair, now))
-    ]
+    for pair in opened.pairs:
+        if pair.enrolled:
+            asyncio.run(kept.collect(opened, pair, now))
+    found = [_statement_row(exchange, document, lang) for exchange, document in kept.untold(opened)]
     if as_json:
         print_json(found)
         return
@@ -81,19 +80,19 @@ def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> N
     command.chatter.print(f"{len(found)} new")
 
 
-def _statement_row(opened: Wallet, one: Any, lang: str) -> dict[str, Any]:
-    kind = one.manifest.schema
+def _statement_row(exchange: str, document: Mapping[str, Any], lang: str) -> dict[str, Any]:
+    kind, values = schema.load("statement"), document["values"]
     shown = [
-        (unit.title(lang), plain.shown(unit.levels[0].form, one.values.get(unit.name), lang))
+        (unit.title(lang), plain.shown(unit.levels[0].form, values.get(unit.name), lang))
         for unit in kind.units
         if unit.name != "encounter"
     ]
     return {
-        "exchange": one.hash.hex(),
-        "hospital": opened.name(one.presentation.sender),
-        "payments": [list(row) for row in one.values.get("payments") or ()],
-        "clauses": [list(row) for row in one.values.get("clauses") or ()],
-        "patient_fen": one.values.get("remainder"),
-        "entry": one.entry.index,
+        "exchange": exchange,
+        "hospital": document["hospital"],
+        "payments": [list(row) for row in values.get("payments") or ()],
+        "clauses": [list(row) for row in values.get("clauses") or ()],
+        "patient_fen": values.get("remainder"),
+        "entry": document["entry"],
         "shown": [list(row) for row in shown],
     }

@@ -1,9 +1,9 @@
-"""Statements and accesses: what reached the patient, and what was shown to others, each checked here (DESIGN 4.3)."""
+"""The mailbox and accesses: what reached the patient, and what was shown to others, each checked here (DESIGN 4.3)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clients import wire
@@ -12,6 +12,7 @@ from clients.patient.consent import grant_of
 from clients.patient.wallet import Pair, Wallet
 from zhifu import acknowledgement, consent, deletion, envelope, presentation, schema, statement
 from zhifu.cbor import Value
+from zhifu.envelope import Envelope
 from zhifu.errors import Error, NotAuthentic
 from zhifu.presentation import Presentation
 from zhifu.receipt import Proven
@@ -94,32 +95,64 @@ def _statements(
     return found
 
 
-async def statements(wallet: Wallet, pair: Pair, now: int) -> list[Opened]:
-    """Fetch, check in the eight steps, open and acknowledge the statements that wait for this pair.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came: ``basis`` is the grant whose claim it answers, empty where it answers none.
 
-    One that does not pass is acknowledged as refused, with its reason. Raises `NotAuthentic` (log.*, receipt.*)
+    ``key_statement`` is the sender's, verified.
+    """
+
+    opened: Opened
+    basis: bytes
+    key_statement: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What was opened, and the verified key statements of the organisations that this wallet knows, as signed."""
+
+    opened: tuple[Opened, ...]
+    statements: Mapping[bytes, Envelope]
+
+
+async def fetch(wallet: Wallet, pair: Pair, now: int, keep: Callable[[Fetched], None]) -> Box:
+    """Fetch, check in the eight steps, open, ``keep`` and acknowledge what waits for this pair.
+
+    One that does not pass, or that ``keep`` refuses, is acknowledged as refused, with its reason. The key statements of
+    the organisations that this wallet knows come along, verified. Raises `NotAuthentic` (log.*, receipt.*)
     where the log itself does not hold: then nothing is opened.
     """
     box = await calls.mailbox(wallet, pair)
-    me = await _recipient(wallet, pair, _statements(wallet, box.directory, now), now)
+    known = _statements(wallet, box.directory, now)
+    me = await _recipient(wallet, pair, known, now)
+    every = {one.participant: wire.signed(envelope.KEY_STATEMENT, one.key_statement) for one in box.directory}
+    signed = {participant: one for participant, one in every.items() if participant in known}
     opened: list[Opened] = []
+
+    def take(one: Opened) -> None:
+        asked = me.asked(one.presentation.in_reply_to)
+        keep(Fetched(one, asked.presentation.basis if asked else b"", signed[one.presentation.sender]))
+        opened.append(one)
+
     for frame in box.frames:
         proven = wire.prove(frame.proof, wallet.head, wallet.contact.vkey)
         wallet.move_head(proven.head_after(wallet.head))
         wallet.save()
-        payloads = [_open(parcel, proven, me, opened, now) for parcel in frame.deliveries]
+        payloads = [_open(parcel, proven, me, take, now) for parcel in frame.deliveries]
         await calls.acknowledge(wallet, pair, payloads)
-    return opened
+    return Box(tuple(opened), signed)
 
 
-def _open(parcel: exchange_pb2.Delivery, proven: Proven, me: Recipient, opened: list[Opened], now: int) -> bytes:
+def _open(
+    parcel: exchange_pb2.Delivery, proven: Proven, me: Recipient, take: Callable[[Opened], None], now: int
+) -> bytes:
     one = wire.received(parcel, proven)
     entry = wire.proven_entry(parcel.entry, proven)
     reason = ""
     try:
-        opened.append(receive(one, me, now))
+        take(receive(one, me, now))
     except Error as error:
-        _log.warning("statement.refused", extra={"about": {"reason": error.reason}})
+        _log.warning("mail.refused", extra={"about": {"reason": error.reason}})
         reason = error.reason
     digest = presentation.hash_of(one.presentation.payload)
     return acknowledgement.acknowledge(me.aud, me.participant, digest, entry, proven, reason, now).to_bytes()
@@ -140,4 +173,5 @@ async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement
         asked=asked.get,
         pseudonyms=lambda *_: {},
         parties=(bytes.fromhex(pair.recipient),),
+        is_subject=True,
     )

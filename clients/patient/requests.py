@@ -67,14 +67,15 @@ def _row(wallet: Wallet, path: Path, now: int) -> Row:
         raise
     except Error as error:
         state = "expired" if error.reason in ("consent.expired", "key.expired") else "not valid"
-        return Row(digest, "", "", "", 0, _answered(wallet, digest) or state, error.reason)
+        return Row(digest, "", "", "", 0, answered(wallet, digest) or state, error.reason)
     asked = seen.request
     names = wallet.name(asked.sender), wallet.name(asked.recipient)
-    state = _answered(wallet, digest) or "open"
+    state = answered(wallet, digest) or "open"
     return Row(digest, consents.short_code(shown.request.payload), *names, asked.expiry, state)
 
 
-def _answered(wallet: Wallet, digest: bytes) -> str:
+def answered(wallet: Wallet, digest: bytes) -> str:
+    """How a request was answered: granted, refused, or empty."""
     if any(one["request"] == digest.hex() for one in wallet.refused):
         return "refused"
     for pair in wallet.pairs:

@@ -11,6 +11,8 @@ from clients.public_payer.decision import decide
 from clients.public_payer.personal import follow_notice
 from clients.public_payer.rules import Table
 from clients.role import Draft, Noticed, Transaction
+from zhifu.consent import Grant
+from zhifu.envelope import Envelope
 from zhifu.errors import Refused
 from zhifu.receive import Opened
 
@@ -42,6 +44,9 @@ class PublicPayer:
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         _log.error("answer.refused", extra={"about": {"exchange": noticed.exchange, "reason": noticed.reason}})
+
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
+        """The public payer presents nothing."""
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """Settles by statute, which no revocation ends."""

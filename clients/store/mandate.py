@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 from zhifu import cbor, consent, envelope
@@ -134,6 +134,23 @@ class Mandate:
         reply = _reply(asked, asked_hash, ceilings, grant.subject, "statement", DAY_S)
         keys = {"recipient_key": grant.subject_key, "wallet_key": grant.wallet_key}
         return Mandate(**{one.name: getattr(reply, one.name) for one in fields(reply)} | keys)
+
+    @staticmethod
+    def own_record(
+        policy_hash: bytes, keys: tuple[bytes, bytes], ceilings: bytes, *, encounter: bytes, until: int
+    ) -> Mandate:
+        """To a patient, of her own care, by statute; ``keys`` are her subject key and her wallet's X25519 key."""
+        subject_key, wallet_key = keys
+        shown = Mandate.by_statute(
+            policy_hash,
+            participant_id(subject_key),
+            ceilings,
+            purpose="statement",
+            encounter=encounter,
+            workflow=os.urandom(16),
+            until=until,
+        )
+        return replace(shown, recipient_key=subject_key, wallet_key=wallet_key)
 
     @property
     def subject(self) -> bytes:

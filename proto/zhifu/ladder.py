@@ -34,6 +34,7 @@ _ICD10: Final = re.compile(r"[A-Z][0-9]{2}(?:\.[0-9A-Za-z+*]{1,12}){0,2}")
 _ICD3: Final = re.compile(r"[A-Z][0-9]{2}")
 _PROCEDURE: Final = re.compile(r"[0-9]{2}(?:\.[0-9A-Za-z]{1,12})?")
 _MAX_PROSE: Final = 4000
+_MAX_OCTETS: Final = 262_144
 
 
 def _matches(pattern: str) -> Check:
@@ -170,6 +171,8 @@ FORMS: Final[dict[str, Check]] = {
     "clauses": _each(_tuple_of(_token, _fen, _text(160), _token)),
     "payments": _each(_tuple_of(_token, _text(128), _fen)),
     "hash": lambda value: isinstance(value, bytes) and len(value) == 32,
+    # What is itself signed or canonical, and is parsed by whoever opens it.
+    "octets": lambda value: isinstance(value, bytes) and 1 <= len(value) <= _MAX_OCTETS,
     "seconds": _between(0, 2**40),
     "hospital": _tuple_of(_token, _text(128), _or_null(_token)),
     "insurance": _tuple_of(_or_null(_token), _or_null(_token), _or_null(_token)),

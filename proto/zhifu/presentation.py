@@ -22,7 +22,10 @@ SKEW_S: Final = 300
 PURPOSES: Final = ("public-settlement", "commercial-settlement", "statement")
 STATUTORY_PURPOSES: Final = ("public-settlement",)
 """What may rest on statute (DESIGN section 5); for every other purpose the patient is asked."""
-ANSWER_SCHEMAS: Final = ("decision", "settlement-notice", "statement")
+OFFER: Final = "claim-offer"
+"""A patient's own record, shown to her by a hospital: the one thing she is sent that answers nothing."""
+PATIENT_ANSWERS: Final = ("statement", "claim-progress")
+ANSWER_SCHEMAS: Final = ("decision", "settlement-notice", *PATIENT_ANSWERS)
 BASIS_NAMES: Final = {BASIS_KIND_GRANT: "grant", BASIS_KIND_STATUTE: "statute", BASIS_KIND_ANSWER: "answer"}
 
 
@@ -102,9 +105,10 @@ def parse(payload: bytes) -> Presentation:
 def check_answer_schema(purpose: str, schema: str) -> None:
     """An answer carries an answer: no record of the patient travels without a basis of its own by calling itself one.
 
-    A statement is for the patient only, and the patient is sent nothing else. Raises `NotAuthentic` (answer.mismatch).
+    A statement or a claim's progress is for the patient only, and she is sent nothing else.
+    Raises `NotAuthentic` (answer.mismatch).
     """
-    if schema not in ANSWER_SCHEMAS or (schema == "statement") != (purpose == "statement"):
+    if schema not in ANSWER_SCHEMAS or (schema in PATIENT_ANSWERS) != (purpose == "statement"):
         raise NotAuthentic("answer.mismatch", f"a record of schema {schema} is not an answer for {purpose}")
 
 

@@ -32,6 +32,8 @@ from clients.store import Mandate
 from policies import load
 from policies.decide import finest
 from zhifu import bill, receipt, schema, sealed
+from zhifu.consent import Grant
+from zhifu.envelope import Envelope
 from zhifu.errors import Error, Refused
 from zhifu.receive import Opened
 
@@ -63,6 +65,9 @@ class Hospital:
         pass
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
+        pass
+
+    def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
         pass
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:

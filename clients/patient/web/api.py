@@ -17,12 +17,11 @@ from starlette.routing import Route
 
 from clients import desk
 from clients.patient import code as codes
-from clients.patient import consent, keys, mailbox, receipts, requests, stop
+from clients.patient import consent, kept, keys, mailbox, receipts, requests, stop
 from clients.patient import wallet as wallets
 from clients.patient.consent import Choice
 from clients.patient.mailbox import Access
 from clients.patient.wallet import Pair, Wallet
-from clients.patient.web import shown
 from clients.patient.web.errand import Errands
 from zhifu import subject_key
 from zhifu.errors import Error, Exit, Malformed, Refused
@@ -162,9 +161,7 @@ class Api:
         fresh, now = 0, _now()
         for pair in self.wallet.pairs:
             if pair.enrolled:
-                for opened in await mailbox.statements(self.wallet, pair, now):
-                    shown.keep_statement(self.wallet, opened)
-                    fresh += 1
+                fresh += len(await kept.collect(self.wallet, pair, now))
                 self.seen[pair.subject] = await mailbox.accesses(self.wallet, pair, now)
         return {"statements": fresh, "accesses": sum(map(len, self.seen.values()))}
 

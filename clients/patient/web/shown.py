@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from clients import config, plain
-from clients.patient import consent, screen
+from clients import plain
+from clients.patient import consent, kept, screen
 from clients.patient.mailbox import Access
 from clients.patient.wallet import Given, Pair, Wallet
 from zhifu import consent as consents
 from zhifu import schema
 from zhifu.consent import Grant
-from zhifu.receive import Opened
 from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
-_STATEMENTS: Final = "statements"
 _SCHEMA: Final = "statement"
 _HIDDEN: Final = "encounter"
 
@@ -87,20 +85,9 @@ def _access(wallet: Wallet, subject: bytes, one: Access, language: str) -> dict[
     }
 
 
-def keep_statement(wallet: Wallet, one: Opened) -> None:
-    """Keep an opened statement, for its owner only: the broker does not have it any more."""
-    folder = wallet.path / _STATEMENTS
-    folder.mkdir(mode=0o700, exist_ok=True)
-    values = {name: value for name, value in one.values.items() if not isinstance(value, bytes)}
-    document = {"hospital": wallet.name(one.presentation.sender), "entry": one.entry.index, "values": values}
-    document["at"] = one.presentation.issued_at
-    content = json.dumps(document, ensure_ascii=False).encode()
-    config.write_file(folder / f"{one.hash.hex()}.json", content)
-
-
 def statements(wallet: Wallet, language: str) -> list[dict[str, Any]]:
     """Kept statements, the newest first."""
-    found = [_statement(path, language) for path in (wallet.path / _STATEMENTS).glob("*.json")]
+    found = [_statement(path, language) for path in kept.statement_files(wallet)]
     return sorted(found, key=lambda one: -int(one["since"]))
 
 

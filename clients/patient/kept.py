@@ -1,0 +1,59 @@
+"""What reached the wallet, kept for its owner only: the broker deletes it once it is acknowledged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from clients import config
+from clients.patient import claims, mailbox
+from clients.patient.mailbox import Fetched
+from clients.patient.wallet import Pair, Wallet
+from zhifu.receive import Opened
+
+_STATEMENTS: Final = "statements"
+
+
+async def collect(wallet: Wallet, pair: Pair, now: int) -> tuple[Opened, ...]:
+    """Fetch what waits for this pair, and keep each thing before it is acknowledged. Raises as `mailbox.fetch`."""
+    box = await mailbox.fetch(wallet, pair, now, lambda one: _keep(wallet, one, now))
+    claims.refresh(wallet, box.statements, now)
+    return box.opened
+
+
+def _keep(wallet: Wallet, one: Fetched, now: int) -> None:
+    """By what it is. Raises `Error` where it is refused after all: an offer whose request does not verify."""
+    name = one.opened.manifest.schema.name
+    if name == claims.OFFER:
+        claims.keep_offer(wallet, one, now)
+    elif name == claims.PROGRESS:
+        claims.keep_news(wallet, one)
+    else:
+        _keep_statement(wallet, one.opened)
+
+
+def _keep_statement(wallet: Wallet, one: Opened) -> None:
+    folder = wallet.path / _STATEMENTS
+    folder.mkdir(mode=0o700, exist_ok=True)
+    values = {name: value for name, value in one.values.items() if not isinstance(value, bytes)}
+    document = {"hospital": wallet.name(one.presentation.sender), "entry": one.entry.index, "values": values}
+    document["at"] = one.presentation.issued_at
+    config.write_file(folder / f"{one.hash.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
+
+
+def statement_files(wallet: Wallet) -> list[Path]:
+    """Every kept statement."""
+    return sorted((wallet.path / _STATEMENTS).glob("*.json"))
+
+
+def untold(wallet: Wallet) -> list[tuple[str, Mapping[str, Any]]]:
+    """Statements that were kept and not shown on the command line yet: (exchange in hex, document); now they were."""
+    found = []
+    for path in statement_files(wallet):
+        document = json.loads(path.read_text("utf-8"))
+        if not document.get("told"):
+            found.append((path.stem, document))
+            config.write_file(path, json.dumps({**document, "told": True}, ensure_ascii=False).encode())
+    return found
