@@ -80,7 +80,9 @@ def sample(
 @clear
 def attest(
     folder: Folder,
-    subject_key: SubjectKey,
+    subject_key: Annotated[
+        str, typer.Argument(metavar="SUBJECT_KEY[.WALLET_KEY]", help="What the patient's wallet shows, hex.")
+    ],
     output: Output,
     bill: MaybeBill = None,
     admission: Admission = None,
@@ -91,6 +93,8 @@ def attest(
 
     With --wallet-key and --insurer she is told at home what she may claim of a bill that she paid.
     """
+    subject_key, _, shown = subject_key.partition(".")
+    wallet_key = wallet_key or (shown if insurer else "")
     if bool(wallet_key) != bool(insurer):
         raise Malformed("usage.argument", "--wallet-key and --insurer go together")
     settings, keystore = config.load(folder), FileKeystore.load(config.load(folder).keys)

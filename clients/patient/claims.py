@@ -44,6 +44,12 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 
+_STEP_WORDS: Final[Mapping[str, tuple[str, str]]] = {
+    "filed": ("已提交", "Filed"),
+    "review": ("审核", "Looked at"),
+    "decided": ("已核定", "Decided"),
+    "paid": ("已赔付", "Paid"),
+}
 _SAYS: Final[Mapping[str, tuple[str, str]]] = {
     "offered": ("您支付了 {y} 元，可向{name}申请理赔。", "You paid {y}, and may claim from {name}."),
     "due": ("承诺在 {when} 前答复。", "Promised by {when} (UTC+8)."),
@@ -175,6 +181,12 @@ async def file(wallet: Wallet, claim: Claim, now: int) -> Given:
         raise Refused("exchange.state", f"the claim is {claim.state}")
     seen = consent.review(wallet, requests.find(wallet, claim.request.hex()), now)
     return await consent.give(wallet, seen, Choice.as_asked(seen), now)
+
+
+def step_words(step: str, language: str) -> str:
+    """One step of a claim's way in a word: filed, review, decided or paid."""
+    pair = _STEP_WORDS[step]
+    return pair[0] if language == "zh" else pair[1]
 
 
 def state_words(state: str, language: str) -> str:

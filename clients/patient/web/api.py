@@ -50,9 +50,13 @@ class Api:
         }  # fmt: skip
         return [
             *(Route(path, _answer(call), methods=["POST"]) for path, call in plain.items()),
-            *(Route(path, _answer(self._errand(work)), methods=["POST"]) for path, work in works.items()),
+            *(self.errand_route(path, work) for path, work in works.items()),
             Route("/receipts/{name}", self._receipt, methods=["GET"]),
         ]
+
+    def errand_route(self, path: str, work: Callable[[Body], Awaitable[dict[str, Any]]]) -> Route:
+        """A call that needs the browser's signatures on its way."""
+        return Route(path, _answer(self._errand(work)), methods=["POST"])
 
     def _errand(self, work: Callable[[Body], Awaitable[dict[str, Any]]]) -> Callable[[Body], Awaitable[dict[str, Any]]]:
         async def begin(body: Body) -> dict[str, Any]:
@@ -62,7 +66,7 @@ class Api:
 
     async def _sign(self, body: Body) -> dict[str, Any]:
         signature = None if body.get("declined") is True else _bytes(body, "signature")
-        return await self.errands.go_on(_text(body, "errand"), signature)
+        return await self.errands.go_on(text_of(body, "errand"), signature)
 
     # Enrolment
 
@@ -85,11 +89,11 @@ class Api:
     async def _enrol(self, body: Body) -> dict[str, Any]:
         pair = self._pair(body)
         attested = [desk.parse_attestation(one, "the attestation") for one in body.get("attestations", ())]
-        entry = await keys.enrol(self.wallet, pair, attested, _text(body, "recovery"), _now())
+        entry = await keys.enrol(self.wallet, pair, attested, text_of(body, "recovery"), _now())
         return {"entry": entry.index}
 
     def _party(self, body: Body, name: str) -> wallets.Party:
-        found = self.wallet.parties.get(_text(body, name))
+        found = self.wallet.parties.get(text_of(body, name))
         if found is None:
             raise Refused("key.not_pinned", "this wallet does not know that organisation")
         return found
@@ -113,7 +117,7 @@ class Api:
         return consent.review(self.wallet, requests.find(self.wallet, name), _now())
 
     async def _grant(self, body: Body) -> dict[str, Any]:
-        seen = self.review(_text(body, "request"))
+        seen = self.review(text_of(body, "request"))
         asked, chosen = Choice.as_asked(seen), _object(body, "choice")
         levels = _object(chosen, "levels")
         wishes = {_place(place): _whole(levels, place) for place in levels}
@@ -127,7 +131,7 @@ class Api:
         return {"grant": given.grant_hash.hex(), "entry": given.entry, "consent": desk.consent_document(given.consent)}
 
     async def _refuse(self, body: Body) -> dict[str, Any]:
-        said = consent.refuse(self.wallet, self.review(_text(body, "request")), _now())
+        said = consent.refuse(self.wallet, self.review(text_of(body, "request")), _now())
         return {"request": said["request"]}
 
     # The code
@@ -142,7 +146,7 @@ class Api:
         return {"digits": found.spaced, "until_ms": found.until_ms}
 
     async def _qr(self, body: Body) -> dict[str, Any]:
-        return qr(_text(body, "text"))
+        return qr(text_of(body, "text"))
 
     # Afterwards
 
@@ -210,7 +214,7 @@ def _refusal(error: Error) -> Response:
     return JSONResponse({"refused": about}, _STATUS.get(error.exit, 403))
 
 
-def _text(body: Body, name: str) -> str:
+def text_of(body: Body, name: str) -> str:
     found = body.get(name)
     if not isinstance(found, str) or len(found) > 4096:
         raise Malformed("usage.argument", f"{name} is missing")
@@ -226,7 +230,7 @@ def _hex(text: str) -> bytes:
 
 def _bytes(body: Body, name: str) -> bytes:
     """32 bytes in hex, or a signature in base64."""
-    text = _text(body, name)
+    text = text_of(body, name)
     try:
         return _hex(text) if len(text) == 64 else base64.b64decode(text, validate=True)
     except binascii.Error as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -14,23 +13,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from clients import plain
 from clients.patient import requests, screen
 from clients.patient import wallet as wallets
-from clients.patient.consent import Choice, Review
+from clients.patient.consent import Choice
 from clients.patient.wallet import Wallet
-from clients.patient.web import door, errand, shown
+from clients.patient.web import asked, door, errand, shown
 from clients.patient.web.api import Api
+from clients.patient.web.claim_pages import ClaimPages
 from clients.web.guard import LOOPBACK
 from clients.web.pages import Pages
-from zhifu import consent as consents
-from zhifu import schema
 from zhifu.errors import CATALOGUE, Error
-from zhifu.schema import ABSENT
 
 PACKAGE: Final = "clients.patient.web"
-_HIDDEN: Final = "encounter"
-_FIRST: Final = "inpatient-claim"
 
 
 class Site:
@@ -40,6 +34,7 @@ class Site:
         self._wallet = wallet
         self._api = Api(wallet)
         self._pages = Pages(PACKAGE)
+        self._claims = ClaimPages(wallet, self._api, self._show)
 
     def app(self, key: str, hosts: frozenset[str] = LOOPBACK) -> Starlette:
         """The application; ``key`` opens the door."""
@@ -47,9 +42,10 @@ class Site:
             "/": self._home, "/enrol": self._enrol, "/requests/{name}": self._review, "/code": self._code,
             "/grants/{name}": self._grant, "/history": self._history, "/statements": self._statements,
         }  # fmt: skip
+        pages |= self._claims.pages()
         routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
         inner = [Middleware(door.Door, key=key)]
-        return self._pages.app([*routes, *self._api.routes()], hosts=hosts, inner=inner)
+        return self._pages.app([*routes, *self._api.routes(), *self._claims.routes()], hosts=hosts, inner=inner)
 
     def _guarded(self, page: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
         """Our errors as a page, with the reason and what it means."""
@@ -72,11 +68,14 @@ class Site:
     async def _home(self, request: Request, language: str) -> Response:
         now = int(time.time())
         listed = shown.grants(self._wallet, now, language)
-        asked = [one for one in requests.listed(self._wallet, now) if one.state == "open"]
+        offers = self._claims.offers(language)
+        offered = {one["claim"] for one in offers}
+        listed_ = requests.listed(self._wallet, now)
+        waiting = [one for one in listed_ if one.state == "open" and one.request_hash.hex() not in offered]
         enrolled = any(pair.enrolled for pair in self._wallet.pairs)
         statements = shown.statements(self._wallet, language)[:1]
         return self._show(
-            request, "home.html", grants=listed, asked=asked, enrolled=enrolled, statements=statements,
+            request, "home.html", grants=listed, asked=waiting, offers=offers, enrolled=enrolled, statements=statements,
             active=[one for one in listed if one["state"] == "active"],
         )  # fmt: skip
 
@@ -95,7 +94,9 @@ class Site:
     async def _review(self, request: Request, language: str) -> Response:
         seen = self._api.review(request.path_params["name"])
         view = screen.document(self._wallet, seen, Choice.as_asked(seen), language)
-        return self._show(request, "review.html", view=view, asked=_asked(seen, view, language), **_signed(seen, view))
+        return self._show(
+            request, "review.html", view=view, asked=asked.units(seen, view, language), **asked.signed(seen, view)
+        )
 
     async def _code(self, request: Request, language: str) -> Response:
         listed = shown.grants(self._wallet, int(time.time()), language)
@@ -116,34 +117,6 @@ class Site:
 
     async def _statements(self, request: Request, language: str) -> Response:
         return self._show(request, "statements.html", statements=shown.statements(self._wallet, language))
-
-
-def _asked(seen: Review, view: dict[str, Any], language: str) -> list[dict[str, Any]]:
-    """Units that are asked for, with their ranks for the browser, which checks them against the signed bytes."""
-    found: list[dict[str, Any]] = []
-    order = [one["schema"] for one in sorted(view["units"], key=lambda one: one["schema"] != _FIRST)]
-    for one in view["units"]:
-        kind = schema.load(one["schema"])
-        unit = kind.unit(one["unit"])
-        rows = [{**choice, "rank": unit.level_named(choice["level"])} for choice in one["choices"]]
-        place = {"schema_hash": kind.hash.hex(), "index": unit.index, "absent": ABSENT, "hidden": unit.name == _HIDDEN}
-        finest = screen.value_at(unit, 0, seen.preview.get(kind.name, {}), language) if rows[0]["rank"] else ""
-        found.append({**one, **place, "offered": rows, "finest": finest})
-    # By record, and what identifies nobody comes last.
-    return sorted(found, key=lambda one: (order.index(one["schema"]), one["hidden"]))
-
-
-def _signed(seen: Review, view: dict[str, Any]) -> dict[str, Any]:
-    """The request as it was signed, and the schemas' names by hash: the browser reads it for itself."""
-    names = {digest.hex(): schema.by_hash(digest).name for digest, _ in seen.request.scopes}
-    return {
-        "signed": base64.b64encode(seen.signed.payload).decode(),
-        "by_hash": names,
-        "request_hash": consents.hash_of(seen.signed.payload).hex(),
-        "until": shown.moment(view["until"]),
-        "erase_at": shown.day(view["erase_at"]),
-        "cap": plain.yuan(view["cap_fen"]) if view["cap_fen"] is not None else "",
-    }
 
 
 def open_wallet(folder: Path, contact: Path | None) -> Wallet:

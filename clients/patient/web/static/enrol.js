@@ -22,7 +22,9 @@ onClick(at("draw"), async () => {
   await keep(key);
   at("subject-key").textContent = key.public.match(/.{1,8}/g).join(" ");
   at("subject-key").dataset.key = key.public;
-  drawQr(at("key-qr"), await post("/api/qr", { text: key.public }));
+  // The desk reads both: it attests the first, and seals to the second what it tells her at home.
+  at("subject-key").dataset.both = `${key.public}.${found.wallet_key}`;
+  drawQr(at("key-qr"), await post("/api/qr", { text: at("subject-key").dataset.both }));
   at("step-key").hidden = false;
   at("step-recovery").hidden = false;
   at("recovery-code").textContent = (await post("/api/recovery-code", {})).code;

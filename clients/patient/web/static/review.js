@@ -1,35 +1,22 @@
 // The consent screen: the browser reads the signed request itself, sees that the screen says the same, and signs that.
 
 import { errand, offer, onClick, post, said, say } from "/static/errand.js";
-import { Differs, readRequest, shortCode } from "/static/check.js";
-import { all, keepGrant } from "/static/keys.js";
-import { hex, unbase64 } from "/static/wire.js";
+import { Differs, shortCode } from "/static/check.js";
+import { keepGrant } from "/static/keys.js";
+import { ABSENT, sameAsSigned } from "/static/screen.js";
+import { unbase64 } from "/static/wire.js";
 
 const at = (name) => document.getElementById(name);
 const screen = at("screen");
 const bytes = unbase64(screen.dataset.signed);
 const schemas = JSON.parse(screen.dataset.schemas);
 const rows = [...document.querySelectorAll("[data-unit]")];
-const ABSENT = 255;
 
-/** The screen shows every unit that the bytes ask for, at the asked level, and the parties that this wallet knows. */
-async function sameAsSigned() {
-  const asked = readRequest(bytes);
-  const wanted = asked.scopes.flatMap((scope) => [...scope.levels].flatMap((rank, index) =>
-    rank === ABSENT ? [] : [`${hex(scope.schema_hash)} ${index} ${rank}`]));
-  const seen = rows.map((row) => `${row.dataset.schema} ${row.dataset.index} ${row.dataset.rank}`);
-  if (wanted.sort().join() !== seen.sort().join()) throw new Differs("units");
-  const key = (await all()).find((one) => one.hospital === hex(asked.sender) && one.recipient === hex(asked.recipient));
-  if (!key) throw new Differs("parties");
+/** The screen shows what the bytes ask for, and the code that the cashier's screen shows too. */
+async function matches() {
   if (at("short-code").textContent !== await shortCode(bytes)) throw new Differs("short code");
-  if (at("notice").textContent !== asked.notice) throw new Differs("notice");
-  for (const [name, id] of [["sender", asked.sender], ["recipient", asked.recipient]]) {
-    if (at(name).dataset.id !== hex(id)) throw new Differs(name);
-  }
-  for (const [name, value] of [["expiry", asked.expiry], ["data_erase_at", asked.data_erase_at], ["max_uses", asked.max_uses]]) {
-    if (Number(screen.dataset[name.replaceAll("_", "")]) !== value) throw new Differs(name);
-  }
-  return { asked, key };
+  const parties = { sender: at("sender").dataset.id, recipient: at("recipient").dataset.id };
+  return sameAsSigned(screen, bytes, { ...parties, notice: at("notice").textContent });
 }
 
 /** What she chose: where nothing is ticked, what was asked; where something is, that. */
@@ -61,7 +48,7 @@ for (const row of rows) {
 }
 
 onClick(at("agree"), async () => {
-  const { asked, key } = await sameAsSigned();
+  const { asked, key } = await matches();
   const chosen = choice(asked);
   const levels = Object.fromEntries(chosen.units.filter((one) => one.rank !== one.asked)
     .map((one) => [`${schemas[one.schema]}.${one.name}`, one.rank]));
@@ -87,4 +74,4 @@ function finish(panel) {
 
 // Nobody answers before the browser has compared the screen with the signed request.
 at("refuse").disabled = false;
-sameAsSigned().then(() => { at("agree").disabled = false; }, () => say(said["differs"], "bad"));
+matches().then(() => { at("agree").disabled = false; }, () => say(said["differs"], "bad"));
