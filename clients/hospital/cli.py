@@ -111,7 +111,7 @@ def attest(
             person,
             int(time.time()),
         )
-        if wallet_key:
+        if wallet_key and person:
             reach = Reach(public_key(subject_key), public_key(wallet_key), public_key(insurer))
             wallets.remember(store, person, reach, int(time.time()))
     finally:
