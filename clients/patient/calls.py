@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
 import grpc
@@ -13,12 +13,14 @@ from clients import channel, wire
 from clients.patient.wallet import Contact, Pair, Wallet
 from zhifu import envelope
 from zhifu.envelope import Envelope
+from zhifu.errors import Error
 from zhifu.keys import SUITE, VERSION
 from zhifu.receipt import Entry, Head
 from zhifu.subject_key import SignedChange
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 DEADLINE_S: Final = 10.0
+LOOK_S: Final = 2.0
 Stub: TypeAlias = "wallet_pb2_grpc.WalletServiceAsyncStub"
 
 
@@ -35,11 +37,19 @@ async def broker(contact: Contact) -> AsyncIterator[Stub]:
 async def _proof(stub: Stub, wallet: Wallet, pair: Pair, method: str) -> signed_pb2.Envelope:
     found = await stub.Challenge(wallet_pb2.ChallengeRequest(), timeout=DEADLINE_S)
     if found.clock_ms:
-        wallet.clock_offset_ms = found.clock_ms - time.time_ns() // 1_000_000
+        wallet.learn(found.clock_ms, time.time_ns() // 1_000_000)
     proof = signed_pb2.WalletProof(
         version=VERSION, suite=SUITE, aud=wallet.contact.origin, challenge=found.challenge, method=method
     ).SerializeToString(deterministic=True)
     return (await wallet.sign(pair, envelope.WALLET, proof)).to_proto()
+
+
+async def look_at_clock(wallet: Wallet) -> None:
+    """Learn the broker's clock if it answers within `LOOK_S`; offline, what was learned last stands."""
+    with suppress(Error):
+        async with broker(wallet.contact) as stub:
+            found = await stub.Challenge(wallet_pb2.ChallengeRequest(), timeout=LOOK_S)
+            wallet.learn(found.clock_ms, time.time_ns() // 1_000_000)
 
 
 def _proven(wallet: Wallet, proof: exchange_pb2.LogProof, entry: exchange_pb2.EntryOpening) -> Entry:

@@ -233,12 +233,14 @@ def show_code(
     opened, now = wallet.load(folder), int(time.time())
     found = asyncio.run(codes.draw(opened, bytes.fromhex(wallet.party(hospital).id), now))
     document: dict[str, Any] = {"code": found.text(), "issued_at": found.issued_at, "tickets": len(found.signed)}
+    document["clock_ahead_s"] = opened.clock_ahead_s
     if online:
         handle = asyncio.run(codes.online(opened, found, now))
         document |= {"digits": handle.digits, "until_ms": handle.until_ms}
     drawn = segno.make(found.text(), error="l", boost_error=False)
     if svg is not None:
         drawn.save(str(svg), scale=4)
+    _tell_clock(opened)
     if as_json:
         print_json(document)
     elif online:
@@ -246,6 +248,15 @@ def show_code(
     else:
         drawn.terminal(compact=True)
         typer.echo(found.text())
+
+
+def _tell_clock(opened: Wallet) -> None:
+    """A code says when it was signed: by the broker's clock where this device's is known to be wrong."""
+    if ahead := opened.clock_ahead_s:
+        side = "ahead of" if ahead > 0 else "behind"
+        command.chatter.print(
+            f"this device's clock is {abs(ahead)} s {side} the broker's; the code goes by the broker's"
+        )
 
 
 def _wishes(narrow: list[str]) -> dict[tuple[str, str], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Final
 
 from clients.patient import calls, consent
 from clients.patient.wallet import Pair, Wallet
@@ -13,6 +14,8 @@ from zhifu.consent import Grant
 from zhifu.errors import Refused
 from zhifu.ticket import Code
 from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
+
+_WRONG_S: Final = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,11 @@ def usable(wallet: Wallet, hospital: bytes, now: int) -> list[Usable]:
 async def draw(wallet: Wallet, hospital: bytes, now: int) -> Code:
     """A fresh code: one ticket for each direct-pay grant at this hospital. Needs no connection.
 
-    ``now`` is this device's clock (Unix s). Raises `Refused` (consent.missing).
+    Where the broker said that this device's clock is wrong, it is asked once more if it can be: the clock may have been
+    set since. ``now`` is this device's clock (Unix s). Raises `Refused` (consent.missing).
     """
+    if abs(wallet.clock_ahead_s) >= _WRONG_S:
+        await calls.look_at_clock(wallet)
     seed, at, signed = os.urandom(16), wallet.now(now), []
     chosen = usable(wallet, hospital, at)[: ticket.MAX_TICKETS]
     if not chosen:
@@ -76,7 +82,7 @@ async def online(wallet: Wallet, code: Code, now: int) -> Online:
     for entry in box.directory:
         if entry.participant == code.hospital:
             signed = envelope.from_proto(envelope.KEY_STATEMENT, entry.key_statement)
-            keys = statement.verify_key_statement(signed, code.hospital, wallet.now(now))
+            keys = statement.verify_key_statement(signed, code.hospital, wallet.sure_now(now))
             found = await calls.offer_code(wallet, pair, code.hospital, ticket.seal_online(code, keys.kem))
             return Online(found.code, found.until_ms)
     raise Refused("participant.unknown", "the broker does not list this hospital")

@@ -38,6 +38,7 @@ def review(wallet: Wallet, shown: desk.Request, now: int) -> Review:
 
     Raises `NotAuthentic` (key.*, signature.invalid), `Refused` (consent.*), `Malformed`. ``now`` is Unix s.
     """
+    now = wallet.sure_now(now)
     hospital = statement.claimed_participant(shown.key_statement)
     if hospital.hex() not in wallet.parties:
         raise NotAuthentic("key.not_pinned", "the request is from an organisation that this wallet does not know")

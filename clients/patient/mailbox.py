@@ -39,11 +39,16 @@ class Access:
 
 
 async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
-    """Every exchange under this pair's key, oldest first. Raises `NotAuthentic` if the broker made one up."""
+    """Every exchange under this pair's key, oldest first. Raises `NotAuthentic` if the broker made one up.
+
+    `Refused` (unavailable.clock) where this device's clock is too far off to judge.
+    """
     listed = await calls.accesses(wallet, pair)
     if not listed:
         return []
-    statements = _statements(wallet, (await calls.mailbox(wallet, pair)).directory, now)
+    box = await calls.mailbox(wallet, pair)
+    wallet.check_clock()
+    statements = _statements(wallet, box.directory, wallet.sure_now(now))
     return [_access(one, statements, _previews(pair)) for one in listed]
 
 
@@ -123,6 +128,8 @@ async def fetch(wallet: Wallet, pair: Pair, now: int, keep: Callable[[Fetched], 
     where the log itself does not hold: then nothing is opened.
     """
     box = await calls.mailbox(wallet, pair)
+    wallet.check_clock()
+    now = wallet.sure_now(now)
     known = _statements(wallet, box.directory, now)
     me = await _recipient(wallet, pair, known, now)
     every = {one.participant: wire.signed(envelope.KEY_STATEMENT, one.key_statement) for one in box.directory}

@@ -18,6 +18,7 @@ from typing import Any, Final
 from nacl.signing import SigningKey
 
 from clients import desk
+from clients.clock import MAX_SKEW_MS
 from zhifu import envelope
 from zhifu.checkpoint import VerifierKey
 from zhifu.envelope import Envelope, Kind
@@ -31,6 +32,7 @@ Signer = Callable[["Pair", Kind, bytes], Awaitable[bytes]]
 It gets the payload, not the bytes to sign: who holds the key reads what it signs.
 """
 FILE: Final = "wallet.json"
+_NOISE_MS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +190,31 @@ class Wallet:
     def now(self, clock: int) -> int:
         """``clock`` (Unix s, this device's) moved by what the broker said of it last."""
         return clock + self.clock_offset_ms // 1000
+
+    def sure_now(self, clock: int) -> int:
+        """`now` for judging what others signed: moved by 5 minutes at most, since the broker must not date it."""
+        return clock + max(-MAX_SKEW_MS, min(MAX_SKEW_MS, self.clock_offset_ms)) // 1000
+
+    def check_clock(self) -> None:
+        """Raises `Refused` (unavailable.clock) with the offset where this device's clock is more than 5 minutes off."""
+        if abs(self.clock_offset_ms) > MAX_SKEW_MS:
+            ahead = self.clock_ahead_s
+            side = "ahead of" if ahead > 0 else "behind"
+            raise Refused("unavailable.clock", f"this device's clock is {abs(ahead)} s {side} the broker's: set it")
+
+    def learn(self, broker_ms: int, clock_ms: int) -> None:
+        """Go by the broker's clock from here on, also offline; ``clock_ms`` is this device's (Unix ms)."""
+        before, self.clock_offset_ms = self.clock_offset_ms, broker_ms - clock_ms
+        if abs(self.clock_offset_ms - before) >= _NOISE_MS and (self.path / FILE).exists():
+            self.save()
+
+    @property
+    def clock_ahead_s(self) -> int:
+        """By how many seconds this device's clock is ahead of the broker's, as far as it was told; less than two are
+        none.
+        """
+        ahead = -self.clock_offset_ms // 1000
+        return ahead if abs(ahead) >= 2 else 0
 
     def save(self) -> None:
         """Write the file whole or not at all, 0600."""

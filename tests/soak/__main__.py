@@ -21,7 +21,7 @@ import uvloop
 
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import crash, decoders, live, memory
+from tests.soak import crash, decoders, live, memory, withheld
 
 INPUTS_A_SECOND: Final = 20_000
 STREAMS: Final = 400
@@ -63,6 +63,13 @@ def _live(seconds: float, seed: int, say: Tell) -> Faults:
     return lived.faults
 
 
+def _withheld(_: float, __: int, say: Tell) -> Faults:
+    with stage() as found:
+        measured = uvloop.run(withheld.measure(open_world(found, hospitals=1, patients=12), say))
+    say(str(measured))
+    return measured.faults
+
+
 def _memory(seconds: float, _: int, say: Tell) -> Faults:
     with world() as made:
         found = uvloop.run(memory.measure(made, seconds, STREAMS, say))
@@ -77,7 +84,7 @@ def _crash(seconds: float, seed: int, say: Tell) -> Faults:
     return survived.faults
 
 
-PARTS: Final = {"decoders": _decoders, "live": _live, "memory": _memory, "crash": _crash}
+PARTS: Final = {"decoders": _decoders, "live": _live, "withheld": _withheld, "memory": _memory, "crash": _crash}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
