@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from broker import delivery
 from broker.audit import Log
@@ -71,7 +72,8 @@ class Core:
         )
 
     async def sweep(self) -> None:
-        """Every second, end what outlived its presentation; senders are told."""
+        """Every second, end what outlived its presentation; senders are told. At start, what the gate cannot open."""
+        await self._strand()
         while True:
             await asyncio.sleep(self.timing.sweep_s)
             try:
@@ -82,3 +84,11 @@ class Core:
             except Error as error:
                 # The store's trouble is logged where it happened; the next round tries again.
                 _log.warning("sweep failed", extra={"reason": error.reason})
+
+    async def _strand(self) -> None:
+        gone = self.gate.gone(self.store.reader, self.now())
+        if gone:
+            try:
+                self.mailroom.wake((await self.committer.run(partial(delivery.strand, gone))).result)
+            except Error as error:
+                _log.warning("queue not looked through", extra={"reason": error.reason})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Final
@@ -16,11 +16,12 @@ from typing import Final
 from broker.audit import Sequence
 from broker.store import tables
 from broker.store.interface import Reader, Transaction
-from zhifu import acknowledgement
+from zhifu import acknowledgement, presentation
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic
 from zhifu.receipt import Detail, Meta
+from zhifu.v1 import signed_pb2
 
 LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
@@ -197,17 +198,31 @@ def expire(state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
     return [_end(row, "expired", state, sequence, now_ms) for row in overdue if row is not None]
 
 
+def strand(gone: Collection[bytes], state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
+    """End the deliveries of epochs that no gate key here opens any more: their senders, returned, present them anew."""
+    found = [row for row in state.scan(tables.Delivery) if _epoch(row) in gone]
+    return [_end(row, "expired", state, sequence, now_ms, "gate.epoch") for row in found]
+
+
+def _epoch(row: tables.Delivery) -> bytes:
+    return presentation.parse(signed_pb2.Envelope.FromString(row.envelope).payload).epoch_id
+
+
 def withdraw(grant_hash: bytes, state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
     """Delete what is queued under a revoked grant; the senders who have a notice now (DESIGN 4.3)."""
     queued = state.find(tables.Delivery, grant_hash=grant_hash)
     return [_end(row, "withdrawn", state, sequence, now_ms) for row in queued]
 
 
-def _end(row: tables.Delivery, outcome: str, state: Transaction, sequence: Sequence, now_ms: int) -> bytes:
+def _end(
+    row: tables.Delivery, outcome: str, state: Transaction, sequence: Sequence, now_ms: int, reason: str = ""
+) -> bytes:
     exchange = state.get(tables.Exchange, row.entry)
     if exchange is None:
         raise NotAuthentic("log.corrupt", "a delivery without its exchange")
-    meta = Meta(f"exchange.{outcome}", sender=row.sender, recipient=row.recipient, purpose=exchange.purpose)
+    meta = Meta(
+        f"exchange.{outcome}", sender=row.sender, recipient=row.recipient, purpose=exchange.purpose, reason=reason
+    )
     detail = Detail(exchange.hash, exchange.grant_hash, exchange.subject)
     entry = sequence.record(meta, detail, now_ms)
     state.delete(tables.Delivery, entry=row.entry)

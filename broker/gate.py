@@ -17,7 +17,7 @@ from zhifu.epoch import EpochOffer
 from zhifu.errors import Refused
 from zhifu.keys import KemPrivate
 from zhifu.manifest import Manifest
-from zhifu.presentation import Presentation
+from zhifu.presentation import MAX_LIFETIME_S, Presentation
 
 _CACHED: Final = 4096
 SKEW_S: Final = 300
@@ -37,6 +37,11 @@ class Gate:
         """
         root = self._root(one.presentation, one.manifest.rid, state, now)
         sealed.check_gate_root(one.presentation.gate_commitment, one.manifest.rid, root)
+
+    def gone(self, state: Reader, now: int) -> frozenset[bytes]:
+        """Epochs whose records may still be queued and whose gate key is not here any more: it was lost."""
+        rows = state.scan(tables.Epoch)
+        return frozenset(r.id for r in rows if r.gate_key_id not in self._keys and now <= r.not_after + MAX_LIFETIME_S)
 
     @staticmethod
     def release(one: Consented, released: bytes, policy_hash: bytes) -> Gated:

@@ -62,11 +62,6 @@ class Home:
         return opening.open_read_only(self.database, self.store)
 
     @property
-    def restored(self) -> Path:
-        """There while the database is one that was restored and no majority of witnesses has been heard since."""
-        return self.path / "restored"
-
-    @property
     def vkey(self) -> VerifierKey:
         return VerifierKey(self.origin, SignatureType.ED25519, bytes(self.log_key.verify_key))
 
@@ -139,15 +134,29 @@ def create(
         opening.check(store)
     if (path / "broker.toml").exists():
         raise Refused("usage.file", f"{path.name} is a broker's folder already")
-    (path / "gate").mkdir(parents=True, exist_ok=True, mode=0o700)
-    gate = KemPrivate.generate(Alg.MLKEM768_X25519)
-    write_private(path / "gate" / f"{now:012d}.key", gate.raw.hex().encode())
+    draw_gate_key(path, now)
     write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
     write_private(path / "code.pepper", secrets.token_hex(32).encode())
     authority.create(path, write_private)
     keys = [f"operators = [{_listed(operators)}]", f"hotline = [{_listed(hotline)}]"]
     lines = [f'origin = "{origin}"', *keys, *([f'store = "{store}"'] if store else [])]
     write_private(path / "broker.toml", "\n".join([*lines, ""]).encode())
+    return open_home(path)
+
+
+def draw_gate_key(path: Path, now: int) -> KemPrivate:
+    """A new gate key, from now on the one that is stated; ``now`` is Unix s. Raises `Refused` (usage.file)."""
+    (path / "gate").mkdir(parents=True, exist_ok=True, mode=0o700)
+    drawn, file = KemPrivate.generate(Alg.MLKEM768_X25519), path / "gate" / f"{now:012d}.key"
+    if file.exists():
+        raise Refused("usage.file", "a gate key was drawn in this very second")
+    write_private(file, drawn.raw.hex().encode())
+    return drawn
+
+
+def complete(path: Path, now: int) -> Home:
+    """A folder that a backup made: it has no gate key, since none is ever in a backup. Raises as `open_home`."""
+    draw_gate_key(path, now)
     return open_home(path)
 
 
@@ -178,7 +187,12 @@ def open_home(path: Path, store: str = "") -> Home:
 
 def named(arguments: argparse.Namespace) -> Home:
     """The folder that a command names, with the store that it, or ``ZHIFU_STORE``, names. Raises as `open_home`."""
-    return open_home(arguments.dir, arguments.store or os.environ.get("ZHIFU_STORE", ""))
+    return open_home(arguments.dir, store_named(arguments))
+
+
+def store_named(arguments: argparse.Namespace) -> str:
+    """The address of the database that a command, or ``ZHIFU_STORE``, names; empty: what the folder says."""
+    return arguments.store or os.environ.get("ZHIFU_STORE", "")
 
 
 def _hex(path: Path) -> bytes:

@@ -30,6 +30,8 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
         if not name.startswith(prefix):
             return argparse.ArgumentParser(add_help=False)
         one = commands.add_parser(name.removeprefix(prefix), help=text, description=text)
+        if name == "restore":
+            one.add_argument("file", type=Path, help="the backup")
         one.add_argument("dir", type=Path, help=f"the {'broker' if part == 'broker' else 'service'}'s folder")
         one.add_argument("--store", default="", help=_STORE)
         one.set_defaults(run=run)
@@ -77,6 +79,18 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     migrating = add("migrate", "broker.upkeep:migrate", "Bring the database to the version that this program needs.")
     migrating.add_argument(
         "--check", action="store_true", help="only say what is missing; exit 1 if something is, 0 if nothing"
+    )
+    saving = add("backup", "broker.upkeep:backup", "Copy database and settings into one file, also while it serves.")
+    saving.add_argument("-o", "--output", type=Path, required=True, help="the backup, for its owner only")
+    saving.add_argument(
+        "--with-keys", action="store_true",
+        help="the folder's keys too, but never the gate's; default: keys are kept apart, as whoever has both is the"
+        " broker",
+    )  # fmt: skip
+    add(
+        "restore",
+        "broker.upkeep:restore",
+        "Make a backup a folder and a database, both new (or put the database to keys that were kept apart).",
     )
     alone = add(
         "pseudonym-serve",

@@ -258,7 +258,7 @@ def run(arguments: argparse.Namespace) -> None:
     """``zhifu broker serve``."""
     log.to_stderr()
     opened = home.named(arguments)
-    pace = Pace(restored=opened.restored, max_unwitnessed_s=arguments.max_unwitnessed)
+    pace = Pace(max_unwitnessed_s=arguments.max_unwitnessed)
     if opened.store:
         # The nodes may all be attached to another broker on the database: they are not waited for as long.
         pace = replace(pace, is_shared=True, hear_s=_HEAR_SHARED_S)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from broker.audit import Commit, Log
@@ -37,20 +37,14 @@ _log = logging.getLogger("broker.witnesses")
 class Pace:
     """How long is waited, in seconds: between two checkpoints, and at start for a majority to be heard.
 
-    ``restored`` is a file that a restore leaves: while it is there nothing but the majority will do.
     ``max_unwitnessed_s``: above this age nothing is accepted any more; None for never. ``is_shared``: other brokers
     may sign on the same database.
     """
 
     cosign_s: float = 1.0
     hear_s: float = 60.0
-    restored: Path | None = None
     max_unwitnessed_s: float | None = None
     is_shared: bool = False
-
-    @property
-    def is_restored(self) -> bool:
-        return self.restored is not None and self.restored.exists()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +128,10 @@ class Witnesses:
         _log.critical("alarm", extra={"reason": "unavailable.log", "node": name})
 
     async def permission(self) -> None:
-        """Returns when signing may begin: a majority was heard; or, with an alarm, `Pace.hear_s` are over."""
+        """Returns when signing may begin: a majority was heard; or, with an alarm, `Pace.hear_s` are over.
+
+        Nothing but the majority will do for a database that was restored.
+        """
         if not self._members or self._others_sign():
             return
         while not self._answered.is_set():
@@ -142,14 +139,16 @@ class Witnesses:
                 await asyncio.wait_for(self._answered.wait(), self.pace.hear_s)
             except TimeoutError:
                 _log.critical("alarm", extra={"reason": "unavailable.witnesses", "count": len(self._heard)})
-                if not self.pace.is_restored:
+                if not self._is_restored:
                     return
-        if self.pace.restored is not None:
-            self.pace.restored.unlink(missing_ok=True)
+
+    @property
+    def _is_restored(self) -> bool:
+        return self._log.reader.get(tables.Restored, 1) is not None
 
     def _others_sign(self) -> bool:
         """Another broker signed on this database a moment ago: it has asked, and this one goes on behind its head."""
-        if not self.pace.is_shared or self.pace.is_restored or not self._log.size:
+        if not self.pace.is_shared or self._is_restored or not self._log.size:
             return False
         row = self._log.reader.get(tables.Checkpoint, self._log.size)
         return row is not None and self._clock_ms() - row.time_ms < 1000 * _LATELY_S
@@ -160,6 +159,9 @@ class Witnesses:
         """Ask for permission, let the committer begin, then show the newest checkpoint again and again."""
         await self.permission()
         self._committer.start()
+        if self._is_restored:
+            with suppress(Refused):
+                await self._committer.run(lambda state, _sequence, _now_ms: state.delete(tables.Restored, id=1))
         while True:
             await asyncio.sleep(max(self.pace.cosign_s, _SPREAD_S * self.attached()))
             try:

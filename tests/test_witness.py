@@ -240,17 +240,18 @@ async def test_a_broker_that_kept_less_than_it_signed_accepts_nothing(tmp_path: 
         assert server.core.log.size == (size if behind else size + 1)
 
 
-async def asked(path: Path, pace: Pace, age_s: int = 0) -> tuple[Any, Any]:
+async def asked(path: Path, pace: Pace, age_s: int = 0, *, restored: bool = False) -> tuple[Any, Any]:
     """A broker whose participants exist already, and its task that waits to be permitted to sign."""
     async with serving(path, HOSPITAL, PAYER, INSURER) as server:
         opened = server.home
+        if restored:
+            await server.core.committer.run(lambda state, _s, now_ms: state.insert(tables.Restored, [(1, now_ms)]))
     core = build(opened, None, Clock(NOW + age_s), pace)
     return core, asyncio.create_task(core.witnesses.run())
 
 
 async def test_a_restarted_broker_signs_once_a_majority_was_heard(tmp_path: Path) -> None:
-    core, running = await asked(tmp_path, Pace(restored=tmp_path / "restored"))
-    (tmp_path / "restored").touch()
+    core, running = await asked(tmp_path, Pace(), restored=True)
     note = core.log.commit_at(core.log.size).note
     waits = asyncio.create_task(core.committer.run(lambda state, sequence, now_ms: 7))
     core.witnesses.hello(HOSPITAL.id, note)
@@ -259,7 +260,8 @@ async def test_a_restarted_broker_signs_once_a_majority_was_heard(tmp_path: Path
     assert not waits.done()
     core.witnesses.hello(PAYER.id, b"")
     assert (await asyncio.wait_for(waits, 20)).result == 7
-    assert not (tmp_path / "restored").exists()
+    (await core.committer.run(lambda state, _s, _n: None))
+    assert core.store.reader.get(tables.Restored, 1) is None
     await _stop(core, running)
 
 
@@ -267,13 +269,10 @@ async def test_a_restarted_broker_signs_once_a_majority_was_heard(tmp_path: Path
 async def test_after_a_while_it_signs_with_an_alarm_but_not_if_it_was_restored(
     tmp_path: Path, restored: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    marker = tmp_path / "restored"
-    core, running = await asked(tmp_path, Pace(hear_s=0.05, restored=marker if restored else None))
-    marker.touch()
+    core, running = await asked(tmp_path, Pace(hear_s=0.05), restored=restored)
     waits = asyncio.create_task(core.committer.run(lambda state, sequence, now_ms: 7))
-    while not caplog.records:
+    while not any(one.levelname == "CRITICAL" for one in caplog.records):
         await asyncio.sleep(0.01)
-    assert caplog.records[0].levelname == "CRITICAL"
     if restored:
         await asyncio.sleep(0.2)
         assert not waits.done()

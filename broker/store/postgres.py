@@ -7,14 +7,14 @@ wrote them, and the lock is free as soon as its holder commits, dies or hangs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psycopg
-from psycopg import errors, pq
+from psycopg import errors, pq, sql
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
@@ -31,6 +31,7 @@ _OTHERS: Final = (
     " AND application_name IN ('zhifu-broker', 'zhifu-bell')"
 )
 _BITS: Final = 63
+_PORTION: Final = 5000
 # A broker that hangs while it holds the lock loses its transaction, and the others go on; a database that is gone
 # without a word is noticed.
 _SETTINGS: Final = (
@@ -229,6 +230,75 @@ def alone(url: str, *, exclusive: bool = False) -> Iterator[Connection]:
             yield connection
     except (DBAPIError, psycopg.Error) as error:
         raise Refused("unavailable.store", "the database did not take it; nothing was changed") from error
+
+
+@contextmanager
+def snapshot(url: str) -> Iterator[Connection]:
+    """Everything that is committed now, for as long as the block takes. Raises `Refused` (unavailable.store)."""
+
+    def opened() -> psycopg.Connection[Any]:
+        made = connect(url, "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0")
+        made.autocommit, made.isolation_level, made.read_only = False, psycopg.IsolationLevel.REPEATABLE_READ, True
+        return made
+
+    engine = create_engine("postgresql+psycopg://", creator=opened, poolclass=NullPool)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except (DBAPIError, psycopg.Error) as error:
+        raise Refused("unavailable.store", "the database cannot be read") from error
+
+
+def copy_out(connection: Connection, table: str, columns: Sequence[str]) -> Iterator[tuple[int, list[tuple[Any, ...]]]]:
+    """The rows of a table in portions, each with how many there were until then."""
+    count, portion, types = 0, list[tuple[Any, ...]](), _types(connection, table, columns)
+    with _raw(connection).cursor() as cursor, cursor.copy(_copy("TO STDOUT", table, columns)) as copy:
+        copy.set_types(types)
+        for row in copy.rows():
+            portion.append(row)
+            if len(portion) == _PORTION:
+                count += len(portion)
+                yield count, portion
+                portion = []
+    yield count + len(portion), portion
+
+
+def copy_in(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Insert rows; how many there were."""
+    types = _types(connection, table, columns)
+    with _raw(connection).cursor() as cursor:
+        with cursor.copy(_copy("FROM STDIN", table, columns)) as copy:
+            copy.set_types(types)
+            for row in rows:
+                copy.write_row(row)
+        return cursor.rowcount
+
+
+def last_notice(connection: Connection) -> int:
+    """The last id that a notice was given; 0 if none was."""
+    found = connection.exec_driver_sql("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM notice_id_seq")
+    return int(found.scalar_one())
+
+
+def go_on_after(connection: Connection, notice: int) -> None:
+    """The next notice gets the id after this one."""
+    connection.exec_driver_sql(f"SELECT setval('notice_id_seq', {int(notice) + 1}, false)")
+
+
+def _raw(connection: Connection) -> psycopg.Connection[Any]:
+    found: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    return found
+
+
+def _copy(how: str, table: str, columns: Sequence[str]) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("COPY {} ({}) " + how + " (FORMAT binary)").format(sql.Identifier(table), names)
+
+
+def _types(connection: Connection, table: str, columns: Sequence[str]) -> list[str]:
+    asked = "SELECT column_name, udt_name FROM information_schema.columns WHERE table_name = %s"
+    found = dict(_raw(connection).execute(f"{asked} AND table_schema = current_schema()".encode(), (table,)).fetchall())
+    return [found[name] for name in columns]
 
 
 def open_read_only(url: str) -> Rows:

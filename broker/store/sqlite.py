@@ -127,11 +127,23 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _version(driver: Driver) -> str:
+    return versions.found(driver, [name for (name,) in driver.ask(_NAMED).rows])
+
+
+def version_of(path: Path) -> str:
+    """The version that a database is marked with; nothing is written. Raises `Refused` (unavailable.store)."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return _version(Driver(connection))
+    except sqlite3.Error as error:
+        raise _ours(error) from error
+
+
 def _prepare(path: Path) -> None:
     """A new database gets its tables; one of another version is refused."""
     with closing(_connect(path)) as connection:
-        driver = Driver(connection)
-        version = versions.found(driver, [name for (name,) in driver.ask(_NAMED).rows])
+        version = _version(Driver(connection))
     if version == versions.EMPTY:
         from broker.store import migrating
 
@@ -157,6 +169,12 @@ def alone(path: Path, *, exclusive: bool = False) -> Iterator[Connection]:
             connection.commit()
     except (DBAPIError, sqlite3.Error) as error:
         raise Refused("unavailable.store", f"{path.name} did not take it; nothing was changed") from error
+
+
+def raw(connection: Connection) -> sqlite3.Connection:
+    """The driver's own connection, for what costs too much by another way."""
+    found: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    return found
 
 
 def _check_alone(connection: Connection) -> None:

@@ -293,6 +293,13 @@ class Head(SQLModel, table=True):
     root: bytes
 
 
+class Restored(SQLModel, table=True):
+    """There while the database is one that was restored and no majority of witnesses has been heard since."""
+
+    id: int = Field(primary_key=True)
+    time_ms: int
+
+
 class PseudonymStatement(SQLModel, table=True):
     """The service's latest key statement with pseudonym keys, and its place in the log."""
 

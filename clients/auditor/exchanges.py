@@ -138,9 +138,13 @@ class Exchanges:
         return set(self._under.get(grant, ()))
 
     def expire(self, meta: Meta, detail: Detail, now: int) -> None:
-        """An exchange outlived its presentation. Raises `NotAuthentic`, `Refused` (exchange.*)."""
-        found = self._ended(meta, detail)
-        if now <= found.not_after:
+        """An exchange outlived its presentation, or its epoch's gate key was lost, which the entry must say.
+
+        Raises `NotAuthentic`, `Refused` (exchange.*).
+        """
+        is_lost = meta.reason == "gate.epoch"
+        found = self._ended(replace(meta, reason="") if is_lost else meta, detail)
+        if now <= found.not_after and not is_lost:
             raise Refused("exchange.state", "the exchange was called expired before its time")
         self.end(detail.exchange)
 
