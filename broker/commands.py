@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+import time
 
 from broker import home, operators
 from broker.authority import SERVER_NAME
@@ -59,3 +61,17 @@ def print_log(arguments: argparse.Namespace) -> None:
 
     for line in export.lines(home.named(arguments).open_read_only()):
         print(line)
+
+
+def verify(arguments: argparse.Namespace) -> None:
+    """``verify``: every leaf and node of the tree, from the entries; how many there are, and how long it took."""
+    from broker import verification
+
+    opened, begun = home.named(arguments), time.monotonic()
+    size = verification.verify(opened.database, opened.store, arguments.jobs, _progress)
+    print(json.dumps({"origin": opened.origin, "entries": size, "seconds": round(time.monotonic() - begun, 3)}))
+
+
+def _progress(done: int, size: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done:,} of {size:,} entries", end="\n" if done == size else "", file=sys.stderr, flush=True)

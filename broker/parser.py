@@ -92,6 +92,8 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
         "broker.upkeep:restore",
         "Make a backup a folder and a database, both new (or put the database to keys that were kept apart).",
     )
+    verifying = add("verify", "broker.commands:verify", "Recompute the whole tree from the stored entries.")
+    verifying.add_argument("--jobs", type=int, help="processes side by side; default: one a core")
     alone = add(
         "pseudonym-serve",
         "broker.serving:run_pseudonyms",

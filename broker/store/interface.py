@@ -23,7 +23,7 @@ class Reader(Protocol):
     def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
         """Rows whose columns equal the given values, ascending by primary key, at most ``limit``.
 
-        ``after`` continues behind a primary key (single-column keys only).
+        ``after`` continues behind a value of the primary key's last column, those before it being among ``equal``.
         """
 
     def scan(self, table: type[T]) -> Iterator[T]:
@@ -43,6 +43,9 @@ class Reader(Protocol):
 
         Raises `NotAuthentic` (log.corrupt) if one is missing.
         """
+
+    def row(self, level: int, first: int, most: int) -> list[bytes]:
+        """Hashes of at most ``most`` stored nodes of a level, from index ``first`` up to the first that is missing."""
 
 
 class Transaction(Reader, Protocol):

@@ -105,7 +105,7 @@ class Rows:
     def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
         where, values = _where(tuple(equal)), list(equal.values())
         if after is not None:
-            where += f' AND "{_keys(table)[0]}" > ?'
+            where += f' AND "{_keys(table)[-1]}" > ?'
             values.append(after)
         found = self._driver.ask(f"{_ordered(table, where)} LIMIT ?", [*values, limit]).rows
         return [_model(table, row) for row in found]
@@ -130,6 +130,11 @@ class Rows:
     def waiting(self) -> list[tuple[bytes, int, int]]:
         sql = "SELECT recipient, count(*), min(entry) FROM delivery GROUP BY recipient"
         return [(row[0], row[1], row[2]) for row in self._driver.ask(sql).rows]
+
+    def row(self, level: int, first: int, most: int) -> list[bytes]:
+        sql = 'SELECT "index", hash FROM tree_node WHERE level = ? AND "index" >= ? ORDER BY "index" LIMIT ?'
+        found = self._driver.ask(sql, (level, first, most)).rows
+        return [hash_ for place, (index, hash_) in enumerate(found, first) if index == place]
 
     def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
         sql = 'SELECT hash FROM tree_node WHERE level = ? AND "index" = ?'

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Self
 
 
 class Exit(IntEnum):
@@ -41,6 +41,10 @@ class Error(Exception):
         self.entry: Final = CATALOGUE[reason]
         self.detail: Final = detail
         super().__init__(f"{reason}: {detail or self.entry.meaning}")
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        """From a process to another, as what it is."""
+        return type(self), (self.entry.name, self.detail)
 
     @property
     def reason(self) -> str:

@@ -134,12 +134,22 @@ def leaf(index: int, time_ms: int, c_meta: bytes, c_detail: bytes) -> bytes:
     return _ENTRY + index.to_bytes(8, "big") + time_ms.to_bytes(8, "big") + c_meta + c_detail
 
 
+def commit_meta(key: bytes, meta: bytes) -> bytes:
+    """C_meta of a leaf."""
+    return commit(key, _META, meta)
+
+
+def commit_detail(key: bytes, detail: bytes) -> bytes:
+    """C_detail of a leaf."""
+    return commit(key, _DETAIL, detail)
+
+
 def meta_commitment(one: Entry) -> bytes:
-    return commit(one.meta_key, _META, one.meta)
+    return commit_meta(one.meta_key, one.meta)
 
 
 def detail_commitment(one: Entry) -> bytes:
-    return commit(one.detail_key, _DETAIL, one.detail)
+    return commit_detail(one.detail_key, one.detail)
 
 
 @dataclass(frozen=True, slots=True)

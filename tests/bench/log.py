@@ -20,11 +20,11 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
+from broker import verification
 from broker.audit import Log
-from broker.store import tables
 from broker.store.sqlite import SqliteStore
 from zhifu import merkle
-from zhifu.receipt import Detail, Entry, Meta
+from zhifu.receipt import Detail, Meta
 
 BATCH: Final = 512
 WINDOW: Final = 40
@@ -77,18 +77,12 @@ def proofs(log: Log) -> list[float]:
     return sorted(took)
 
 
-def verify(store: SqliteStore, log: Log) -> float:
-    """Entries a second: every leaf and every node recomputed from the stored entries. Raises where one differs."""
-    begun, frontier, leaves = time.process_time(), merkle.Frontier(), list[bytes]()
-    for row in store.reader.scan(tables.Entry):
-        entry = Entry(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
-        leaves.append(entry.leaf_hash)
-        if len(leaves) == 8192:
-            frontier, leaves = frontier.extend(leaves), []
-    frontier = frontier.extend(leaves)
-    if frontier != log.frontier:
+def verify(database: Path, size: int) -> float:
+    """Entries a second: every leaf and every node recomputed and compared, by a process a core. Wall-clock time."""
+    begun = time.perf_counter()
+    if verification.verify(database, "") != size:
         raise AssertionError("the log does not verify")
-    return frontier.size / (time.process_time() - begun)
+    return size / (time.perf_counter() - begun)
 
 
 def measure(folder: Path, entries: int) -> Costs:
@@ -100,7 +94,7 @@ def measure(folder: Path, entries: int) -> Costs:
         grow(store, log, min(100, -(-(entries - log.size) // BATCH)))
         print(f"{log.size} entries", file=sys.stderr)
     long, took = grow(store, log, WINDOW), proofs(log)
-    rate = verify(store, log)
+    rate = verify(folder / "log.db", log.size)
     store.close()
     p50, p99 = took[len(took) // 2], took[len(took) * 99 // 100]
     return Costs(
