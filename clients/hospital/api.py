@@ -115,7 +115,7 @@ class Api:
         document = await _body(request)
         if not isinstance(bill := document.get("bill"), str):
             raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
-        made = self._settlements.paid(intake.national_file(bill.encode()))
+        made = self._settlements.paid(intake.claimable(bill.encode()))
         return JSONResponse([view.row(one) for one in made])
 
     async def _rest_paid(self, request: Request) -> Response:

@@ -17,12 +17,12 @@ from clients.hospital import case as cases
 from clients.hospital import check, record, stopped, tokens
 from clients.hospital.case import Case, Policy, numbered
 from clients.hospital.coordination import Compensation
+from clients.hospital.openbill import AnyBill, split_of
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
 from policies.bundle import Bundle
 from policies.decide import finest
 from zhifu import consent, pseudonym, schema, sealed
-from zhifu.bill import Bill
 from zhifu.cbor import Value
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.receive import Opened
@@ -75,7 +75,7 @@ class Asking:
         return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
 
     async def insurer(
-        self, case: Case, place: int, bill: Bill, paid: Compensation, called: Mapping[int, bytes]
+        self, case: Case, place: int, bill: AnyBill, paid: Compensation, called: Mapping[int, bytes]
     ) -> tuple[Case, Opened]:
         """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
         claim, beside = numbered("claim", place), numbered("coordination", place)
@@ -127,7 +127,7 @@ class Asking:
         kind: Schema,
         workflow: bytes,
         correlation: bytes,
-        about: tuple[Mapping[int, bytes], Bill],
+        about: tuple[Mapping[int, bytes], AnyBill],
     ) -> Mandate:
         grant, (called, bill) = policy.read_grant, about
         granted = grant.levels(kind.hash)
@@ -141,7 +141,7 @@ class Asking:
             correlation=correlation,
             terms=policy.sealed_terms,
             attestations=policy.attestations,
-            pseudonym=called[max(called)],
+            pseudonym=called[max(called)] if called else None,
             tokens=(*pseudonym.tokens(called), *tokens.of(self._node.store, grant.recipient, bill)),
             ticket_hash=policy.ticket,
         )
@@ -198,12 +198,12 @@ class Asking:
         return next((one for one in self.answers(case, payer) if read(one).outcome == "reserved"), None)
 
 
-def _check_cap(policy: Policy, bill: Bill, paid: Compensation) -> None:
+def _check_cap(policy: Policy, bill: AnyBill, paid: Compensation) -> None:
     """What a code may pay is not decided by what it happens to cover: above its cap the patient is asked again.
 
     Raises `Refused` (consent.confirm).
     """
-    left = bill.split.total - paid.total
+    left = split_of(bill).total - paid.total
     if policy.ticket and policy.cap is not None and left > policy.cap:
         cap = plain.yuan(policy.cap)
         raise Refused("consent.confirm", f"{plain.yuan(left)} is above the code's cap of {cap}")

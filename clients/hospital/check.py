@@ -7,6 +7,7 @@ from typing import Final
 
 from clients.decision import Decision
 from clients.hospital.coordination import Compensation
+from clients.hospital.openbill import AnyBill, split_of
 from zhifu import identities
 from zhifu.bill import Bill
 from zhifu.errors import Malformed, NotAuthentic, Refused
@@ -58,12 +59,13 @@ def public(bill: Bill, found: Decision) -> int:
     return statement.pool + statement.other_funds
 
 
-def commercial(bill: Bill, found: Decision, paid: Compensation, cap: int | None) -> int:
+def commercial(bill: AnyBill, found: Decision, paid: Compensation, cap: int | None) -> int:
     """What an insurer pays, fen: within what is left of each category, and within the patient's cap.
 
     Raises `NotAuthentic` (ledger.mismatch), `Refused` (consent.cap).
     """
-    amounts, left, split = found.amounts, bill.split.total - paid.total, bill.split
+    amounts, split = found.amounts, split_of(bill)
+    left = split.total - paid.total
     inside, outside = amounts.get("pay_in_catalog", -1), amounts.get("pay_out_of_catalog", -1)
     pay = inside + outside
     if min(inside, outside) < 0 or amounts.get("pay") != pay or amounts.get("patient") != left - pay:

@@ -267,7 +267,7 @@ def paid(
         raise Malformed("usage.argument", "one of --bill and --settlement")
     with _client(folder) as client:
         if bill is not None:
-            found = _answer(client, "POST", "/paid", json={"bill": read_bill(bill)[0].decode()}).json()
+            found = _answer(client, "POST", "/paid", json={"bill": read_given(bill).decode("utf-8", "replace")}).json()
         else:
             found = _answer(client, "POST", f"/settlements/{settlement}/paid").json()
     if as_json:

@@ -6,6 +6,7 @@ nothing (DESIGN section 5): the desk's own check of the person stands behind the
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from typing import Final
@@ -13,7 +14,7 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from clients import naming
-from clients.hospital.openbill import OpenBill
+from clients.hospital.openbill import AnyBill, as_open
 from clients.store import Job, Store
 from zhifu import sealed
 from zhifu.bill import Bill
@@ -43,18 +44,19 @@ def attest(
     return Attestation(subject_key, me, role, now + ATTESTED_S).sign(key)
 
 
-def check_subject(store: Store, subject: bytes, bill: Bill) -> None:
+def check_subject(store: Store, subject: bytes, bill: AnyBill) -> None:
     """The grant's subject is the patient of this bill. Raises `Refused` (consent.subject_mismatch)."""
     bound = store.jobs.get(_SUBJECT, subject)
-    expected = naming.name(store, "person", bill.setlinfo.certno)
+    expected = naming.name(store, "person", as_open(bill).head.certno or "")
     if bound is None or not hmac.compare_digest(bound.payload, expected):
         raise Refused("consent.subject_mismatch")
 
 
-def secret(store: Store, bill: Bill | OpenBill, now: int) -> bytes:
+def secret(store: Store, bill: AnyBill, now: int, file: bytes = b"") -> bytes:
     """The 32-byte secret of the bill's encounter, drawn when first asked for; of an admission's, before its bill.
 
-    Raises `Malformed` (bill.syntax) for an open bill without a visit number.
+    ``file`` is what an open bill without a visit number is told apart by: its bytes. Raises `Malformed` (bill.syntax)
+    for one without either.
     """
     head = bill.setlinfo if isinstance(bill, Bill) else bill.head
     if head.mdtrt_id:
@@ -62,6 +64,8 @@ def secret(store: Store, bill: Bill | OpenBill, now: int) -> bytes:
     elif isinstance(bill, Bill):
         # A file without a visit number is told apart by person, day of admission and total.
         visit = (bill.setlinfo.certno, str(head.begndate), str(bill.split.total))
+    elif file:
+        visit = ("file", hashlib.sha256(file).hexdigest())
     else:
         raise Malformed("bill.syntax", "setlinfo.mdtrt_id: is missing")
     return _drawn(store, _ENCOUNTER, naming.name(store, "visit", *visit), now)

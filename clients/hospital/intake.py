@@ -23,6 +23,17 @@ def open_bill(content: bytes) -> Bill | OpenBill:
     return _claim(content) if _MARK in content else bills.parse(content)
 
 
+def claimable(content: bytes) -> bytes:
+    """A bill that a patient paid, as it is kept: of the national interface where it says all that one must, else as it
+    came. Raises `Malformed` (bill.*) with the JSON path.
+    """
+    open_bill(content)
+    try:
+        return national_file(content)
+    except Malformed:
+        return content
+
+
 def national_file(content: bytes) -> bytes:
     """``content`` as a file of the national interface; FHIR is converted, anything else is handed on for `zhifu.bill`.
 

@@ -18,13 +18,13 @@ from clients.hospital import case as cases
 from clients.hospital import record, request, wallets
 from clients.hospital.case import DIRECT, Case, Desk, QuickClaim
 from clients.hospital.coordination import Compensation
+from clients.hospital.openbill import AnyBill, as_open, split_of
 from clients.hospital.request import Asked
 from clients.hospital.wallets import Reach
 from clients.outbox import Outbox
 from clients.store import Job, Mandate, Store
 from policies.bundle import Bundle
 from zhifu import cbor, consent, schema, sealed
-from zhifu.bill import Bill
 from zhifu.cbor import Value
 from zhifu.errors import Error
 from zhifu.presentation import OFFER
@@ -51,7 +51,7 @@ class Offers:
         self._me = me
         self._clock_ms = clock_ms
 
-    def after(self, case: Case, bill: Bill, rows: tuple[tuple[str, str, int], ...]) -> list[Case]:
+    def after(self, case: Case, bill: AnyBill, rows: tuple[tuple[str, str, int], ...]) -> list[Case]:
         """Offer what the patient may claim of a bill that she paid; ``rows`` are who paid what before her.
 
         One offer for each insurer that she has a key for and that was not part of ``case``: asked twice, it decides
@@ -76,11 +76,11 @@ class Offers:
         return job is not None and cases.get(self._store, job.payload).state not in ("lapsed", "failed", "cancelled")
 
     def _offer(
-        self, case: Case, bill: Bill, reach: Reach, rows: tuple[tuple[str, str, int], ...], place: bytes
+        self, case: Case, bill: AnyBill, reach: Reach, rows: tuple[tuple[str, str, int], ...], place: bytes
     ) -> Case:
         now_ms, before = self._clock_ms(), _before(case)
-        cash = bill.split.total - before.total
-        asked = self._ask(bill, reach, cash, now_ms // 1000)
+        cash = split_of(bill).total - before.total if bill.split else None
+        asked = self._ask(bill, reach, cash, case.bill, now_ms // 1000)
         digest, until = consent.hash_of(asked.signed.payload), now_ms // 1000 + OFFERED_S
         quick = QuickClaim(reach.insurer, digest, until, case.id, before, rows)
         route = case.route if case.state == "confirmed" else DIRECT
@@ -102,7 +102,7 @@ class Offers:
         self._store.jobs.put(Job(_REQUEST, digest, "made", opened.id, now_ms))
         return opened
 
-    def _ask(self, bill: Bill, reach: Reach, cash: int, now: int) -> Asked:
+    def _ask(self, bill: AnyBill, reach: Reach, cash: int | None, file: bytes, now: int) -> Asked:
         return request.ask(
             self._store,
             self._bundle,
@@ -116,6 +116,7 @@ class Offers:
             language="zh",
             now=now,
             stands_s=OFFERED_S,
+            file=file,
         )
 
 
@@ -142,16 +143,17 @@ def _before(case: Case) -> Compensation:
     return Compensation(sums["public"], sums.get("in_catalog", 0), sums.get("out_of_catalog", 0))
 
 
-def _values(case: Case, bill: Bill, before: Compensation, cash: int, asked: Asked) -> dict[str, Value]:
-    head = bill.setlinfo
-    ((name, values),) = asked.preview.items()
-    paid = {"public": before.public, "commercial": before.in_catalog + before.out_of_catalog, "patient": cash}
+def _values(case: Case, bill: AnyBill, before: Compensation, cash: int | None, asked: Asked) -> dict[str, Value]:
+    head = as_open(bill).head
+    name = record.schema_of(bill).name
+    values = asked.preview[name]
+    paid = {"public": before.public, "commercial": before.in_catalog + before.out_of_catalog, "patient": cash or 0}
     return {
         "encounter": case.encounter,
         "hospital": record.hospital(bill),
         "stay": [day.isoformat() if day else None for day in (head.begndate, head.enddate)],
-        "totals": record.totals(bill.split),
-        "paid": [[token, fen] for token, fen in paid.items() if fen or token == "patient"],
+        "totals": record.totals(bill.split) if bill.split else None,
+        "paid": [[token, fen] for token, fen in paid.items() if fen] or None,
         "request": asked.signed.to_bytes(),
         "preview": cbor.encode([name, [[unit, value] for unit, value in values.items()]]),
     }

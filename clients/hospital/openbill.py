@@ -127,6 +127,20 @@ class OpenBill:
         return reduce(add, map(split_line, whole), NOTHING)
 
 
+AnyBill = Bill | OpenBill
+"""A bill that payers can settle, or one that leaves open what their rules need: a person decides on that."""
+
+
+def as_open(bill: AnyBill) -> OpenBill:
+    """Either kind in the same words."""
+    return of_bill(bill) if isinstance(bill, Bill) else bill
+
+
+def split_of(bill: AnyBill) -> Split:
+    """The bill's split; zero throughout where it leaves one open: nothing of it can be settled by arithmetic."""
+    return bill.split or NOTHING
+
+
 def of_bill(bill: Bill) -> OpenBill:
     """A complete bill in the same words."""
     lines = tuple(

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from clients.hospital.openbill import AnyBill, as_open
 from clients.store import Store
 from zhifu import pseudonym
-from zhifu.bill import Bill
 
 
 class Service(Protocol):
@@ -33,14 +33,19 @@ class Pseudonyms:
         self._store = store
         self._service = service
 
-    async def of(self, recipient: bytes, subject: bytes, bill: Bill) -> dict[int, bytes]:
+    async def of(self, recipient: bytes, subject: bytes, bill: AnyBill) -> dict[int, bytes]:
         """The pseudonyms of the bill's patient for ``recipient`` by epoch, one for each that is announced.
+
+        None where the bill does not say who she is.
 
         ``subject`` is the id of the patient's key for this recipient, which the desk bound to the bill's person
         (`clients.hospital.encounter.check_subject`). Durable on return. Raises `Malformed` (pseudonym.identifier),
         `Refused` (pseudonym.*, policy.denied, unavailable.*), `NotAuthentic` (pseudonym.*).
         """
-        person = pseudonym.identifier(bill.setlinfo.psn_cert_type, bill.setlinfo.certno)
+        head = as_open(bill).head
+        if head.psn_cert_type is None or head.certno is None:
+            return {}
+        person = pseudonym.identifier(head.psn_cert_type, head.certno)
         listed = await self._service.keys(recipient)
         known = self._store.pseudonyms.given(recipient, subject)
         for epoch in listed.keys() - known.keys():

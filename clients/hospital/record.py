@@ -10,7 +10,7 @@ from datetime import date
 
 from clients.decision import INPATIENT, OUTPATIENT
 from clients.hospital.icd_tables import NO_TABLES, Tables
-from clients.hospital.openbill import CNY, OpenBill, OpenLine, of_bill
+from clients.hospital.openbill import CNY, OpenBill, OpenLine, as_open
 from zhifu import icd, schema
 from zhifu.bill import Bill
 from zhifu.cbor import Value
@@ -20,7 +20,7 @@ from zhifu.schema import Schema
 
 def schema_of(bill: Bill | OpenBill) -> Schema:
     """The schema that a bill is sealed under: of a stay, or of an outpatient visit."""
-    head = (of_bill(bill) if isinstance(bill, Bill) else bill).head
+    head = as_open(bill).head
     return schema.load(OUTPATIENT if head.is_outpatient else INPATIENT)
 
 
@@ -29,7 +29,7 @@ def claim(bill: Bill | OpenBill, encounter: bytes, tables: Tables = NO_TABLES) -
 
     ``tables``, the hospital's codes, find sensitive diagnoses and procedures under codes of another edition too.
     """
-    given = of_bill(bill) if isinstance(bill, Bill) else bill
+    given = as_open(bill)
     found = {"encounter": encounter, **_person(given), **_visit(given), **_illness(given, tables), **_items(given)}
     found["notes"] = _notes(bill) if isinstance(bill, Bill) else None
     return {unit.name: found[unit.name] for unit in schema_of(given).units}
@@ -48,7 +48,7 @@ def totals(split: Split) -> list[list[Value]]:
 
 def hospital(bill: Bill | OpenBill) -> list[Value] | None:
     """Code, name and grade; None where code or name is open."""
-    head = bill.setlinfo if isinstance(bill, Bill) else bill.head
+    head = as_open(bill).head
     if head.fixmedins_code is None or head.fixmedins_name is None:
         return None
     return [head.fixmedins_code, head.fixmedins_name, head.hosp_lv]

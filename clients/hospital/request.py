@@ -81,7 +81,7 @@ def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
 def ask(
     store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
     bill: Bill | OpenBill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
-    stands_s: int = 0,
+    stands_s: int = 0, file: bytes = b"",
 ) -> Asked:  # fmt: skip
     """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
 
@@ -94,11 +94,11 @@ def ask(
     """
     if language not in _NOTICE:
         raise Refused("usage.argument", "the notice is in zh or en")
-    if cap is None and (direct_pay or confirm or isinstance(bill, OpenBill)):
+    if cap is None and (direct_pay or confirm or (isinstance(bill, OpenBill) and not stands_s)):
         raise Refused("usage.argument", "what a code pays, or what no bill says yet, has a cap")
     usual = _CLAIM if stands_s else _NOTICE
     notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else usual[language]
-    secret, kind = encounter.secret(store, bill, now), record.schema_of(bill)
+    secret, kind = encounter.secret(store, bill, now, file), record.schema_of(bill)
     request = ConsentRequest(
         request_id=os.urandom(16),
         aud=origin,
@@ -120,13 +120,14 @@ def ask(
     with store.transaction():
         payload = cbor.encode([request.terms_salt, request.terms])
         store.jobs.put(Job(_KIND, consent.hash_of(signed.payload), "asked", payload, now * 1000))
-    return Asked(signed, {kind.name: _preview(bill, secret)})
+    return Asked(signed, {kind.name: _preview(bill, secret, whole=bool(stands_s))})
 
 
-def _preview(bill: Bill | OpenBill, secret: bytes) -> dict[str, Value]:
+def _preview(bill: Bill | OpenBill, secret: bytes, *, whole: bool) -> dict[str, Value]:
     """The values as they stand; of an admission those that are known, since the bill will have more."""
     values = record.claim(bill, secret)
-    known = values if isinstance(bill, Bill) else {name: value for name, value in values.items() if value is not None}
+    whole = whole or isinstance(bill, Bill)
+    known = values if whole else {name: value for name, value in values.items() if value is not None}
     return {name: value for name, value in known.items() if name != "encounter"}
 
 

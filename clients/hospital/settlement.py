@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, coordination, encounter, record, request, statement, stopped, wallets
+from clients.hospital import check, coordination, encounter, intake, record, request, statement, stopped, wallets
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk, Policy
 from clients.hospital.coordination import Compensation
 from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.offers import Offers
+from clients.hospital.openbill import AnyBill, as_open, split_of
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.wallets import Reach
 from policies.bundle import Bundle
@@ -104,11 +105,11 @@ class Settlements:
         with store.transaction():
             secret = encounter.secret(store, bill, now // 1000)
             sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
-            opened = Case(
+            begun = Case(
                 os.urandom(16), "open", route, content, secret, sealed_once, ordered, public_payer, now, desk
             )  # fmt: skip
-            cases.put(store, opened, now)
-        return opened
+            cases.put(store, begun, now)
+        return begun
 
     def paid(self, content: bytes, case_id: bytes | None = None) -> list[Case]:
         """The patient paid a bill herself, or what a settlement left of it: what she may claim, told to her wallet.
@@ -120,8 +121,8 @@ class Settlements:
             return []
         with self._node.store.transaction():
             if case_id is None:
-                bill, now = bills.parse(content), self._clock_ms() // 1000
-                secret = encounter.secret(self._node.store, bill, now)
+                bill, now = intake.open_bill(content), self._clock_ms() // 1000
+                secret = encounter.secret(self._node.store, bill, now, content)
                 sealed_once = self._node.outbox.seal(
                     record.schema_of(bill).name, record.claim(bill, secret, self._tables)
                 )
@@ -131,7 +132,7 @@ class Settlements:
             if case.state not in ("confirmed", "failed", "cancelled", "reversed"):
                 raise Refused("exchange.state", f"the settlement is {case.state}")
             rows = self._paid_rows(case) if case.state == "confirmed" else ()
-            return self._offers.after(case, bills.parse(case.bill), rows)
+            return self._offers.after(case, intake.open_bill(case.bill), rows)
 
     def file(self, case_id: bytes, one: Consented) -> Case:
         """The patient granted what was offered: her claim is filed. Durable on return; again, it changes nothing.
@@ -143,7 +144,7 @@ class Settlements:
             raise Refused("exchange.state", "there is nothing to be claimed any more")
         if case.state != "offered":
             return case
-        policy = self._policy(one, bills.parse(case.bill), now // 1000)
+        policy = self._policy(one, intake.open_bill(case.bill), now // 1000, case.bill)
         if policy.read_grant.recipient != case.quick.insurer:
             raise Refused("consent.wrong_recipient")
         return self._asking.save(replace(case, state="open", policies=(policy,), started=now))
@@ -155,18 +156,17 @@ class Settlements:
             ended = replace(case, state="failed", reason=error.reason, detail=error.detail, finished=self._clock_ms())
             self._asking.save(ended)
 
-    def _policy(self, one: Consented, bill: Bill, now: int) -> Policy:
+    def _policy(self, one: Consented, bill: AnyBill, now: int, file: bytes = b"") -> Policy:
         read_grant, store = consent.verify_grant(one.grant), self._node.store
         encounter.check_subject(store, read_grant.subject, bill)
         stopped.check(store, consent.hash_of(one.grant.payload))
         found = request.terms(store, read_grant, one.terms)
-        _check_encounter(read_grant, encounter.secret(store, bill, now))
+        _check_encounter(read_grant, encounter.secret(store, bill, now, file))
         attested = tuple(signed.to_bytes() for signed in one.attestations)
         if (read_grant.mode == GRANT_MODE_DIRECT_PAY) != bool(one.ticket):
             raise Refused("ticket.grant" if one.ticket else "ticket.missing")
-        wallets.remember(
-            store, bill.setlinfo.certno, Reach(read_grant.subject_key, read_grant.wallet_key, read_grant.recipient), now
-        )
+        reach = Reach(read_grant.subject_key, read_grant.wallet_key, read_grant.recipient)
+        wallets.remember(store, as_open(bill).head.certno or "", reach, now)
         terms = (found.salt, found.content)
         return Policy(one.kind, one.grant.to_bytes(), attested, terms, one.ticket, one.workflow, one.narrow)
 
@@ -180,7 +180,7 @@ class Settlements:
         case = cases.get(self._node.store, case_id)
         if case.state in cases.FINAL:
             return case
-        bill = bills.parse(case.bill)
+        bill = intake.open_bill(case.bill) if case.quick else bills.parse(case.bill)
         try:
             if case.state == "reversing":
                 return await self._reverse(case)
@@ -194,7 +194,7 @@ class Settlements:
             latest = cases.get(self._node.store, case_id)
             return await self._end(replace(latest, reason=error.reason, detail=error.detail), "failed", error)
 
-    async def _settle(self, case: Case, bill: Bill) -> Case:
+    async def _settle(self, case: Case, bill: AnyBill) -> Case:
         # What the insurers call the patient is asked for while the public payer decides.
         called = asyncio.ensure_future(self._called(case, bill))
         try:
@@ -203,14 +203,14 @@ class Settlements:
             called.cancel()
             await asyncio.gather(called, return_exceptions=True)
 
-    async def _called(self, case: Case, bill: Bill) -> Called:
+    async def _called(self, case: Case, bill: AnyBill) -> Called:
         """The patient's pseudonyms for each insurer, by epoch; none where none is needed any more."""
         if cases.numbered("claim", len(case.policies) - 1) in case.exchanges:
             return [{} for _ in case.policies]
         grants = [one.read_grant for one in case.policies]
         return await asyncio.gather(*(self._pseudonyms.of(one.recipient, one.subject, bill) for one in grants))
 
-    async def _settle_as(self, case: Case, bill: Bill, called: asyncio.Future[Called]) -> Case:
+    async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> Case:
         case, answers = await self._ask(case, bill, called)
         if case.desk.hold and not case.desk.wish:
             return case
@@ -230,15 +230,16 @@ class Settlements:
         roles = {payer: "public-payer" if payer == "public" else "insurer" for payer in case.payers}
         return tuple((role, names[payer], case.pay(payer)) for payer, role in roles.items() if case.pay(payer))
 
-    async def _ask(self, case: Case, bill: Bill, called: asyncio.Future[Called]) -> tuple[Case, dict[str, Opened]]:
+    async def _ask(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> tuple[Case, dict[str, Opened]]:
         """Every payer's reservation, each asked with what those before it pay."""
         answers: dict[str, Opened] = {}
         paid, sums = Compensation(), {"public": 0}
-        cash, left = bill.split.total, 0
+        split = split_of(bill)
+        cash, left = split.total, 0
         if case.quick is not None:
             paid = case.quick.before
             sums["public"] = paid.public
-        elif case.route == PUBLIC:
+        elif case.route == PUBLIC and isinstance(bill, Bill):
             case, answers["public"] = await self._asking.public(case, record.schema_of(bill))
             found = check.reserved(read(answers["public"]))
             paid = replace(paid, public=check.public(bill, found))
@@ -250,12 +251,12 @@ class Settlements:
             sums[token] = check.commercial(bill, found, paid, policy.cap)
             paid = paid.with_payer(found)
             sums["late"] = found.amounts.get("late", 0) if case.quick else 0
-        paid.check(bill.split)
+        paid.check(split)
         cash -= paid.total
         account = min(case.desk.account, left, cash)
         # What insurers pay by category: a claim after payment comes after it.
         sums |= {"in_catalog": paid.in_catalog, "out_of_catalog": paid.out_of_catalog}
-        sums |= {"total": bill.split.total, "commercial": paid.in_catalog + paid.out_of_catalog, "patient": cash}
+        sums |= {"total": split.total, "commercial": paid.in_catalog + paid.out_of_catalog, "patient": cash}
         sums |= {"account": account, "cash": cash - account}
         expires = min((read(one).expires for one in answers.values()), default=0)
         return self._asking.save(replace(case, state="reserved", amounts=sums, expires=expires)), answers

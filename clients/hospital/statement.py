@@ -6,21 +6,21 @@ from collections.abc import Mapping
 
 from clients.hospital import coordination, record
 from clients.hospital.case import Case
-from zhifu.bill import Bill
+from clients.hospital.openbill import AnyBill, as_open, split_of
 from zhifu.cbor import Value
 from zhifu.receive import Opened
 
 PATIENT: str = "本人 / you"
 
 
-def values(case: Case, bill: Bill, answers: Mapping[str, Opened], names: Mapping[str, str]) -> dict[str, Value]:
+def values(case: Case, bill: AnyBill, answers: Mapping[str, Opened], names: Mapping[str, str]) -> dict[str, Value]:
     """The units of a ``statement``; ``answers`` are the payers' decisions, ``names`` what each is called."""
-    head = bill.setlinfo
+    head = as_open(bill).head
     return {
         "encounter": case.encounter,
         "hospital": record.hospital(bill),
         "stay": [day.isoformat() if day else None for day in (head.begndate, head.enddate)],
-        "totals": record.totals(bill.split),
+        "totals": record.totals(bill.split) if bill.split else None,
         "payments": _payments(case, answers, names),
         "clauses": _clauses(case, bill, answers),
         "remainder": case.amounts["patient"],
@@ -34,8 +34,8 @@ def _payments(case: Case, answers: Mapping[str, Opened], names: Mapping[str, str
     return [*rows, ["patient", PATIENT, case.amounts["patient"]]]
 
 
-def _clauses(case: Case, bill: Bill, answers: Mapping[str, Opened]) -> list[Value]:
+def _clauses(case: Case, bill: AnyBill, answers: Mapping[str, Opened]) -> list[Value]:
     """Every payer's own rows, in the order in which they pay; before them the rule that ordered them."""
-    rule = coordination.load(case.desk.order).explain(bill.split.total)
+    rule = coordination.load(case.desk.order).explain(split_of(bill).total)
     rows: list[Value] = [[rule.field, rule.amount, rule.clause, rule.reason]]
     return rows + [list(row) for opened in answers.values() for row in opened.values.get("clauses") or ()]

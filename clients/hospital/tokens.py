@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from clients import naming
-from clients.hospital.openbill import of_bill
+from clients.hospital.openbill import AnyBill, as_open
 from clients.store import Store
-from zhifu.bill import Bill
 from zhifu.identifiers.spelling import compact
 
 UNITS: Final = {
@@ -24,9 +23,9 @@ UNITS: Final = {
 """The units whose numbers have a token, and the field of a bill that each is made from."""
 
 
-def of(store: Store, recipient: bytes, bill: Bill) -> tuple[tuple[str, bytes], ...]:
+def of(store: Store, recipient: bytes, bill: AnyBill) -> tuple[tuple[str, bytes], ...]:
     """(unit, 32 bytes) for each number that the bill has, however it is spelled."""
-    head = of_bill(bill).head
+    head = as_open(bill).head
     numbers = {unit: getattr(head, field) for unit, field in UNITS.items()}
     return tuple(
         (unit, naming.name(store, "token", recipient.hex(), unit, compact(number)))

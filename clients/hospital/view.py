@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from clients.hospital import case as cases
-from clients.hospital import coordination, plain_statement
+from clients.hospital import coordination, intake, plain_statement
 from clients.hospital.case import Case, numbered
+from clients.hospital.openbill import as_open, split_of
 from clients.hospital.plain_statement import Payer, Sums
 from clients.reasons import reason
 from clients.store import Store
-from zhifu import bill as bills
 from zhifu.errors import CATALOGUE, Exit, Refused
 from zhifu.explain import Explanation
 from zhifu.presentation import Presentation
@@ -54,7 +54,7 @@ def brief(case: Case) -> dict[str, Any]:
 
 def row(case: Case) -> dict[str, Any]:
     """One settlement of a list, with the numbers by which the hospital's own systems know the bill."""
-    head = bills.parse(case.bill).setlinfo
+    head = as_open(intake.open_bill(case.bill)).head
     numbers = {"visit": head.mdtrt_id, "invoice": head.invono, "started": case.started}
     return {**brief(case), **numbers, **_at_the_desk(case), **_quick(case)}
 
@@ -63,7 +63,7 @@ def _quick(case: Case) -> dict[str, Any]:
     """What makes a claim after payment one: the insurer, until when she may file it, and what she paid (fen)."""
     if case.quick is None:
         return {}
-    paid = bills.parse(case.bill).split.total - case.quick.before.total
+    paid = split_of(intake.open_bill(case.bill)).total - case.quick.before.total
     after = {"insurer": case.quick.insurer.hex(), "until": case.quick.until, "paid_fen": paid}
     return {**after, "of": case.quick.settlement.hex(), "late_fen": case.amounts.get("late")}
 
@@ -74,7 +74,7 @@ def find(store: Store, visit: str | None, invoice: str | None, *, quick: bool = 
     found = sorted(every, key=lambda case: case.started, reverse=True)
     if visit is None and invoice is None:
         return found[:MOST]
-    heads = ((case, bills.parse(case.bill).setlinfo) for case in found)
+    heads = ((case, as_open(intake.open_bill(case.bill)).head) for case in found)
     wanted = [case for case, head in heads if visit in (None, head.mdtrt_id) and invoice in (None, head.invono)]
     return wanted[:MOST]
 

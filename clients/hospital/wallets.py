@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from clients import naming
+from clients.hospital.openbill import AnyBill, as_open
 from clients.store import Job, Store
 from zhifu import cbor
-from zhifu.bill import Bill
 from zhifu.keys import Alg, check_kem_public, participant_id
 
 _KIND: Final = "wallet"
@@ -51,9 +51,10 @@ def remember(store: Store, person: str, reach: Reach, now: int) -> None:
         store.jobs.put(Job(_KIND, place, "known", payload, now * 1000))
 
 
-def of(store: Store, bill: Bill) -> tuple[Reach, ...]:
+def of(store: Store, bill: AnyBill) -> tuple[Reach, ...]:
     """How the patient of a bill is reached, one key for each insurer; none where she never showed a wallet."""
-    return tuple(_read(store, naming.name(store, "person", bill.setlinfo.certno)))
+    person = as_open(bill).head.certno
+    return tuple(_read(store, naming.name(store, "person", person))) if person else ()
 
 
 def _read(store: Store, place: bytes) -> list[Reach]:

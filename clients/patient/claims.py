@@ -52,6 +52,7 @@ _STEP_WORDS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _SAYS: Final[Mapping[str, tuple[str, str]]] = {
     "offered": ("您支付了 {y} 元，可向{name}申请理赔。", "You paid {y}, and may claim from {name}."),
+    "offered-open": ("您可向{name}申请理赔。", "You may claim from {name}."),
     "due": ("承诺在 {when} 前答复。", "Promised by {when} (UTC+8)."),
     "waiting": ("请补充：{what}。", "Please send: {what}."),
     "decided": ("{name}核定赔付 {y} 元。", "{name} pays {y}."),
@@ -208,7 +209,8 @@ def words(claim: Claim, language: str) -> list[str]:
 def _said(claim: Claim, language: str) -> Iterator[tuple[str, dict[str, str]]]:
     latest, pay, late = claim.latest, claim.amount("pay"), claim.amount("late")
     if claim.state == "offered":
-        yield "offered", {"y": plain.yuan(claim.paid.get("patient", 0)), "name": claim.insurer}
+        known = claim.paid.get("patient")
+        yield "offered" if known else "offered-open", {"y": plain.yuan(known or 0), "name": claim.insurer}
     if claim.state in ("received", "review") and latest.get("due"):
         yield "due", {"when": _moment(latest["due"])}
     if claim.state == "waiting":

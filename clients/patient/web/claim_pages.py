@@ -72,6 +72,7 @@ def _row(one: Claim, language: str) -> dict[str, Any]:
         "hospital": one.hospital,
         "insurer": one.insurer,
         "stay": " – ".join(dict.fromkeys(one.stay)),
+        "known": bool(one.total),
         "total": plain.yuan(one.total),
         "public": plain.yuan(one.paid["public"]) if one.paid.get("public") else "",
         "cash": plain.yuan(one.paid.get("patient", 0)),
