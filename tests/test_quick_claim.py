@@ -165,3 +165,8 @@ def test_the_day_is_of_china_and_stated() -> None:
     assert paused.due(0) == 1_000_000 + 6 * 86_400
     assert paused.stop(1_000_000 + 7 * 86_400).compensation(10**12) == 2_000, "stopped, it stays what it was"
     assert datetime.fromtimestamp(0, daybook.ZONE).hour == 8
+
+
+def test_the_whole_log_verifies(scene: Scene) -> None:
+    found = run("audit", "verify", scene.house.path, "--json").ok().json
+    assert found["verified"], "offers and news of claims follow from keys and policy, as every exchange does"

@@ -40,6 +40,7 @@ class Grants:
         self._origin = origin
         self._participants = participants
         self._subjects: dict[bytes, bytes] = {}
+        self._attesters: dict[bytes, frozenset[bytes]] = {}
         self._standing: dict[bytes, Registered] = {}
         self._keys = SubjectKeys(origin, participants, hotline)
         self._tickets: dict[bytes, tuple[bytes, bytes, int]] = {}
@@ -71,7 +72,18 @@ class Grants:
         if subject in self._subjects:
             raise NotAuthentic("log.corrupt", "a subject key was enrolled twice")
         self._subjects[subject] = key
+        self._attesters[subject] = frozenset(self._same_ids.setdefault(one.attester, one.attester) for one in found)
         self._keys.enrol(subject, key)
+
+    def check_attested_by(self, subject: bytes, participant: bytes) -> None:
+        """An organisation may show a record of her own to a patient whose key it attested.
+
+        Raises `Refused` (consent.key_status, consent.not_attested).
+        """
+        if subject not in self._attesters or self._keys.is_revoked(self._subjects[subject]):
+            raise Refused("consent.key_status", "the subject was not enrolled before this entry, or its key revoked")
+        if participant not in self._attesters[subject]:
+            raise Refused("consent.not_attested", "the sender did not attest the subject's key")
 
     def change_key(self, meta: Meta, detail: Detail, now_ms: int) -> None:
         """A line of a subject's key log. Raises `NotAuthentic`, `Refused`, `Malformed`."""

@@ -97,6 +97,10 @@ class SubjectKeys:
         if found.role == OWN:
             self._ended.add((said.subject, detail.documents[0]))
 
+    def is_revoked(self, key: bytes) -> bool:
+        """Whether a public key that was enrolled is over."""
+        return self._keys[key_id(Alg.ED25519, key)].revoked
+
     def ends(self, detail: Detail) -> bool:
         """Whether the document of a revoked grant is the line that revoked its subject's own key."""
         return len(detail.documents) == 1 and (detail.subject, detail.documents[0]) in self._ended
