@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from broker.audit import Commit, Log, Sequence
 from broker.counts import COUNTS
+from broker.lanes import OWN, Lanes
 from broker.store.interface import Conflict, Store, Transaction
 from zhifu.errors import Error, Refused
 
@@ -56,8 +56,7 @@ class Committer:
         self._store = store
         self._log = log
         self._clock_ms = clock_ms
-        self._waiting: deque[_Operation] = deque()
-        self._weight = 0
+        self._waiting: Lanes[_Operation] = Lanes()
         self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +77,7 @@ class Committer:
     @property
     def waiting(self) -> int:
         """How many exchanges wait, of `MAX_WAITING`."""
-        return self._weight
+        return self._waiting.weight
 
     @property
     def started(self) -> bool:
@@ -106,12 +105,11 @@ class Committer:
     def refuse(self, error: Refused) -> None:
         """From now on nothing is committed: whoever waits, and whoever comes, gets ``error``."""
         self.refusal = error
-        waiting, self._weight = list(self._waiting), 0
-        self._waiting.clear()
-        _fail(waiting, error)
+        _fail(self._waiting.clear(), error)
 
-    async def run(self, apply: Apply[T], weight: int = 1) -> Done[T]:
-        """Apply and commit. ``weight`` is the number of exchanges in it.
+    async def run(self, apply: Apply[T], weight: int = 1, lane: bytes = OWN, *, bulk: bool = False) -> Done[T]:
+        """Apply and commit. ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits
+        until nothing else does (`broker.lanes`).
 
         Raises what ``apply`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store).
         """
@@ -119,11 +117,10 @@ class Committer:
             raise Refused("unavailable.draining")
         if self.refusal is not None:
             raise self.refusal
-        if self._weight + weight > MAX_WAITING:
+        if self._waiting.weight + weight > MAX_WAITING:
             raise Refused("unavailable.overload")
         operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())
-        self._waiting.append(operation)
-        self._weight += weight
+        self._waiting.put(operation, lane, bulk=bulk)
         self._wake.set()
         return await operation.future
 
@@ -132,20 +129,10 @@ class Committer:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                await self._commit(self._take())
+                await self._commit(self._waiting.take(_MAX_BATCH))
                 self._begun_s = None
             if self._closing:
                 return
-
-    def _take(self) -> list[_Operation]:
-        batch: list[_Operation] = []
-        weight = 0
-        while self._waiting and weight < _MAX_BATCH:
-            operation = self._waiting.popleft()
-            weight += operation.weight
-            batch.append(operation)
-        self._weight -= weight
-        return batch
 
     async def _commit(self, batch: list[_Operation]) -> None:
         self._begun_s = begun = time.monotonic()

@@ -17,6 +17,7 @@ from broker.delivery import Mailroom
 from broker.directory import Directory
 from broker.gate import Gate
 from broker.pipeline import Pipeline
+from broker.quota import Quotas
 from broker.revocation import Revoker
 from broker.store.interface import Store
 from broker.witnesses import Witnesses
@@ -37,6 +38,7 @@ class Timing:
     idle_s: float = 15.0
     flush_s: float = 5.0
     sweep_s: float = 1.0
+    keepalive_ms: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Core:
     clock_ms: Callable[[], int] = clock_ms
     timing: Timing = Timing()
     mailroom: Mailroom = field(default_factory=Mailroom)
+    quotas: Quotas = field(default_factory=Quotas)
 
     def now(self) -> int:
         """Unix s."""

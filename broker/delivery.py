@@ -25,6 +25,8 @@ from zhifu.v1 import signed_pb2
 
 LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
+WINDOW: Final = 16 * MAX_FRAME
+"""Deliveries that are under way to one stream before the first of them must be acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +54,16 @@ class Outgoing:
     def take(self, now: float) -> list[Leased]:
         """At most `MAX_FRAME` deliveries whose lease is free, oldest first; they are leased from ``now`` (s)."""
         taken = self._lapsed(now)
+        # What waits stays in the store: a node that does not acknowledge gets no more of it than this.
+        if len(self._leases) >= WINDOW:
+            return self._leased(taken, now)
         # Entries become visible in their order: what was handed out once need not be looked through again.
         room = MAX_FRAME - len(taken)
         rows = self._reader.find(tables.Delivery, limit=room, after=self._through, recipient=self._node) if room else []
         self._through = rows[-1].entry if rows else self._through
-        taken += [Leased(row, 1) for row in rows]
+        return self._leased([*taken, *(Leased(row, 1) for row in rows)], now)
+
+    def _leased(self, taken: list[Leased], now: float) -> list[Leased]:
         for one in taken:
             self._leases[one.row.entry] = (now + self._lease_s, one.attempt)
         return taken
@@ -75,8 +82,11 @@ class Outgoing:
 
     def settled(self, entries: Seq[int]) -> None:
         """Acknowledged: forget their leases."""
+        was_full = len(self._leases) >= WINDOW
         for entry in entries:
             self._leases.pop(entry, None)
+        if was_full:
+            self.wake.set()
 
     @property
     def leased(self) -> int:

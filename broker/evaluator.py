@@ -120,7 +120,8 @@ class Evaluator:
             key = self.keys.key(one.recipient, one.epoch)
             await asyncio.to_thread(_check_elements, blinded)
             await self.committer.run(
-                lambda state, sequence, now_ms: pseudonym.meter(one, self.limits, state, sequence, now_ms)
+                lambda state, sequence, now_ms: pseudonym.meter(one, self.limits, state, sequence, now_ms),
+                bulk=True,
             )
         except Error as error:
             if pseudonym.is_recorded(error):

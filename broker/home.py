@@ -15,14 +15,16 @@ import json
 import os
 import secrets
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from nacl.signing import SigningKey
 
 from broker import authority
+from broker import quota as quotas
+from broker.quota import Quota
 from broker.store import opening
 from broker.store.interface import Store
 from broker.store.rows import Rows
@@ -48,6 +50,8 @@ class Home:
     store: str = ""
     """Address of the PostgreSQL database; empty: SQLite in this folder."""
     hotline: tuple[bytes, ...] = ()
+    quota: Quota = quotas.DEFAULT
+    own_quotas: Mapping[bytes, Quota] = field(default_factory=dict)
 
     @property
     def database(self) -> Path:
@@ -56,6 +60,14 @@ class Home:
     def open_store(self) -> Store:
         """The broker's database. Raises `Refused` (unavailable.store), `Malformed` (usage.argument)."""
         return opening.open_store(self.database, self.store)
+
+    def waiting(self) -> list[tuple[bytes, int, int]]:
+        """`Reader.waiting` on a connection of its own, for a thread of its own. Raises as `open_read_only`."""
+        rows = self.open_read_only()
+        try:
+            return rows.waiting()
+        finally:
+            rows.close()
 
     def open_read_only(self) -> Rows:
         """Its committed rows, all as of one moment. Raises `Refused` (usage.file), `Malformed` (usage.argument)."""
@@ -180,7 +192,8 @@ def open_home(path: Path, store: str = "") -> Home:
         log_key = SigningKey(_hex(path / "log.key"))
         keys = {one.public.id: one for one in gates}
         where = store or settings.get("store", "")
-        return Home(path, settings["origin"], log_key, keys, operators, where, hotline)
+        every, own = quotas.parse(settings.get("quota", {}))
+        return Home(path, settings["origin"], log_key, keys, operators, where, hotline, every, own)
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
 

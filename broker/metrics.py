@@ -23,7 +23,6 @@ from broker.counts import COUNTS, Counts, Histogram
 from broker.home import Home
 from broker.readiness import Readiness
 from broker.store import tables
-from broker.store.interface import Reader
 from zhifu import witness
 from zhifu.errors import Error
 
@@ -132,16 +131,6 @@ def _kept(opened: Home) -> Iterator[Metric]:
 def expiry(pem: bytes) -> float:
     """When a certificate (PEM) ends, Unix s."""
     return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-
-
-def queue_of(opened: Home) -> list[tuple[bytes, int, int]]:
-    """`Reader.waiting` on a connection of its own, for a thread of its own. Raises `Refused` (usage.file)."""
-    rows = opened.open_read_only()
-    try:
-        reader: Reader = rows
-        return reader.waiting()
-    finally:
-        rows.close()
 
 
 def _counter(name: str, text: str, label: str, numbers: Mapping[str, float]) -> CounterMetricFamily:

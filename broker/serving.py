@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import gc
 import json
+import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from broker.gate import Gate
 from broker.home import Home
 from broker.indexing import Indexer
 from broker.pipeline import Pipeline
+from broker.quota import Quotas
 from broker.readiness import Readiness
 from broker.revocation import Revoker
 from broker.services import http
@@ -49,7 +51,7 @@ from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
 from policies import load
-from zhifu.errors import Refused
+from zhifu.errors import Error, Refused
 from zhifu.v1 import (
     audit_pb2_grpc,
     code_pb2_grpc,
@@ -61,6 +63,8 @@ from zhifu.v1 import (
 )
 
 DRAIN_S: Final = 10.0
+_COUNT_S: Final = 15.0
+_log = logging.getLogger("broker.serving")
 _COLLECT_AFTER: Final = 20_000
 """New objects: a full frame makes some thousands, and drops them without a collector's help."""
 AUDIT_INDEX: Final = "audit-index.db"
@@ -90,6 +94,7 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
         witnesses=Witnesses(audit, committer, directory, clock, pace),
         revoker=Revoker(opened.origin, directory, opened.hotline),
         pepper=opened.pepper,
+        quotas=Quotas(opened.quota, opened.own_quotas),
         gate_statement=lambda: opened.gate_statement(clock() // 1000),
         clock_ms=clock,
     )
@@ -140,7 +145,7 @@ _LISTEN: Final = Listen()
 async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     """Bind, serve and say so. Raises `Refused` (unavailable.port)."""
     exchange = ExchangeService(core)
-    nodes, wallets = listening.server(), listening.server()
+    nodes, wallets = listening.server(keepalive_ms=core.timing.keepalive_ms), listening.server(short_lived=True)
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
     enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
@@ -166,7 +171,7 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     opened.write_ports(*ports, at.host)
     readiness = Readiness(core, lambda ready: listening.say(checks, serving=ready))
     await readiness.look()
-    background += [asyncio.create_task(indexer.follow()), asyncio.create_task(readiness.run())]
+    background += [asyncio.create_task(one) for one in (indexer.follow(), readiness.run(), _count_queue(core, opened))]
     return Served(core, exchange, (nodes, wallets), ports, readiness, background, indexer)
 
 
@@ -195,6 +200,16 @@ async def serve(
         feeder.cancel()
         await served.stop()
         flush()
+
+
+async def _count_queue(core: Core, opened: Home) -> None:
+    """Who has too much waiting is looked up now and then, elsewhere than on the loop."""
+    while True:
+        try:
+            core.quotas.counted(await asyncio.to_thread(opened.waiting))
+        except Error as error:
+            _log.warning("queue not counted", extra={"reason": error.reason})
+        await asyncio.sleep(_COUNT_S)
 
 
 def _nothing() -> None:

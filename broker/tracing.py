@@ -78,8 +78,8 @@ def _awaited(run: Callable[..., Awaitable[Any]], tracer: Any) -> Callable[..., A
     """From being handed in to being durable: waiting, the transaction, the disk."""
 
     @wraps(run)
-    async def call(apply: Any, weight: int = 1) -> Any:
+    async def call(apply: Any, weight: int = 1, *others: Any, **given: Any) -> Any:
         with _span(tracer, "commit", weight):
-            return await run(apply, weight)
+            return await run(apply, weight, *others, **given)
 
     return call

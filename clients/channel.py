@@ -29,6 +29,8 @@ _OPTIONS: Final = (
     # A dead peer is noticed within half a minute, also while nothing is sent.
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # What ends the connection: its default of a minute goes before the timeout above.
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

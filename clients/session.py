@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -35,6 +36,7 @@ RESULT_S: Final = 60.0
 DRAIN_S: Final = 5.0
 TICK_S: Final = 1.0
 HOLD_S: Final = 2.0
+LONGEST_HOLD_S: Final = 30.0
 SETTLED_S: Final = 10.0
 WINDOW: Final = 4 * MAX_FRAME
 MAX_UNSENT: Final = 1024
@@ -64,6 +66,7 @@ class Session:
         self._notices_read: int | None = None
         self._in_flight: dict[bytes, float] = {}
         self._held: dict[bytes, float] = {}
+        self._tries: dict[bytes, int] = {}
         self._gate: KemPublic | None = None
         self._stated = b""
         self._deletions: set[bytes] = set()
@@ -180,7 +183,16 @@ class Session:
         later = self._outcomes.results(frame)
         for one in frame.results:
             self._in_flight.pop(one.presentation_hash, None)
-        self._held |= dict.fromkeys(later, _time() + HOLD_S)
+            if one.presentation_hash in later:
+                self._held[one.presentation_hash] = _time() + self._pause(one)
+            else:
+                self._tries.pop(one.presentation_hash, None)
+
+    def _pause(self, one: exchange_pb2.Result) -> float:
+        """How long a refused exchange is held, in seconds: as the broker says, longer each time, not all at once."""
+        tries = self._tries[one.presentation_hash] = self._tries.get(one.presentation_hash, -1) + 1
+        asked = min(one.refusal.retry_after_ms / 1000, LONGEST_HOLD_S)
+        return min(max(HOLD_S, asked) * 2.0 ** min(tries, 5), LONGEST_HOLD_S) * random.uniform(1.0, 1.5)
 
     def _take_directory(self, frame: Response) -> None:
         directory = self._parts.directory

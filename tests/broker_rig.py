@@ -29,6 +29,7 @@ from broker import authority, directory, enrolment, grants, home
 from broker.audit import stored_entry
 from broker.commit import Apply, Committer
 from broker.core import Core, Timing
+from broker.quota import DEFAULT, Quota, Quotas
 from broker.revocation import Revoked
 from broker.services.exchange import acknowledge, submit
 from broker.services.frames import Known
@@ -395,10 +396,12 @@ async def serving(
     timing: Timing = Timing(),  # noqa: B008
     pace: Pace = Pace(),  # noqa: B008
     operators: Sequence[bytes] = (),
+    quota: Quota = DEFAULT,
 ) -> AsyncIterator[Server]:
-    """`rig` behind real TLS on free ports."""
+    """`rig` behind real TLS on free ports; ``quota`` is everybody's."""
     clock = Clock()
     opened, core = create(path, clock, timing, pace, operators)
+    core = replace(core, quotas=Quotas(quota))
     served = await start(core, opened)
     found = Server(opened, core, clock, served=served)
     await found.enrol(*(parties or EVERYONE))
@@ -426,8 +429,12 @@ class Server(Rig):
         )  # fmt: skip
         return x509.load_der_x509_certificate(issued).public_bytes(Encoding.PEM)
 
-    def channel(self, name: str | None, participant: bytes = b"", *, public: bool = False) -> grpc.aio.Channel:
-        """To the node port as the holder of this name's TLS key, as nobody for None; or to the public port."""
+    def channel(
+        self, name: str | None, participant: bytes = b"", *, public: bool = False, port: int = 0
+    ) -> grpc.aio.Channel:
+        """To the node port, or another, as the holder of this name's TLS key, as nobody for None; or to the public
+        port.
+        """
         ca = self.home.read("ca.crt")
         if name is None:
             credentials = grpc.ssl_channel_credentials(ca)
@@ -438,13 +445,13 @@ class Server(Rig):
             ("grpc.use_local_subchannel_pool", 1),
             ("grpc.max_send_message_length", 64 << 20),
         ]
-        address = f"127.0.0.1:{self.served.ports[1 if public else 0]}"
+        address = f"127.0.0.1:{port or self.served.ports[1 if public else 0]}"
         opened = grpc.aio.secure_channel(address, credentials, options=options)
         self.channels.append(opened)
         return opened
 
-    def node(self, party: Party) -> grpc.aio.Channel:
-        return self.channel(party.name, party.id)
+    def node(self, party: Party, port: int = 0) -> grpc.aio.Channel:
+        return self.channel(party.name, party.id, port=port)
 
     async def attach(self, party: Party, head: Head = Head(), **hello: Any) -> Attached:  # noqa: B008
         """A stream of ``party``, greeted and with the directory."""

@@ -80,8 +80,11 @@ async def refusal(call: Any) -> Told:
     status = rpc_status.from_call(cast(grpc.Call, error))
     assert status is not None, error
     info = error_details_pb2.ErrorInfo()
-    assert len(status.details) == 1
     assert status.details[0].Unpack(info)
+    # Whoever may try again is told when.
+    retries = [one for one in status.details[1:] if one.Is(error_details_pb2.RetryInfo.DESCRIPTOR)]
+    assert len(status.details) == 1 + len(retries)
+    assert len(retries) == CATALOGUE[info.reason].retryable
     assert info.domain == "zhifu"
     said = f"{status.message} {info.metadata['detail']}"
     assert status.message == CATALOGUE[info.reason].meaning

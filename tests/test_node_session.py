@@ -237,10 +237,12 @@ async def test_what_the_broker_cannot_take_now_is_sent_again(
     await hospital.node.attached()
     exchange = presented(hospital.node, members[1].id)
     first = await hospital.peer.submissions(stream, members[0])
-    full = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="unavailable.overload", retryable=True))
-    stream.send(results=pb.ResultFrame(results=[full]))
+    full = pb.Refusal(reason="unavailable.quota", retryable=True, retry_after_ms=300)
+    stream.send(results=pb.ResultFrame(results=[pb.Result(presentation_hash=exchange, refusal=full)]))
+    begun = time.monotonic()
     second = await hospital.peer.submissions(stream, members[0])
     assert second == first
+    assert time.monotonic() - begun >= 0.3, "not before the time that the broker named"
     stream.send(results=hospital.peer.results(stream, hospital.peer.accept(second, members[0])))
     assert (await hospital.node.result_of(exchange)).exchange == exchange
 

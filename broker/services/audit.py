@@ -108,7 +108,8 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
     async def _note(self, event: str, query: Query, who: Member) -> None:
         content = query.to_bytes()
         await self._core.committer.run(
-            lambda state, sequence, now_ms: auditing.note(event, content, who, state, sequence, now_ms)
+            lambda state, sequence, now_ms: auditing.note(event, content, who, state, sequence, now_ms),
+            bulk=True,
         )
 
     def _cosigned(self, commit: Commit) -> list[audit_pb2.CosignedCheckpoint]:

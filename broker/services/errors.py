@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import grpc
-from google.protobuf import any_pb2
-from google.protobuf.message import DecodeError
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -24,6 +25,7 @@ _log = logging.getLogger("broker.services")
 
 _BY_REASON: Final = {
     "unavailable.overload": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "unavailable.quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "unavailable.deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
     "enrolment.exists": grpc.StatusCode.ALREADY_EXISTS,
     "exchange.unknown": grpc.StatusCode.NOT_FOUND,
@@ -50,19 +52,36 @@ def code(error: Error) -> grpc.StatusCode:
 
 
 def status(error: Error) -> grpc.Status:
-    """The status with a ``google.rpc.ErrorInfo`` that has our reason and whether a retry can help."""
+    """The status with a ``google.rpc.ErrorInfo`` that has our reason and whether a retry can help; then with a
+    ``RetryInfo`` too.
+    """
     info = error_details_pb2.ErrorInfo(
         reason=error.reason, domain=DOMAIN, metadata={"retryable": str(error.retryable).lower(), "detail": error.detail}
     )
-    packed = any_pb2.Any()
-    packed.Pack(info)
+    details = [_packed(info)]
+    if error.retry_s:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(_ms(error))
+        details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
     number: int = code(error).value[0]
-    return rpc_status.to_status(status_pb2.Status(code=number, message=error.entry.meaning, details=[packed]))
+    return rpc_status.to_status(status_pb2.Status(code=number, message=error.entry.meaning, details=details))
+
+
+def _packed(message: Message) -> any_pb2.Any:
+    found = any_pb2.Any()
+    found.Pack(message)
+    return found
+
+
+def _ms(error: Error) -> int:
+    return math.ceil(1000 * error.retry_s)
 
 
 def refusal(error: Error) -> exchange_pb2.Refusal:
     """The same inside a frame."""
-    return exchange_pb2.Refusal(reason=error.reason, detail=error.detail, retryable=error.retryable)
+    return exchange_pb2.Refusal(
+        reason=error.reason, detail=error.detail, retryable=error.retryable, retry_after_ms=_ms(error)
+    )
 
 
 @asynccontextmanager

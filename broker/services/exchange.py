@@ -34,6 +34,7 @@ from zhifu.v1 import exchange_pb2, exchange_pb2_grpc, signed_pb2
 
 _FRAMES_IN_WORK: Final = 8
 _MAX_UNSENT: Final = 256
+_AFTERWARDS: Final = "statement"
 _log = logging.getLogger("broker.exchange")
 
 Request = exchange_pb2.ConnectRequest
@@ -55,18 +56,25 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> None:
         async with refusing(context):
             member = identity.caller(context, self._core.directory)
-            session = Session(
-                self._core, member, await _hello(request_iterator, self._core.timing.hello_s), self.broadcast
-            )
-            if self._draining:
-                raise Refused(self._draining)
-            self.sessions.add(session)
-            if session.cosigns:
-                self._core.witnesses.hello(member.id, session.shown_head)
+            # Before the first frame is waited for: a stream costs memory from its headers on.
+            self._core.quotas.open(member.id)
             try:
-                await session.serve(request_iterator, context)
+                await self._serve(member, request_iterator, context)
             finally:
-                self.sessions.discard(session)
+                self._core.quotas.close(member.id)
+
+    async def _serve(self, member: Member, requests: AsyncIterator[Request], context: Context) -> None:
+        hello = await _hello(requests, self._core.timing.hello_s)
+        session = Session(self._core, member, hello, self.broadcast)
+        if self._draining:
+            raise Refused(self._draining)
+        self.sessions.add(session)
+        if session.cosigns:
+            self._core.witnesses.hello(member.id, session.shown_head)
+        try:
+            await session.serve(requests, context)
+        finally:
+            self.sessions.discard(session)
 
     async def SubmitExchange(
         self,
@@ -131,10 +139,16 @@ async def submit(
     begun = time.monotonic()
     try:
         core.witnesses.check_age()
-        verified = _verify(core, sender, frame)
+        core.quotas.admit(sender, len(hashes), begun)
+        verified, full = _with_room(core, _verify(core, sender, frame))
+        if not verified:
+            return list(frames.results(full, core.log.no_commit, core.log, known))
+        core.quotas.charge(sender, _size(verified), begun)
         done = await core.committer.run(
             lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
             weight=len(verified),
+            lane=sender,
+            bulk=_is_bulk(verified),
         )
     except Error as error:
         refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
@@ -143,7 +157,32 @@ async def submit(
     COUNTS.answered(done.result, [one.presentation for one in verified])
     COUNTS.frame_seconds.add(time.monotonic() - begun)
     core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
-    return list(frames.results(done.result, done.commit, core.log, known))
+    return list(frames.results([*done.result, *full], done.commit, core.log, known))
+
+
+def _with_room(
+    core: Core, verified: list[Submission | Rejected]
+) -> tuple[list[Submission | Rejected], list[Refusal]]:  # fmt: skip
+    """What is taken, and what is not because too much waits for its recipient: the others of a frame do not wait."""
+    taken, full = [], []
+    for one in verified:
+        try:
+            if isinstance(one, Submission):
+                core.quotas.check_room(one.presentation.recipient)
+            taken.append(one)
+        except Refused as error:
+            full.append(Refusal(one.hash, error))
+            COUNTS.answered(full[-1:], [one.presentation])
+    return taken, full
+
+
+def _size(verified: Sequence[Submission | Rejected]) -> int:
+    return sum(len(one.leaves) + len(one.capsule) for one in verified if isinstance(one, Submission))
+
+
+def _is_bulk(verified: Sequence[Submission | Rejected]) -> bool:
+    """Statements are for reading afterwards; everything else has a patient waiting at the desk."""
+    return all(one.presentation is not None and one.presentation.purpose == _AFTERWARDS for one in verified)
 
 
 def _verify(
@@ -376,6 +415,7 @@ async def acknowledge(
             signed, recipient, core.log.origin, state, sequence, now_ms
         ),
         weight=len(signed),
+        lane=recipient,
     )
     COUNTS.ended["refused"] += done.result.refused
     COUNTS.ended["delivered"] += len(done.result.entries) - done.result.refused

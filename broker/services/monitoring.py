@@ -26,7 +26,7 @@ def app(core: Core, opened: Home, readiness: Readiness) -> Starlette:
         # Whoever asks often waits; counting the queue takes the database's time.
         async with one_at_a_time:
             try:
-                queue = await asyncio.to_thread(metrics.queue_of, opened)
+                queue = await asyncio.to_thread(opened.waiting)
             except Error:
                 queue = []
             return Response(metrics.render(core, opened, readiness, queue), media_type=_TEXT)

@@ -15,17 +15,26 @@ from broker.services.http import LOOPBACK
 from zhifu.errors import Refused
 
 MAX_MESSAGE: Final = 8 * 1024 * 1024
+KEEPALIVE_MS: Final = 20_000
+"""A peer that does not answer is gone within one and a half times of this."""
+MAX_CALLS: Final = 4096
+"""On one port at once, streams included: what was begun and never sent costs memory too."""
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
+    # A stream that is idle is pinged for as long as it lasts, not twice.
+    ("grpc.http2.max_pings_without_data", 0),
     # The option that exists; the widely copied min_recv_ping_interval_without_data_ms is not read by anything.
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.max_metadata_size", 8192),
     ("grpc.so_reuseport", 0),
+    # Who connects and says nothing, or nothing any more.
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 60_000),
 ]
+# Calls of wallets and newcomers are short. One that is begun and never sent has no other end than its connection's.
+_SHORT_LIVED: Final = [("grpc.max_connection_age_ms", 60_000), ("grpc.max_connection_age_grace_ms", 15_000)]
 
 
 def health(server: grpc.aio.Server) -> checks.HealthServicer:
@@ -40,8 +49,13 @@ async def say(every: Iterable[checks.HealthServicer], *, serving: bool) -> None:
         await check.set("", states.SERVING if serving else states.NOT_SERVING)
 
 
-def server() -> grpc.aio.Server:
-    return grpc.aio.server(options=_OPTIONS, interceptors=[Decoding()])
+def server(*, short_lived: bool = False, keepalive_ms: int = KEEPALIVE_MS) -> grpc.aio.Server:
+    """``short_lived``: for unary calls, so that a connection ends after a minute; callers connect again unasked."""
+    # The second timeout is what ends a connection: its default of a minute goes before the first, which says less.
+    timeouts = [(f"grpc.{name}_timeout_ms", keepalive_ms // 2) for name in ("keepalive", "http2.ping")]
+    options = [*_OPTIONS, ("grpc.keepalive_time_ms", keepalive_ms), *timeouts]
+    options += _SHORT_LIVED if short_lived else []
+    return grpc.aio.server(options=options, interceptors=[Decoding()], maximum_concurrent_rpcs=MAX_CALLS)
 
 
 def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None, address: str = LOOPBACK) -> int:

@@ -33,13 +33,20 @@ class Reason:
     exit: Exit
     retryable: bool = False
 
+    @property
+    def retry_s(self) -> float:
+        """After how many seconds at the earliest, where a retry can help; else 0."""
+        return _RETRY_S.get(self.name, _RETRY_USUAL_S) if self.retryable else 0.0
+
 
 class Error(Exception):
     """Base of all refusals. ``reason`` is a key of `CATALOGUE`; ``detail`` holds no patient data."""
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    def __init__(self, reason: str, detail: str = "", retry_s: float = 0.0) -> None:
         self.entry: Final = CATALOGUE[reason]
         self.detail: Final = detail
+        self.retry_s: Final = retry_s or self.entry.retry_s
+        """After how many seconds, at the earliest, a retry can help; 0 where none can."""
         super().__init__(f"{reason}: {detail or self.entry.meaning}")
 
     def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
@@ -74,6 +81,9 @@ class Refused(Error):
 def _rows(exit_code: Exit, retryable: bool, **meanings: str) -> list[Reason]:
     return [Reason(name.replace("__", "."), meaning, exit_code, retryable) for name, meaning in meanings.items()]
 
+
+_RETRY_USUAL_S: Final = 1.0
+_RETRY_S: Final = {"unavailable.overload": 2.0, "unavailable.store": 5.0, "unavailable.log": 60.0}
 
 _ROWS: Final = [
     *_rows(
@@ -207,6 +217,7 @@ _ROWS: Final = [
         unavailable__store="the store cannot be written; nothing was accepted",
         unavailable__draining="the broker is shutting down; connect again",
         unavailable__overload="the queue is full; try again later",
+        unavailable__quota="this participant's quota is used up; try again later",
         unavailable__deadline="no answer within the deadline",
         unavailable__port="the port is in use",
         unavailable__clock="this clock is too far from the broker's",

@@ -194,14 +194,16 @@ class EntryOpening(_message.Message):
     def __init__(self, index: _Optional[int] = ..., time_ms: _Optional[int] = ..., meta_key: _Optional[bytes] = ..., meta: _Optional[bytes] = ..., detail_key: _Optional[bytes] = ..., detail: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("reason", "detail", "retryable")
+    __slots__ = ("reason", "detail", "retryable", "retry_after_ms")
     REASON_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     reason: str
     detail: str
     retryable: bool
-    def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, reason: _Optional[str] = ..., detail: _Optional[str] = ..., retryable: _Optional[bool] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Result(_message.Message):
     __slots__ = ("presentation_hash", "refusal", "entry", "released")
