@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import grpc
 
-from broker import delivery, directory, pipeline, revocation
+from broker import delivery, directory, revocation
 from broker.core import Core
 from broker.counts import COUNTS
 from broker.delivery import Outgoing
@@ -23,18 +22,17 @@ from broker.directory import Member
 from broker.services import frames, identity
 from broker.services.errors import refusing
 from broker.services.frames import Known
-from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
+from broker.services.submitting import submit
 from broker.store import tables
 from broker.store.bell import DIRECTORY
-from zhifu import envelope, epoch, presentation
-from zhifu.errors import Error, Malformed, NotAuthentic, Refused
+from zhifu import envelope, epoch
+from zhifu.errors import Error, Malformed, Refused
 from zhifu.keys import VERSION
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc, signed_pb2
 
 _FRAMES_IN_WORK: Final = 8
 _MAX_UNSENT: Final = 256
-_AFTERWARDS: Final = "statement"
 _log = logging.getLogger("broker.exchange")
 
 Request = exchange_pb2.ConnectRequest
@@ -127,77 +125,6 @@ async def _hello(requests: AsyncIterator[Request], seconds: float) -> exchange_p
     if len(first.hello.head_root) not in (0, 32):
         raise Malformed("malformed.field", "not a tree head")
     return first.hello
-
-
-async def submit(
-    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame, known: Known
-) -> list[exchange_pb2.ResultFrame]:
-    """A submission frame through the pipeline, committed. Raises `Refused` (unavailable.*), `Malformed`."""
-    if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
-        raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
-    hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
-    begun = time.monotonic()
-    try:
-        core.witnesses.check_age()
-        core.quotas.admit(sender, len(hashes), begun)
-        verified, full = _with_room(core, _verify(core, sender, frame))
-        if not verified:
-            return list(frames.results(full, core.log.no_commit, core.log, known))
-        core.quotas.charge(sender, _size(verified), begun)
-        done = await core.committer.run(
-            lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
-            weight=len(verified),
-            lane=sender,
-            bulk=_is_bulk(verified),
-        )
-    except Error as error:
-        refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
-        COUNTS.answered(refused, [None] * len(refused))
-        return list(frames.results(refused, core.log.no_commit, core.log, known))
-    COUNTS.answered(done.result, [one.presentation for one in verified])
-    COUNTS.frame_seconds.add(time.monotonic() - begun)
-    core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
-    return list(frames.results([*done.result, *full], done.commit, core.log, known))
-
-
-def _with_room(
-    core: Core, verified: list[Submission | Rejected]
-) -> tuple[list[Submission | Rejected], list[Refusal]]:  # fmt: skip
-    """What is taken, and what is not because too much waits for its recipient: the others of a frame do not wait."""
-    taken, full = [], []
-    for one in verified:
-        try:
-            if isinstance(one, Submission):
-                core.quotas.check_room(one.presentation.recipient)
-            taken.append(one)
-        except Refused as error:
-            full.append(Refusal(one.hash, error))
-            COUNTS.answered(full[-1:], [one.presentation])
-    return taken, full
-
-
-def _size(verified: Sequence[Submission | Rejected]) -> int:
-    return sum(len(one.leaves) + len(one.capsule) for one in verified if isinstance(one, Submission))
-
-
-def _is_bulk(verified: Sequence[Submission | Rejected]) -> bool:
-    """Statements are for reading afterwards; everything else has a patient waiting at the desk."""
-    return all(one.presentation is not None and one.presentation.purpose == _AFTERWARDS for one in verified)
-
-
-def _verify(
-    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame
-) -> list[Submission | Rejected]:  # fmt: skip
-    try:
-        key = core.directory.signing_key(sender, core.now())
-    except NotAuthentic as error:
-        # Refused like any other, so that it is in the log.
-        return [Rejected(presentation.hash_of(one.presentation), error) for one in frame.submissions]
-    return pipeline.verify(frame, sender, key, core.log.origin)
-
-
-def _recipient(one: Recorded) -> bytes:
-    return one.gated.consented.submission.presentation.recipient
 
 
 class Session:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from broker.core import Core
-from broker.services.exchange import submit
 from broker.services.frames import Known
+from broker.services.submitting import submit
 from tests.bench import jetstream
 from tests.bench.components import frame
 from tests.bench.load import claim

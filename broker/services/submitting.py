@@ -1,0 +1,90 @@
+"""A frame of submissions through the pipeline, for the stream and for the unary way in: quota, verification, commit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from broker import pipeline
+from broker.core import Core
+from broker.counts import COUNTS
+from broker.services import frames
+from broker.services.frames import Known
+from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
+from zhifu import envelope, presentation
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
+from zhifu.v1 import exchange_pb2
+
+_AFTERWARDS: Final = "statement"
+
+
+async def submit(
+    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame, known: Known
+) -> list[exchange_pb2.ResultFrame]:
+    """A submission frame through the pipeline, committed. Raises `Refused` (unavailable.*), `Malformed`."""
+    if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
+        raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
+    hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
+    begun = time.monotonic()
+    try:
+        core.witnesses.check_age()
+        core.quotas.admit(sender, len(hashes), begun)
+        verified, full = _with_room(core, _verify(core, sender, frame))
+        if not verified:
+            return list(frames.results(full, core.log.no_commit, core.log, known))
+        core.quotas.charge(sender, _size(verified), begun)
+        done = await core.committer.run(
+            lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
+            weight=len(verified),
+            lane=sender,
+            bulk=_is_bulk(verified),
+        )
+    except Error as error:
+        refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
+        COUNTS.answered(refused, [None] * len(refused))
+        return list(frames.results(refused, core.log.no_commit, core.log, known))
+    COUNTS.answered(done.result, [one.presentation for one in verified])
+    COUNTS.frame_seconds.add(time.monotonic() - begun)
+    core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
+    return list(frames.results([*done.result, *full], done.commit, core.log, known))
+
+
+def _with_room(
+    core: Core, verified: list[Submission | Rejected]
+) -> tuple[list[Submission | Rejected], list[Refusal]]:  # fmt: skip
+    """What is taken, and what is not because too much waits for its recipient: the others of a frame do not wait."""
+    taken, full = [], []
+    for one in verified:
+        try:
+            if isinstance(one, Submission):
+                core.quotas.check_room(one.presentation.recipient)
+            taken.append(one)
+        except Refused as error:
+            full.append(Refusal(one.hash, error))
+            COUNTS.answered(full[-1:], [one.presentation])
+    return taken, full
+
+
+def _size(verified: Sequence[Submission | Rejected]) -> int:
+    return sum(len(one.leaves) + len(one.capsule) for one in verified if isinstance(one, Submission))
+
+
+def _is_bulk(verified: Sequence[Submission | Rejected]) -> bool:
+    """Statements are for reading afterwards; everything else has a patient waiting at the desk."""
+    return all(one.presentation is not None and one.presentation.purpose == _AFTERWARDS for one in verified)
+
+
+def _verify(
+    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame
+) -> list[Submission | Rejected]:  # fmt: skip
+    try:
+        key = core.directory.signing_key(sender, core.now())
+    except NotAuthentic as error:
+        # Refused like any other, so that it is in the log.
+        return [Rejected(presentation.hash_of(one.presentation), error) for one in frame.submissions]
+    return pipeline.verify(frame, sender, key, core.log.origin)
+
+
+def _recipient(one: Recorded) -> bytes:
+    return one.gated.consented.submission.presentation.recipient
