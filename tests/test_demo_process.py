@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,8 @@ def test_a_signal_ends_it_and_is_told(tmp_path: Path) -> None:
 def test_the_error_of_a_command_is_raised_here() -> None:
     with pytest.raises(Refused, match="no folder"):
         call("broker", "export", "/nowhere")
+
+
+def test_exit_codes_are_not_lost_when_many_end_at_once() -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: call("clients", "--version"), range(64)))

@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,8 @@ _PRELOADED: Final = (
 )  # fmt: skip
 _SERVER: Final = get_context("forkserver")
 _SERVER.set_forkserver_preload(list(_PRELOADED))
+# To start a process also reads the exit codes of others; one that two threads read is lost to one of them.
+_ONE: Final = threading.Lock()
 
 
 class Process:
@@ -36,7 +39,8 @@ class Process:
         given = (module, list(words), child_out, child_err, log, dict(os.environ))
         # As a daemon it ends with whoever started it, however that ends by itself.
         self._process = _SERVER.Process(target=_run, args=given, daemon=True)
-        self._process.start()
+        with _ONE:
+            self._process.start()
         for end in (child_out, child_err):
             end.close()
         self.stdout, self.stderr = _text(out), _text(err)
@@ -46,12 +50,14 @@ class Process:
 
     def poll(self) -> int | None:
         """The exit code, minus the number of the signal that ended it; None while it runs."""
-        return self._process.exitcode
+        with _ONE:
+            return self._process.exitcode
 
     def wait(self, timeout_s: float | None = None) -> int:
         """The exit code, once it ended. Raises `TimeoutError`."""
-        self._process.join(timeout_s)
-        code = self._process.exitcode
+        if self.poll() is None:
+            wait([self._process.sentinel], timeout_s)
+        code = self.poll()
         if code is None:
             raise TimeoutError(f"process {self.pid} still runs after {timeout_s} s")
         return code
