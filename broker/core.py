@@ -38,6 +38,7 @@ class Timing:
     idle_s: float = 15.0
     flush_s: float = 5.0
     sweep_s: float = 1.0
+    watch_s: float = 15.0
     keepalive_ms: int = 20_000
 
 

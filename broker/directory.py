@@ -13,7 +13,8 @@ from broker.store.interface import Reader, Transaction
 from zhifu import envelope
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
-from zhifu.receipt import Detail, Meta
+from zhifu.receipt import Detail, Entry, Meta
+from zhifu.standing import Standing
 from zhifu.statement import KeyStatement, verify_key_statement
 from zhifu.v1 import signed_pb2
 
@@ -118,6 +119,23 @@ def enrol(
     meta = Meta("participant.enrolled", sender=participant, recipient=scope)
     sequence.record(meta, Detail(documents=(name.encode(), role.encode())), now_ms)
     state_keys(participant, signed, state, sequence, now_ms)
+
+
+def set_standing(one: Standing, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int) -> Entry:
+    """Suspend a participant or let it take part again, by an operator's verified word; the entry that records it.
+
+    Raises `Refused` (participant.unknown, participant.standing): a later word, or this one, stands already.
+    """
+    before = state.get(tables.Standing, one.participant)
+    if state.get(tables.Participant, one.participant) is None:
+        raise Refused("participant.unknown")
+    if before is not None and one.issued_ms <= before.issued_ms:
+        raise Refused("participant.standing")
+    entry = sequence.record(Meta(one.event, sender=one.participant), Detail(documents=(signed.to_bytes(),)), now_ms)
+    state.update(tables.Participant, {"status": "suspended" if one.suspended else "active"}, id=one.participant)
+    state.delete(tables.Standing, participant=one.participant)
+    state.insert(tables.Standing, [(one.participant, signed.to_bytes(), one.issued_ms)])
+    return entry
 
 
 def state_keys(participant: bytes, signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int) -> None:

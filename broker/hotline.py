@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 
-import grpc
-
-from broker import home, operators
-from broker.authority import SERVER_NAME
+from broker import calling, home, operators
 from broker.clock import clock_ms
 from zhifu.consent import Revocation
-from zhifu.errors import CATALOGUE, Refused
+from zhifu.errors import Refused
 from zhifu.v1 import wallet_pb2, wallet_pb2_grpc
 from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
@@ -22,21 +19,14 @@ def stop(arguments: argparse.Namespace) -> None:
     grant, subject = _named(arguments.grant), _named(arguments.subject)
     said = Revocation(opened.origin, grant, clock_ms() // 1000, subject, REVOKER_HOTLINE, arguments.reason)
     signed = said.sign(operators.key_of(arguments.operator))
-    credentials = grpc.ssl_channel_credentials(opened.read("ca.crt"))
-    target = [("grpc.ssl_target_name_override", SERVER_NAME)]
-    with grpc.secure_channel(f"127.0.0.1:{opened.ports()[1]}", credentials, options=target) as channel:
-        stub = wallet_pb2_grpc.WalletServiceStub(channel)
-        try:
-            found = stub.RevokeGrant(wallet_pb2.RevokeGrantRequest(revocation=signed.to_proto()), timeout=10)
-        except grpc.RpcError as error:
-            raise _told(error) from error
+    request = wallet_pb2.RevokeGrantRequest(revocation=signed.to_proto())
+
+    def ask(channel: calling.Channel) -> wallet_pb2.RevokeGrantResponse:
+        return wallet_pb2_grpc.WalletServiceStub(channel).RevokeGrant(request, timeout=calling.TIMEOUT_S)
+
+    found = calling.call(opened, ask)
     ended = {"grants": [one.hex() for one in found.grants], "entry": found.entry.index}
     print(json.dumps(ended | {"delivered_before": found.delivered, "withheld": found.withheld}))
-
-
-def _told(error: grpc.RpcError) -> Refused:
-    reason, _, detail = str(error.details()).partition(": ")
-    return Refused(reason if reason in CATALOGUE else "unavailable.broker", detail)
 
 
 def _named(text: str | None) -> bytes:

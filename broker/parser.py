@@ -75,6 +75,14 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     which.add_argument("--grant", help="a grant's hash, hex")
     which.add_argument("--subject", help="a subject's id, hex: all of its grants")
     stopping.add_argument("--reason", required=True, help="why, in at most 64 characters")
+    for word, text in (
+        ("suspend", "Suspend a participant: its streams end, exchanges with it are refused, what waits stays; logged."),
+        ("resume", "Let a suspended participant take part again; logged."),
+    ):
+        one = add(word, f"broker.suspension:{word}", text)
+        one.add_argument("id", type=_id, help="the participant's id, 64 hex digits")
+        one.add_argument("--reason", required=True, help="why, in at most 64 characters")
+        one.add_argument("--operator", type=Path, required=True, help="an operator's key file")
     add("export", "broker.commands:print_log", "Print the whole log as lines of JSON.")
     migrating = add("migrate", "broker.upkeep:migrate", "Bring the database to the version that this program needs.")
     migrating.add_argument(

@@ -57,7 +57,7 @@ def within(core: Core, opened: Home) -> PseudonymService:
     """The service as a part of a running broker."""
 
     async def caller(context: Context, _: signed_pb2.Envelope | None) -> Member:
-        return identity.caller(context, core.directory)
+        return identity.caller(context, core.directory, core.now())
 
     return PseudonymService(evaluator(core, opened), caller)
 
@@ -105,7 +105,7 @@ class Admission:
 
     async def caller(self, context: Context, shown: signed_pb2.Envelope | None) -> Member:
         """Raises `Refused` (participant.*), `NotAuthentic` (key.*, signature.invalid), `Malformed`."""
-        spki = identity.peer_spki(context)
+        spki = identity.spki_hash(identity.certificate(context))
         if shown is not None:
             await self._meet(envelope.from_proto(envelope.KEY_STATEMENT, shown), spki)
         found = self._known.peer(spki)

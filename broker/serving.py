@@ -148,9 +148,9 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     nodes, wallets = listening.server(keepalive_ms=core.timing.keepalive_ms), listening.server(short_lived=True)
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
-    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
-        EnrolmentService(core, opened, exchange.broadcast), wallets
-    )
+    joining = EnrolmentService(core, opened, exchange.broadcast)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(joining, wallets)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(joining, nodes)
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
     indexer = _indexer(core, opened)
     log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
@@ -163,6 +163,7 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     )
     exchange.tell_witnesses()
     background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
+    background.append(asyncio.create_task(exchange.watch()))
     bell = opening.bell_of(opened.store)
     if bell is not None:
         core.mailroom.ring = bell.ring

@@ -44,6 +44,8 @@ LONGEST_PAUSE_S: Final = 5.0
 TIMEOUT_S: Final = 30.0
 HOUSEKEEPING_S: Final = 600.0
 _MAX_STATEMENT: Final = 4096
+_MAY_PASS: Final = ("internal", "participant.suspended", "participant.certificate")
+"""A mistake inside the broker is mended, a suspension lifted, a certificate renewed."""
 _log = logging.getLogger("zhifu.node")
 
 
@@ -332,8 +334,8 @@ def _raise_if_ended(latest: Sent) -> None:
 
 
 def _is_final(error: Error) -> bool:
-    """Whether connecting again cannot help. A mistake inside the broker (``internal``) may pass."""
-    return error.reason == "unavailable.clock" or not (error.retryable or error.reason == "internal")
+    """Whether connecting again cannot help."""
+    return error.reason == "unavailable.clock" or not (error.retryable or error.reason in _MAY_PASS)
 
 
 @contextmanager

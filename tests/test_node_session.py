@@ -126,10 +126,20 @@ def refused_with(reason: str, code: grpc.StatusCode) -> grpc.Status:
 
 
 async def test_a_refused_stream_names_the_brokers_reason(peer: Peer, members: list[Member]) -> None:
+    peer.refuse_with = refused_with("key.unknown", grpc.StatusCode.UNAUTHENTICATED)
+    running = Running(peer, members[0])
+    assert (await running.ends()).reason == "key.unknown"
+    running.node.close()
+
+
+async def test_a_suspended_node_comes_again_until_it_may(peer: Peer, members: list[Member]) -> None:
     peer.refuse_with = refused_with("participant.suspended", grpc.StatusCode.PERMISSION_DENIED)
     running = Running(peer, members[0])
-    assert (await running.ends()).reason == "participant.suspended"
-    running.node.close()
+    await asyncio.sleep(0.5)
+    assert not running.task.done()
+    peer.refuse_with = None
+    await running.attach()
+    await running.close()
 
 
 @pytest.mark.parametrize(

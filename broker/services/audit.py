@@ -43,7 +43,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     async def Search(self, request: audit_pb2.SearchRequest, context: Context) -> audit_pb2.SearchResponse:
         async with refusing(context):
-            who, query = caller(context, self._core.directory), query_of(request.query)
+            who, query = caller(context, self._core.directory, self._core.now()), query_of(request.query)
             head = _head(request.head_size, request.head_root)
             await self._note(auditing.SEARCHED, query, who)
             limit = min(request.limit or DEFAULT_PAGE, auditing.MAX_PAGE)
@@ -55,7 +55,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.ExportRequest, context: Context
     ) -> AsyncIterator[audit_pb2.ExportResponse]:
         async with refusing(context):
-            who, query = caller(context, self._core.directory), query_of(request.query)
+            who, query = caller(context, self._core.directory, self._core.now()), query_of(request.query)
             head, before = _head(request.head_size, request.head_root), _NEWEST
             await self._note(auditing.EXPORTED, query, who)
             while before:
@@ -66,7 +66,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     async def Count(self, request: audit_pb2.CountRequest, context: Context) -> audit_pb2.CountResponse:
         async with refusing(context):
-            who, query = caller(context, self._core.directory), query_of(request.query)
+            who, query = caller(context, self._core.directory, self._core.now()), query_of(request.query)
             indexed, scope = self._indexer.catch_up(auditing.CATCH_UP_S), auditing.scope_of(who)
             rows, complete = self._indexer.index.hours(query, scope)
             names = ("hour", "actor", "event", "outcome", "purpose", "latency", "count")
@@ -77,7 +77,10 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     async def Status(self, request: audit_pb2.StatusRequest, context: Context) -> audit_pb2.StatusResponse:
         async with refusing(context):
-            who, head = caller(context, self._core.directory), _head(request.head_size, request.head_root)
+            who, head = (
+                caller(context, self._core.directory, self._core.now()),
+                _head(request.head_size, request.head_root),
+            )
             commit = self._commit()
             known, consistency = self._consistency(head, commit)
             return audit_pb2.StatusResponse(
@@ -96,7 +99,7 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         self, request: audit_pb2.MirrorRequest, context: Context
     ) -> AsyncIterator[audit_pb2.MirrorResponse]:
         async with refusing(context):
-            who = caller(context, self._core.directory)
+            who = caller(context, self._core.directory, self._core.now())
             auditing.check_whole(who)
             await self._note(auditing.EXPORTED, Query(), who)
             lines = export.lines(self._snapshot())

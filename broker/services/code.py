@@ -28,7 +28,7 @@ class CodeService(code_pb2_grpc.CodeServiceServicer):
 
     async def FetchCode(self, request: code_pb2.FetchCodeRequest, context: _Context) -> code_pb2.FetchCodeResponse:
         async with refusing(context):
-            core, caller = self._core, identity.caller(context, self._core.directory)
+            core, caller = self._core, identity.caller(context, self._core.directory, self._core.now())
             done = await core.committer.run(
                 lambda state, _, now_ms: redemption.fetch(request.code, caller.id, core.pepper, state, now_ms)
             )
@@ -39,7 +39,7 @@ class CodeService(code_pb2_grpc.CodeServiceServicer):
 
     async def FetchGrant(self, request: code_pb2.FetchGrantRequest, context: _Context) -> code_pb2.FetchGrantResponse:
         async with refusing(context):
-            core, caller = self._core, identity.caller(context, self._core.directory)
+            core, caller = self._core, identity.caller(context, self._core.directory, self._core.now())
             row = core.store.reader.get(tables.Grant, strict.exactly("grant_hash", request.grant_hash, 32))
             if row is None or row.cnf != caller.id:
                 raise Refused("consent.not_usable")
@@ -57,7 +57,7 @@ class CodeService(code_pb2_grpc.CodeServiceServicer):
         self, request: code_pb2.RedeemTicketRequest, context: _Context
     ) -> code_pb2.RedeemTicketResponse:
         async with refusing(context):
-            core, caller = self._core, identity.caller(context, self._core.directory)
+            core, caller = self._core, identity.caller(context, self._core.directory, self._core.now())
             signed = envelope.from_proto(envelope.TICKET, request.ticket)
             workflow = strict.exactly("workflow", request.workflow, 16)
             done = await core.committer.run(

@@ -1,26 +1,31 @@
-"""`EnrolmentService`: an invite and a certificate request for a certificate."""
+"""`EnrolmentService`: an invite and a certificate request for a certificate; the next one; who takes part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 
-from broker import authority, enrolment
+from broker import authority, directory, enrolment
 from broker.core import Core
 from broker.home import Home
+from broker.services import frames, identity
 from broker.services.errors import refusing
+from broker.services.frames import Known
 from broker.services.identity import spki_hash
 from broker.store import tables
-from zhifu import envelope
+from zhifu import envelope, standing
 from zhifu.errors import Refused
+from zhifu.receipt import Head
 from zhifu.v1 import enrolment_pb2, enrolment_pb2_grpc
 
+_Any = grpc.aio.ServicerContext[Any, Any]
 _Context = grpc.aio.ServicerContext[enrolment_pb2.EnrolRequest, enrolment_pb2.EnrolResponse]
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
-    """On the public port: who enrols has no certificate yet, only an invite."""
+    """On both ports: who enrols has no certificate yet, only an invite; who renews comes with the one it has."""
 
     def __init__(self, core: Core, home: Home, changed: Callable[[], None]) -> None:
         self._core = core
@@ -50,3 +55,30 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
         ca = self._home.read("ca.crt")
         certificate = authority.issue(csr, done.result, ca, self._home.read("ca.key"))
         return enrolment_pb2.EnrolResponse(certificate=certificate, authority=ca, participant=done.result)
+
+    async def Renew(self, request: enrolment_pb2.RenewRequest, context: _Any) -> enrolment_pb2.RenewResponse:
+        async with refusing(context):
+            member = identity.caller(context, self._core.directory, self._core.now())
+            csr = authority.read_request(request.csr)
+            if identity.spki_hash(csr) not in member.statement.tls_spki:
+                raise Refused("enrolment.csr", "the key statement in force does not list the TLS key")
+            found = authority.issue(csr, member.id, self._home.read("ca.crt"), self._home.read("ca.key"))
+            return enrolment_pb2.RenewResponse(certificate=found)
+        raise AssertionError  # the context manager ended the call
+
+    async def SetStanding(
+        self, request: enrolment_pb2.SetStandingRequest, context: _Any
+    ) -> enrolment_pb2.SetStandingResponse:
+        async with refusing(context):
+            core = self._core
+            signed = envelope.from_proto(envelope.STANDING, request.order)
+            order = standing.verify(signed, self._home.operators, core.log.origin, core.clock_ms())
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: directory.set_standing(order, signed, state, sequence, now_ms)
+            )
+            core.directory.reload()
+            self._changed()
+            index = done.result.index
+            proof = Known(Head()).prove(core.log, done.commit, index, index + 1)
+            return enrolment_pb2.SetStandingResponse(proof=proof, entry=frames.opening(done.result))
+        raise AssertionError  # the context manager ended the call

@@ -53,7 +53,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         self, request_iterator: AsyncIterator[Request], context: Context
     ) -> None:
         async with refusing(context):
-            member = identity.caller(context, self._core.directory)
+            member = identity.caller(context, self._core.directory, self._core.now())
             # Before the first frame is waited for: a stream costs memory from its headers on.
             self._core.quotas.open(member.id)
             try:
@@ -63,7 +63,8 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
 
     async def _serve(self, member: Member, requests: AsyncIterator[Request], context: Context) -> None:
         hello = await _hello(requests, self._core.timing.hello_s)
-        session = Session(self._core, member, hello, self.broadcast)
+        expires = identity.expiry(identity.certificate(context))
+        session = Session(self._core, member, expires, hello, self.broadcast)
         if self._draining:
             raise Refused(self._draining)
         self.sessions.add(session)
@@ -80,7 +81,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         context: grpc.aio.ServicerContext[exchange_pb2.SubmitExchangeRequest, exchange_pb2.SubmitExchangeResponse],
     ) -> exchange_pb2.SubmitExchangeResponse:
         async with refusing(context):
-            member = identity.caller(context, self._core.directory)
+            member = identity.caller(context, self._core.directory, self._core.now())
             found = await submit(self._core, member.id, request.submissions, Known(Head()))
             return exchange_pb2.SubmitExchangeResponse(results=found)
         raise AssertionError  # the context manager ended the call
@@ -96,9 +97,25 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         self._core.mailroom.ring([DIRECTORY])
 
     def send_directory(self) -> None:
-        """Send the directory to every node that is attached here."""
+        """Send the directory to every node that is attached here; whoever was suspended is cut off."""
+        self.cut()
         for session in self.sessions:
             session.send_directory()
+
+    def cut(self) -> None:
+        """End the streams of who may not take part any more."""
+        for session in self.sessions:
+            session.cut()
+
+    async def watch(self) -> None:
+        """Now and then, end what has run out; and look by ourselves what another broker may have told in vain."""
+        while True:
+            await asyncio.sleep(self._core.timing.watch_s)
+            try:
+                self._core.directory.reload()
+            except Error as error:
+                _log.warning("directory not read", extra={"reason": error.reason})
+            self.cut()
 
     def heard(self, nodes: Sequence[bytes] | None) -> None:
         """What another broker on the same database rang; None: something was missed, so everything is looked at."""
@@ -130,9 +147,13 @@ async def _hello(requests: AsyncIterator[Request], seconds: float) -> exchange_p
 class Session:
     """One attached node."""
 
-    def __init__(self, core: Core, member: Member, hello: exchange_pb2.Hello, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, core: Core, member: Member, expires: int, hello: exchange_pb2.Hello, changed: Callable[[], None]
+    ) -> None:
+        """``expires`` (Unix s) is when the certificate ends that the stream was opened with."""
         self._core = core
         self._member = member
+        self._expires = expires
         self._changed = changed
         self._known = Known(Head(hello.head_size, hello.head_root or Head().root))
         self._unsent: deque[Response] = deque()
@@ -187,6 +208,16 @@ class Session:
         COUNTS.streams_ended[reason] += not self._farewell
         self._farewell = self._farewell or reason
         self._ending.set()
+
+    def cut(self) -> None:
+        """End the stream if its node is suspended or its certificate is over: nothing more of what waits is sent."""
+        try:
+            self._core.directory.check_active(self._member.id)
+        except Refused as error:
+            self._unsent.clear()
+            self.end(error.reason)
+        if self._core.now() > self._expires:
+            self.end("participant.certificate")
 
     def send_directory(self) -> None:
         # However often it changes, the newest is sent, once.
@@ -299,6 +330,9 @@ class Session:
                 await context.write(self._unsent.popleft())
             if self._closing:
                 return
+            if self._ending.is_set():
+                await self._outgoing.wake.wait()
+                continue
             self._take_waiting()
             if not self._unsent:
                 await self._sleep()

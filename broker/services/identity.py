@@ -19,14 +19,25 @@ def spki_hash(certificate: x509.Certificate | x509.CertificateSigningRequest) ->
     return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
 
 
-def caller(context: grpc.aio.ServicerContext[Any, Any], directory: Directory) -> Member:
-    """The participant at the other end. Raises `Refused` (participant.*), `NotAuthentic` (key.unknown)."""
-    return directory.peer(peer_spki(context))
+def caller(context: grpc.aio.ServicerContext[Any, Any], directory: Directory, now: int) -> Member:
+    """The participant at the other end; ``now`` is Unix s. Raises `Refused` (participant.*), `NotAuthentic`
+    (key.unknown).
+    """
+    found = certificate(context)
+    if now > expiry(found):
+        # The handshake looks at the certificate once; a connection may live on for days.
+        raise Refused("participant.certificate")
+    return directory.peer(spki_hash(found))
 
 
-def peer_spki(context: grpc.aio.ServicerContext[Any, Any]) -> bytes:
-    """The hash of the TLS key at the other end, 32 bytes. Raises `Refused` (participant.unknown)."""
+def certificate(context: grpc.aio.ServicerContext[Any, Any]) -> x509.Certificate:
+    """The certificate of the other end. Raises `Refused` (participant.unknown)."""
     pem = next(iter(context.auth_context().get("x509_pem_cert") or ()), b"")
     if not pem:
         raise Refused("participant.unknown", "no client certificate")
-    return spki_hash(x509.load_pem_x509_certificate(pem))
+    return x509.load_pem_x509_certificate(pem)
+
+
+def expiry(one: x509.Certificate) -> int:
+    """When it ends, Unix s."""
+    return int(one.not_valid_after_utc.timestamp())

@@ -28,6 +28,14 @@ class Participant(SQLModel, table=True):
     scope: bytes = b""
 
 
+class Standing(SQLModel, table=True):
+    """Of each participant that was ever suspended, an operator's last word on it, as signed; and when (Unix ms)."""
+
+    participant: bytes = Field(primary_key=True)
+    envelope: bytes
+    issued_ms: int
+
+
 class Spki(SQLModel, table=True):
     """Which participant a TLS key belongs to."""
 

@@ -79,6 +79,9 @@ class Exchanges:
         released, found = meta.released, schema.by_hash(meta.schema_hash)
         check_only(meta, _meta(shown, found.hash, ceilings=shown.ceilings, released=released, policy=meta.policy_hash))
         self._check_presentation(shown, now)
+        self._participants.check_active(shown.sender)
+        if self._participants.is_enrolled(shown.recipient):
+            self._participants.check_active(shown.recipient)
         _check_levels(found, shown.ceilings, released)
         basis = self._basis(shown, found, meta.policy_hash, now)
         if (detail.grant, detail.subject) != (basis.grant, basis.subject):

@@ -96,6 +96,8 @@ class History:
         people, grants, exchanges = self.participants, self._grants, self._exchanges
         return {
             "participant.enrolled": lambda one, meta, detail: people.enrol(meta, detail),
+            "participant.suspended": lambda one, meta, detail: people.set_standing(meta, detail, one.time_ms),
+            "participant.resumed": lambda one, meta, detail: people.set_standing(meta, detail, one.time_ms),
             "entry.erased": lambda one, meta, detail: self._erasures.recorded(one.index, meta, detail, _seconds(one)),
             "hold.placed": lambda one, meta, detail: self._erasures.hold(meta, detail, _seconds(one)),
             "hold.lifted": lambda one, meta, detail: self._erasures.hold(meta, detail, _seconds(one)),

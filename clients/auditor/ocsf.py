@@ -20,6 +20,8 @@ _ACTIVITIES: Final = {
     "participant.enrolled": _CREATE,
     "epoch.offered": _CREATE,
     "key.stated": _UPDATE,
+    "participant.suspended": _UPDATE,
+    "participant.resumed": _UPDATE,
     "grant.revoked": _DELETE,
 }
 _SUCCESS, _FAILURE = 1, 2

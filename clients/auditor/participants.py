@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from clients.auditor.pins import Pins
 from clients.config import Pin
+from zhifu import envelope, standing
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.receipt import Detail, Meta
@@ -24,6 +25,8 @@ class Standing:
     pin: Pin
     statement: KeyStatement | None = None
     epochs: set[bytes] = field(default_factory=set)
+    suspended: bool = False
+    said_ms: int = 0
 
 
 class Participants:
@@ -31,6 +34,7 @@ class Participants:
 
     def __init__(self, pins: Pins) -> None:
         self._pins = pins.participants
+        self._origin, self._operators = pins.origin, pins.operators
         self._standing: dict[bytes, Standing] = {}
         self._spki: dict[bytes, bytes] = {}
 
@@ -78,6 +82,26 @@ class Participants:
             if self._spki.setdefault(spki, participant) != participant:
                 raise NotAuthentic("key.unknown", "the key statement lists a TLS key of another participant")
         standing.statement = found
+
+    def set_standing(self, meta: Meta, detail: Detail, now_ms: int) -> None:
+        """A pinned operator suspended a participant or let it take part again, later than the word before.
+
+        Raises `NotAuthentic` (key.unknown, signature.invalid, log.corrupt), `Refused` (participant.*), `Malformed`.
+        """
+        if len(detail.documents) != 1 or detail != Detail(documents=detail.documents):
+            raise Malformed("malformed.field", "not the entry of one operator's word")
+        signed = envelope.from_bytes(envelope.STANDING, detail.documents[0])
+        said = standing.verify(signed, self._operators, self._origin, now_ms)
+        found = self.standing(said.participant)
+        check_only(meta, Meta(said.event, sender=said.participant))
+        if said.issued_ms <= found.said_ms:
+            raise Refused("participant.standing", "an earlier word was taken after a later one")
+        found.suspended, found.said_ms = said.suspended, said.issued_ms
+
+    def check_active(self, participant: bytes) -> None:
+        """Raises `Refused` (participant.unknown, participant.suspended)."""
+        if self.standing(participant).suspended:
+            raise Refused("participant.suspended", "a suspended participant took part")
 
     def offer_epoch(self, meta: Meta, detail: Detail) -> None:
         """A node offered an epoch secret; of it the log holds the id only. Raises `NotAuthentic`, `Malformed`."""

@@ -13,6 +13,8 @@ from clients.auditor.faults import Fault
 
 _EVENTS: Mapping[str, str] = {
     "participant.enrolled": "机构入网",
+    "participant.suspended": "机构停用",
+    "participant.resumed": "机构恢复",
     "key.stated": "密钥声明",
     "epoch.offered": "提供时段密钥",
     "subject.enrolled": "患者密钥登记",

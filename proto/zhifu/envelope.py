@@ -57,6 +57,7 @@ WALLET: Final = _kind("wallet", 512)
 QUOTA: Final = _kind("pseudonym quota", 512)
 ERASURE: Final = _kind("erasure order", 16384)
 HOLD: Final = _kind("legal hold", 512)
+STANDING: Final = _kind("standing", 512)
 
 
 @dataclass(frozen=True, slots=True)

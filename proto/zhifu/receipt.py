@@ -38,6 +38,8 @@ EVENTS: Final = (
     "ticket.redeemed",
     "exchange.deleted",
     "participant.enrolled",
+    "participant.suspended",
+    "participant.resumed",
     "epoch.offered",
     "key.stated",
     "pseudonym.evaluated",

@@ -22,20 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from zhifu.v1 import exchange_pb2 as zhifu_dot_v1_dot_exchange__pb2
 from zhifu.v1 import signed_pb2 as zhifu_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18zhifu/v1/enrolment.proto\x12\x08zhifu.v1\x1a\x15zhifu/v1/signed.proto\"V\n\x0c\x45nrolRequest\x12\x0e\n\x06invite\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12)\n\rkey_statement\x18\x03 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"L\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x13\n\x0bparticipant\x18\x03 \x01(\x0c\x32L\n\x10\x45nrolmentService\x12\x38\n\x05\x45nrol\x12\x16.zhifu.v1.EnrolRequest\x1a\x17.zhifu.v1.EnrolResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18zhifu/v1/enrolment.proto\x12\x08zhifu.v1\x1a\x17zhifu/v1/exchange.proto\x1a\x15zhifu/v1/signed.proto\"V\n\x0c\x45nrolRequest\x12\x0e\n\x06invite\x18\x01 \x01(\t\x12\x0b\n\x03\x63sr\x18\x02 \x01(\x0c\x12)\n\rkey_statement\x18\x03 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"L\n\rEnrolResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x13\n\x0bparticipant\x18\x03 \x01(\x0c\"\x1b\n\x0cRenewRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\x0c\"$\n\rRenewResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"7\n\x12SetStandingRequest\x12!\n\x05order\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"_\n\x13SetStandingResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening2\xd2\x01\n\x10\x45nrolmentService\x12\x38\n\x05\x45nrol\x12\x16.zhifu.v1.EnrolRequest\x1a\x17.zhifu.v1.EnrolResponse\x12\x38\n\x05Renew\x12\x16.zhifu.v1.RenewRequest\x1a\x17.zhifu.v1.RenewResponse\x12J\n\x0bSetStanding\x12\x1c.zhifu.v1.SetStandingRequest\x1a\x1d.zhifu.v1.SetStandingResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'zhifu.v1.enrolment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLREQUEST']._serialized_start=61
-  _globals['_ENROLREQUEST']._serialized_end=147
-  _globals['_ENROLRESPONSE']._serialized_start=149
-  _globals['_ENROLRESPONSE']._serialized_end=225
-  _globals['_ENROLMENTSERVICE']._serialized_start=227
-  _globals['_ENROLMENTSERVICE']._serialized_end=303
+  _globals['_ENROLREQUEST']._serialized_start=86
+  _globals['_ENROLREQUEST']._serialized_end=172
+  _globals['_ENROLRESPONSE']._serialized_start=174
+  _globals['_ENROLRESPONSE']._serialized_end=250
+  _globals['_RENEWREQUEST']._serialized_start=252
+  _globals['_RENEWREQUEST']._serialized_end=279
+  _globals['_RENEWRESPONSE']._serialized_start=281
+  _globals['_RENEWRESPONSE']._serialized_end=317
+  _globals['_SETSTANDINGREQUEST']._serialized_start=319
+  _globals['_SETSTANDINGREQUEST']._serialized_end=374
+  _globals['_SETSTANDINGRESPONSE']._serialized_start=376
+  _globals['_SETSTANDINGRESPONSE']._serialized_end=471
+  _globals['_ENROLMENTSERVICE']._serialized_start=474
+  _globals['_ENROLMENTSERVICE']._serialized_end=684
 # @@protoc_insertion_point(module_scope)

@@ -39,6 +39,16 @@ class EnrolmentServiceStub:
                 request_serializer=zhifu_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=zhifu_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/zhifu.v1.EnrolmentService/Renew',
+                request_serializer=zhifu_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_enrolment__pb2.RenewResponse.FromString,
+                _registered_method=True)
+        self.SetStanding = channel.unary_unary(
+                '/zhifu.v1.EnrolmentService/SetStanding',
+                request_serializer=zhifu_dot_v1_dot_enrolment__pb2.SetStandingRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_enrolment__pb2.SetStandingResponse.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServiceServicer:
@@ -50,6 +60,20 @@ class EnrolmentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """On the node port: a participant's next TLS certificate, for a key that its key statement lists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetStanding(self, request, context):
+        """An operator suspends a participant, or lets it take part again; under an entry of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -57,6 +81,16 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
                     servicer.Enrol,
                     request_deserializer=zhifu_dot_v1_dot_enrolment__pb2.EnrolRequest.FromString,
                     response_serializer=zhifu_dot_v1_dot_enrolment__pb2.EnrolResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=zhifu_dot_v1_dot_enrolment__pb2.RenewRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_enrolment__pb2.RenewResponse.SerializeToString,
+            ),
+            'SetStanding': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetStanding,
+                    request_deserializer=zhifu_dot_v1_dot_enrolment__pb2.SetStandingRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_enrolment__pb2.SetStandingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +120,60 @@ class EnrolmentService:
             '/zhifu.v1.EnrolmentService/Enrol',
             zhifu_dot_v1_dot_enrolment__pb2.EnrolRequest.SerializeToString,
             zhifu_dot_v1_dot_enrolment__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.EnrolmentService/Renew',
+            zhifu_dot_v1_dot_enrolment__pb2.RenewRequest.SerializeToString,
+            zhifu_dot_v1_dot_enrolment__pb2.RenewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetStanding(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.EnrolmentService/SetStanding',
+            zhifu_dot_v1_dot_enrolment__pb2.SetStandingRequest.SerializeToString,
+            zhifu_dot_v1_dot_enrolment__pb2.SetStandingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -32,11 +32,19 @@ class EnrolmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EnrolmentServiceAsyncStub: ...
     Enrol: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolResponse]
+    Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]
+    """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+    SetStanding: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.SetStandingRequest, _enrolment_pb2.SetStandingResponse]
+    """An operator suspends a participant, or lets it take part again; under an entry of its own."""
 
 @_typing.type_check_only
 class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enrol: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolResponse]  # type: ignore[assignment]
+    Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]  # type: ignore[assignment]
+    """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+    SetStanding: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.SetStandingRequest, _enrolment_pb2.SetStandingResponse]  # type: ignore[assignment]
+    """An operator suspends a participant, or lets it take part again; under an entry of its own."""
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -45,5 +53,21 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrolment_pb2.EnrolRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.EnrolResponse, _abc.Awaitable[_enrolment_pb2.EnrolResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _enrolment_pb2.RenewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_pb2.RenewResponse, _abc.Awaitable[_enrolment_pb2.RenewResponse]]:
+        """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+
+    @_abc_1.abstractmethod
+    def SetStanding(
+        self,
+        request: _enrolment_pb2.SetStandingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_enrolment_pb2.SetStandingResponse, _abc.Awaitable[_enrolment_pb2.SetStandingResponse]]:
+        """An operator suspends a participant, or lets it take part again; under an entry of its own."""
 
 def add_EnrolmentServiceServicer_to_server(servicer: EnrolmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

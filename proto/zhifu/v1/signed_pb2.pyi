@@ -503,3 +503,21 @@ class LegalHold(_message.Message):
     basis: str
     issued_at: int
     def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., target: _Optional[bytes] = ..., lifted: _Optional[bool] = ..., basis: _Optional[str] = ..., issued_at: _Optional[int] = ...) -> None: ...
+
+class Standing(_message.Message):
+    __slots__ = ("version", "suite", "aud", "participant", "suspended", "reason", "issued_ms")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUITE_FIELD_NUMBER: _ClassVar[int]
+    AUD_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANT_FIELD_NUMBER: _ClassVar[int]
+    SUSPENDED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ISSUED_MS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    suite: int
+    aud: str
+    participant: bytes
+    suspended: bool
+    reason: str
+    issued_ms: int
+    def __init__(self, version: _Optional[int] = ..., suite: _Optional[int] = ..., aud: _Optional[str] = ..., participant: _Optional[bytes] = ..., suspended: _Optional[bool] = ..., reason: _Optional[str] = ..., issued_ms: _Optional[int] = ...) -> None: ...
