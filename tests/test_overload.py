@@ -217,7 +217,7 @@ def _begin(channel: grpc.aio.Channel, method: str) -> Any:
 
 async def test_a_peer_that_is_half_open_is_seen(tmp_path: Path) -> None:
     """Its connection stands and nothing comes back: pings find out, and its stream and leases are free."""
-    async with serving(tmp_path, timing=Timing(keepalive_ms=1_000)) as server, _Wire(server.served.ports[0]) as wire:
+    async with serving(tmp_path, timing=Timing(keepalive_ms=1_000)) as server, Wire(server.served.ports[0]) as wire:
         call = exchange_pb2_grpc.ExchangeServiceStub(server.node(PAYER, port=wire.port)).Connect()
         await call.write(pb.ConnectRequest(hello=pb.Hello(version=1, clock_ms=server.clock())))
         assert isinstance(await call.read(), pb.ConnectResponse)
@@ -229,34 +229,43 @@ async def test_a_peer_that_is_half_open_is_seen(tmp_path: Path) -> None:
         call.cancel()
 
 
-class _Wire:
-    """Between a node and the broker; once it is cut, it takes bytes and passes none on, and closes nothing."""
+class Wire:
+    """Between a node and the broker; once it is cut, it takes bytes and passes none on, and closes nothing itself.
 
-    def __init__(self, to: int) -> None:
-        self._to, self.port = to, 0
-        self._passing = asyncio.Event()
-        self._passing.set()
+    ``closed``: the broker closed its end.
+    """
+
+    def __init__(self, to: int, host: str = "127.0.0.1") -> None:
+        self._to, self._host, self.port = to, host, 0
+        self._cut = False
+        self.closed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def cut(self) -> None:
-        self._passing.clear()
+        self._cut = True
 
-    async def __aenter__(self) -> _Wire:
+    async def __aenter__(self) -> Wire:
         self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
-        for one, other in ((reader, far_writer), (far_reader, writer)):
-            self._tasks.add(asyncio.create_task(self._pass_on(one, other)))
+        far_reader, far_writer = await asyncio.open_connection(self._host, self._to)
+        self._tasks.add(asyncio.create_task(self._pass_on(reader, far_writer)))
+        self._tasks.add(asyncio.create_task(self._pass_on(far_reader, writer, self.closed)))
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ended: asyncio.Event | None = None
+    ) -> None:
         try:
             while data := await reader.read(65_536):
-                await self._passing.wait()
-                writer.write(data)
+                if not self._cut:
+                    writer.write(data)
+        except ConnectionError:
+            pass
         finally:
+            if ended is not None:
+                ended.set()
             writer.close()
 
     async def __aexit__(self, *_: object) -> None:

@@ -21,7 +21,7 @@ import uvloop
 
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import crash, decoders, live, memory, withheld
+from tests.soak import abuse, crash, decoders, live, memory, withheld
 
 INPUTS_A_SECOND: Final = 20_000
 STREAMS: Final = 400
@@ -84,7 +84,24 @@ def _crash(seconds: float, seed: int, say: Tell) -> Faults:
     return survived.faults
 
 
-PARTS: Final = {"decoders": _decoders, "live": _live, "withheld": _withheld, "memory": _memory, "crash": _crash}
+def _abuse(seconds: float, _: int, say: Tell) -> Faults:
+    with world() as made:
+        borne = uvloop.run(abuse.measure(made, seconds, say))
+    say(
+        f"honest p99 {borne.idle_ms:.1f} ms idle, {borne.meanwhile_ms:.1f} ms meanwhile; {borne.grown_mib:+.0f} MiB; "
+        f"dead peer seen after {borne.seen_s:.0f} s"
+    )
+    return borne.faults
+
+
+PARTS: Final = {
+    "decoders": _decoders,
+    "live": _live,
+    "withheld": _withheld,
+    "memory": _memory,
+    "crash": _crash,
+    "abuse": _abuse,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
