@@ -25,6 +25,14 @@ class Registered:
     told: tuple[bytes, ...] = ()
 
 
+def refuse(signed: Envelope, reason: str, state: Transaction, sequence: Sequence, now_ms: int) -> None:
+    """Record that what was sent in the name of an enrolled key is no grant. Raises `NotAuthentic`
+    (consent.key_status): it is in nobody's name.
+    """
+    detail = Detail(grant=consent.hash_of(signed.payload), subject=subject_of(signed.key_id, state).id)
+    sequence.record(Meta("grant.refused", reason=reason), detail, now_ms)
+
+
 def register(
     signed: Envelope, origin: str, known: Directory, state: Transaction, sequence: Sequence, now_ms: int
 ) -> Registered:

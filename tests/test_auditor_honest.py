@@ -181,6 +181,10 @@ class World:
         )
         return self.log.size - 1
 
+    def refuse(self, signed: Envelope) -> None:
+        """What was handed in as a grant, and is none."""
+        self.commit(lambda state, sequence, now_ms: grants.refuse(signed, "consent.signature", state, sequence, now_ms))
+
     def revoke(self, grant: Grant, subject: SigningKey) -> int:
         """The entry of the revocation; what was queued is withdrawn behind it."""
         before = self.log.size
@@ -336,6 +340,9 @@ def tell(path: Path) -> Story:
     """Every event of the log, written by the broker itself."""
     world = begin(path)
     granted = world.log.size - 1
+    own = claim().grant_envelope
+    assert own is not None
+    world.refuse(replace(own, signature=bytes(64)))
     first, coordinated = world.fresh(claim()), world.fresh(coordination(claim()))
     claimed, at = world.accept(first, coordinated)
     acknowledged = world.acknowledge(INSURER.signing, world.said(first, claimed), world.said(coordinated, at))
@@ -389,6 +396,7 @@ def test_honest_log_verifies(story: Story) -> None:
         "subject.enrolled": 1,
         "subject.key_added": 1,
         "grant.registered": 1,
+        "grant.refused": 1,
         "grant.revoked": 1,
         "exchange.accepted": 8,
         "exchange.acknowledged": 4,

@@ -666,6 +666,21 @@ def test_forged_revocation_is_found(world: World) -> None:
 # --- consent ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_refused_grant_is_of_an_enrolled_patient_and_has_a_reason(world: World) -> None:
+    whose = {"event": "grant.refused", "grant": seed("forged"), "subject": participant_id(bytes(patient().verify_key))}
+    world.record(entry({**whose, "reason": "consent.signature"}))
+    assert world.verify().verified
+    for name, changed in (
+        ("no reason", {}),
+        ("nobody", {"reason": "consent.signature", "subject": seed("nobody")}),
+        ("sender", {"reason": "consent.signature", "sender": HOSPITAL.id}),
+        ("document", {"reason": "consent.signature", "documents": (b"x",)}),
+    ):
+        other = world.branch(world.path.with_name(name))
+        assert bad(other, other.record(entry({**whose, **changed}))).partition(".")[0] in ("malformed", "log")
+        other.close()
+
+
 def registered(key: SigningKey, made: Grant, **changed: Any) -> Record:
     signed = made.sign(key)
     values = {
@@ -935,6 +950,8 @@ def test_replaced_pseudonym_key_is_found(world: World) -> None:
 
 class Raw:
     """Content that is no meta or detail, where the broker's types expect one."""
+
+    event = ""
 
     def __init__(self, content: bytes) -> None:
         self._content = content

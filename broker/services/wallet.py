@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc
@@ -15,6 +16,7 @@ from broker.audit import stored_entry
 from broker.core import Core
 from broker.counts import COUNTS
 from broker.delivery import Outgoing
+from broker.quota import Bucket
 from broker.services import frames
 from broker.services.errors import refusing
 from broker.services.exchange import acknowledge
@@ -22,7 +24,8 @@ from broker.services.frames import Known
 from broker.store import tables
 from broker.store.interface import Reader
 from zhifu import envelope, receipt, strict
-from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.envelope import Envelope
+from zhifu.errors import Error, Exit, Malformed, NotAuthentic, Refused
 from zhifu.keys import check_signing_key
 from zhifu.receipt import Entry, Head
 from zhifu.subject_key import SignedChange
@@ -30,6 +33,9 @@ from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 CHALLENGE_S: Final = 60
 _MAX_CHALLENGES: Final = 65_536
+_REFUSALS_PER_S: Final = 1.0
+"""Refused grants written down: anybody may send some in a patient's name."""
+_REFUSALS_BURST_S: Final = 120.0
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -64,6 +70,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
     def __init__(self, core: Core) -> None:
         self._core = core
         self._challenges = Challenges()
+        self._refusals = Bucket(_REFUSALS_PER_S, _REFUSALS_BURST_S, core.clock_ms() / 1000)
 
     async def Challenge(self, request: wallet_pb2.ChallengeRequest, context: _Context) -> wallet_pb2.ChallengeResponse:
         challenge = self._challenges.issue(self._core.now())
@@ -93,17 +100,32 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
     ) -> wallet_pb2.RegisterGrantResponse:
         async with refusing(context):
             signed = envelope.from_proto(envelope.GRANT, request.grant)
-            done = await self._core.committer.run(
-                lambda state, sequence, now_ms: grants.register(
-                    signed, self._core.log.origin, self._core.directory, state, sequence, now_ms
+            try:
+                done = await self._core.committer.run(
+                    lambda state, sequence, now_ms: grants.register(
+                        signed, self._core.log.origin, self._core.directory, state, sequence, now_ms
+                    )
                 )
-            )
+            except Error as error:
+                await self._record_refusal(signed, error)
+                raise
             entry = done.result.entry
             self._core.mailroom.wake(done.result.told)
             return wallet_pb2.RegisterGrantResponse(
                 grant_hash=done.result.grant_hash, proof=self._proof(entry), entry=frames.opening(entry)
             )
         raise AssertionError  # the context manager ended the call
+
+    async def _record_refusal(self, signed: Envelope, error: Error) -> None:
+        """In the log too, as far as it is in a patient's name, and so slowly that nobody fills the log with it."""
+        now = self._core.clock_ms() / 1000
+        if error.exit is Exit.UNAVAILABLE or self._refusals.wait(now):
+            return
+        self._refusals.take(1)
+        with suppress(NotAuthentic):
+            await self._core.committer.run(
+                lambda state, sequence, now_ms: grants.refuse(signed, error.reason, state, sequence, now_ms)
+            )
 
     async def RevokeGrant(
         self, request: wallet_pb2.RevokeGrantRequest, context: _Context

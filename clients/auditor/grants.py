@@ -12,7 +12,7 @@ from clients.auditor.subject_keys import SubjectKeys
 from zhifu import consent, envelope, statement, ticket
 from zhifu.consent import Grant, Scopes
 from zhifu.envelope import Envelope, Kind
-from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.errors import CATALOGUE, Malformed, NotAuthentic, Refused
 from zhifu.keys import Alg, key_id, participant_id
 from zhifu.presentation import Presentation
 from zhifu.receipt import Detail, Meta
@@ -137,6 +137,14 @@ class Grants:
             raise Refused("consent.not_yours", "a grant was stopped in another capacity than its signer has")
         if (said.grant_hash or detail.grant, said.subject or detail.subject) != (detail.grant, detail.subject):
             raise NotAuthentic("log.corrupt", "the entry is about another grant than was revoked")
+
+    def refuse(self, meta: Meta, detail: Detail) -> None:
+        """What was sent as a grant in a patient's name, and was none. Raises `NotAuthentic`, `Malformed`."""
+        check_only(meta, Meta(meta.event, reason=meta.reason))
+        if detail != Detail(grant=detail.grant, subject=detail.subject) or detail.subject not in self._subjects:
+            raise Malformed("malformed.field", "not the entry of a grant that was refused")
+        if meta.reason not in CATALOGUE:
+            raise Malformed("malformed.field", "a refusal without a reason of the catalogue")
 
     def redeem(self, meta: Meta, detail: Detail, now: int) -> None:
         """A ticket was bound to a workflow, once, within its time. Raises `NotAuthentic`, `Refused` (ticket.*)."""

@@ -104,6 +104,7 @@ class History:
             "epoch.offered": lambda one, meta, detail: people.offer_epoch(meta, detail),
             "subject.enrolled": lambda one, meta, detail: grants.enrol_subject(meta, detail, _seconds(one)),
             "grant.registered": lambda one, meta, detail: grants.register(meta, detail, _seconds(one)),
+            "grant.refused": lambda one, meta, detail: grants.refuse(meta, detail),
             "grant.revoked": self._revoked,
             subject_keys.ADDED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),
             subject_keys.REVOKED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),

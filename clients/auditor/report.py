@@ -20,6 +20,7 @@ _EVENTS: Mapping[str, str] = {
     "subject.enrolled": "患者密钥登记",
     "grant.registered": "授权登记",
     "grant.revoked": "授权撤回",
+    "grant.refused": "授权拒绝",
     "exchange.accepted": "交换受理",
     "exchange.denied": "交换拒绝",
     "exchange.acknowledged": "接收确认",

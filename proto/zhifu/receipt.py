@@ -50,6 +50,7 @@ EVENTS: Final = (
     "hold.lifted",
     "audit.searched",
     "audit.exported",
+    "grant.refused",
 )
 
 

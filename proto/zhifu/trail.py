@@ -31,6 +31,7 @@ _BY_EVENT: Final = {
     "exchange.expired": "expired",
     "exchange.withdrawn": "withdrawn",
     "pseudonym.denied": "denied",
+    "grant.refused": "denied",
 }
 Origin = Callable[[int], tuple[bytes, str] | None]
 """(sender, purpose) of the accepted exchange at an index; None where that is not known."""
