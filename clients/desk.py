@@ -110,12 +110,22 @@ def read_revocation(path: Path) -> Envelope:
 
 def write_offer(path: Path, one: Envelope) -> None:
     """A further key's own signature on its line of the key log."""
-    _write(path, {"subject_key": _text(one)})
+    _write(path, offer_document(one))
+
+
+def offer_document(one: Envelope) -> dict[str, Any]:
+    """An offer as JSON."""
+    return {"subject_key": _text(one)}
 
 
 def read_offer(path: Path) -> Envelope:
     """Raises `Malformed` (usage.file, malformed.*)."""
-    return _envelope(envelope.SUBJECT_KEY, _read(path), "subject_key", path.name)
+    return parse_offer(_read(path), path.name)
+
+
+def parse_offer(document: Mapping[str, Any], where: str) -> Envelope:
+    """The inverse of `offer_document`. Raises `Malformed` (usage.file, malformed.*)."""
+    return _envelope(envelope.SUBJECT_KEY, document, "subject_key", where)
 
 
 def write_attestation(path: Path, one: Envelope) -> None:

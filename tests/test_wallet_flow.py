@@ -258,7 +258,7 @@ def test_recovery_code_and_hotline_stop_everything(scene: Scene, tmp_path: Path)
     code = scene.patient.wallet / "recovery.code"
     lost = tmp_path / "new phone"
     found = run(
-        "wallet", "recover", lost, scene.patient.key, *cards, "--contact", house.contact, "--recovery", code,
+        "wallet", "recover", lost, *cards, "--contact", house.contact, "--recovery", code,
         "--stop", "--json",
     ).ok().json  # fmt: skip
     assert grant in found["grants"]

@@ -6,7 +6,9 @@ import base64
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,15 +18,18 @@ from playwright.sync_api import Route, expect
 
 from clients import desk
 from clients.hospital.sample import sample_bill
+from clients.patient.consent import read_terms
 from clients.patient.web import door
 from clients.web import words
 from tests.browser import DESKTOP, PHONE, Watched, browser, need_chromium
 from tests.house import House, Patient, open_house, python, run
-from zhifu.consent import hash_of
+from zhifu import subject_key
+from zhifu.consent import hash_of, verify_grant
 from zhifu.v1 import signed_pb2
 
 BILL: Final = sample_bill(1)
-PAGES: Final = ("/", "/history", "/statements", "/code", "/enrol")
+SCREENSHOTS: Final = "build/screenshots"
+PAGES: Final = ("/", "/history", "/statements", "/code", "/enrol", "/keys", "/recover")
 NARROWED: Final = "[data-unit=item-charges]"
 
 
@@ -38,6 +43,7 @@ class Served:
     pictures: Path
     wallet: Path
     patient: Patient
+    recovery: str = ""
 
     @property
     def base(self) -> str:
@@ -54,23 +60,34 @@ def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
     with open_house(tmp_path_factory.mktemp("house")) as house:
         house.insure(BILL)
         wallet = house.path / "phone"
-        cards = [word for card in house.cast.cards.values() for word in ("--card", str(card))]
-        words_ = ["wallet", "serve", str(wallet), "--contact", str(house.contact), *cards, "--port", "0"]
-        process = subprocess.Popen(python(*words_), stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            url = json.loads(process.stdout.readline())["url"]
-            found = Served(
-                house, url, path / "profile", repo_root / "build" / "screenshots", wallet, Patient(wallet, "")
-            )
+        with pages(house, wallet) as url:
+            found = Served(house, url, path / "profile", repo_root / SCREENSHOTS, wallet, Patient(wallet, ""))
             with found.open() as at:
                 enrol(found, at)
             yield found
-        finally:
-            process.terminate()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+
+
+@contextmanager
+def pages(house: House, wallet: Path) -> Iterator[str]:
+    """The wallet's pages before a house, for the wallet in this folder: the address that opens them."""
+    cards = [word for card in house.cast.cards.values() for word in ("--card", str(card))]
+    words_ = ["wallet", "serve", str(wallet), "--contact", str(house.contact), *cards, "--port", "0"]
+    process = subprocess.Popen(python(*words_), stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield json.loads(process.stdout.readline())["url"]
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def other_device(served: Served, name: str) -> Iterator[Served]:
+    """Another phone, with a wallet of its own that knows nothing yet."""
+    wallet = served.house.path / name
+    with pages(served.house, wallet) as url:
+        yield Served(served.house, url, served.profile.parent / name, served.pictures, wallet, served.patient)
 
 
 def enrol(served: Served, at: Watched) -> None:
@@ -79,11 +96,11 @@ def enrol(served: Served, at: Watched) -> None:
     page.goto(served.url)
     at.picture("01-first-zh")
     page.get_by_role("link", name="开始登记").click()
-    page.wait_for_url("**/enrol")  # Loaded: before its script runs, a button is there and does nothing.
     page.get_by_role("button", name="生成密钥").click()
     expect(page.locator("#step-recovery")).to_be_visible()
     served.patient = Patient(served.wallet, str(page.locator("#subject-key").get_attribute("data-key")))
     expect(page.locator("#recovery-code")).to_have_text(re.compile(r"^([A-Z2-7]{4}-){8}[A-Z2-7]{4}$"))
+    served.recovery = page.locator("#recovery-code").inner_text()
     at.picture("02-enrol-zh")
     files = [house.file("attestation"), house.file("attestation")]
     bill = house.file("bill.json", BILL)
@@ -92,8 +109,15 @@ def enrol(served: Served, at: Watched) -> None:
     page.locator("#attestation-files").set_input_files(files)
     expect(page.locator("#enrol")).to_be_disabled()
     page.get_by_label("我已抄好并收好").check()
+    sent: list[str] = []
+    page.on("request", lambda one: sent.append(one.post_data or ""))
     page.locator("#enrol").click()
     expect(page.locator("#enrolled")).to_be_visible()
+    assert not any(served.recovery[:9] in body for body in sent), "the recovery code stays in the browser"
+    key = subject_key.recovery_key(
+        served.recovery, house.cast.ids["hospital"], house.cast.ids["insurer"]
+    )  # what the browser made of it is what the protocol says
+    assert any(bytes(key.verify_key).hex() in body for body in sent)
     assert at.faults == []
 
 
@@ -178,6 +202,15 @@ def test_a_settlement_is_reviewed_narrowed_granted_seen_and_the_next_is_refused_
         refused = house.settle(BILL, second)
         assert refused.code == 4, refused.err
         assert "consent." in refused.err
+        take(served, at)
+        agree(served, at)
+        at.page.goto(f"{served.base}/")
+        page.get_by_role("button", name="撤回给示例市第一人民医院的全部授权").click()
+        page.locator("dialog[open]").get_by_role("button", name="确认撤回").click()
+        expect(page.locator("#status")).to_contain_text("已撤回")
+        expect(page.locator(".grant")).to_have_count(0)
+        take(served, at)
+        agree(served, at)
         at.page.goto(f"{served.base}/")
         page.locator("[data-opens=end-all]").click()
         page.locator("#end-all").get_by_role("button", name="确认撤回").click()
@@ -275,20 +308,221 @@ def test_a_screen_that_hides_a_unit_is_not_agreed_to(served: Served) -> None:
         expect(at.page.locator("#status")).to_contain_text("没有签名")
 
 
-def test_everything_can_be_done_with_the_keyboard(served: Served) -> None:
+def look_for_news(at: Watched) -> None:
+    """Ask the broker; the page loads again with what it said."""
+    with at.page.expect_navigation():
+        at.page.locator("#refresh").click()
+
+
+def tab_to(at: Watched, selector: str, most: int = 150) -> None:
+    """Press Tab until this has the focus."""
+    for _ in range(most):
+        at.page.keyboard.press("Tab")
+        if at.page.evaluate("(selector) => document.activeElement?.matches(selector)", selector):
+            return
+    raise AssertionError(f"the keyboard does not reach {selector}")
+
+
+def test_the_whole_flow_with_the_keyboard_alone(served: Served) -> None:
+    """From the request to the withdrawal; what one does next has the focus, or comes after it."""
+    with served.open() as at:
+        page, house = at.page, served.house
+        page.goto(f"{served.base}/")
+        expect(page.locator("#take")).to_be_enabled()
+        tab_to(at, "#take")
+        with page.expect_file_chooser() as chosen:
+            page.keyboard.press("Enter")
+        chosen.value.set_files(house.ask(served.patient, BILL))
+        expect(page.locator("#agree")).to_be_enabled()
+        tab_to(at, f"{NARROWED} summary")
+        page.keyboard.press("Enter")
+        tab_to(at, f"{NARROWED} input")
+        page.keyboard.press("ArrowUp")  # round to the last of the group: not at all
+        expect(page.locator(f"{NARROWED} .value")).to_have_text("不提供")
+        tab_to(at, "#agree")
+        page.keyboard.press("Enter")
+        expect(page.locator("#agreed h1")).to_be_focused()
+        tab_to(at, "#consent-file")
+        with page.expect_download() as saved:
+            page.keyboard.press("Enter")
+        consent = house.file("consent.json")
+        saved.value.save_as(consent)
+        digest = hash_of(desk.read_consent(consent).grant.payload).hex()
+        tab_to(at, "#agreed a[href='/']")
+        page.keyboard.press("Enter")
+        expect(page.locator("#take")).to_be_enabled()
+        card = f".grant[data-grant='{digest}']"
+        tab_to(at, f"{card} [data-opens]")
+        page.keyboard.press("Enter")
+        expect(page.locator(f"{card} [data-closes]")).to_be_focused()
+        tab_to(at, f"{card} [data-revoke]")
+        page.keyboard.press("Enter")
+        expect(page.locator("#status")).to_contain_text("已撤回 1 项授权")
+        assert house.settle(BILL, consent).code == 4
+        assert at.faults == []
+
+
+def test_refusing_with_the_keyboard(served: Served) -> None:
+    with served.open() as at:
+        take(served, at)
+        tab_to(at, "#refuse")
+        at.page.keyboard.press("Enter")
+        expect(at.page.locator("#declined h1")).to_be_focused()
+        at.picture("10-declined-zh")
+
+
+def test_both_screens_show_one_short_code(served: Served) -> None:
+    house = served.house
+    request, file = house.file("request.json"), house.file("bill.json", BILL)
+    told = run(
+        "hospital", "request-consent", house.path / "hospital", served.patient.key, "--bill", file,
+        "--recipient", house.cast.ids["insurer"].hex(), "-o", request,
+    ).ok().out.strip()  # fmt: skip
+    with served.open() as at:
+        at.page.goto(f"{served.base}/")
+        at.page.locator("#request-file").set_input_files(request)
+        expect(at.page.locator("#short-code")).to_have_text(told)
+
+
+def test_what_is_narrowed_on_the_page_is_what_was_signed(served: Served) -> None:
+    """Period, retention and cap, beside the units."""
     with served.open() as at:
         page = at.page
+        take(served, at, "--cap", "900000")
+        page.locator("#screen summary", has_text="缩短时间或设上限").click()
+        page.locator("input[name=expiry][value='7200']").check()
+        page.locator("input[name=erase][value='2592000']").check()
+        page.locator("#cap").fill("5000.5")
+        given = desk.read_consent(agree(served, at))
+        grant = verify_grant(given.grant)
+        assert grant.expiry - grant.issued_at <= 7200 + 60
+        assert grant.data_erase_at - grant.issued_at <= 2_592_000 + 60
+        assert given.terms is not None
+        assert read_terms(given.terms.content)[0] == 500_050
+        page.goto(f"{served.base}/grants/{hash_of(given.grant.payload).hex()}")
+        expect(page.locator("main")).to_contain_text("5,000.50")
+        with page.expect_download() as saved:
+            page.get_by_text("FHIR R4 Consent").click()
+        assert json.loads(Path(saved.value.path()).read_text())["resourceType"] == "Consent"
+
+
+def test_a_button_waits_for_its_script(served: Served) -> None:
+    with served.open() as at:
+        at.context.route("**/static/home.js", lambda route: route.abort())
+        at.page.goto(f"{served.base}/", wait_until="load")
+        expect(at.page.locator("#take")).to_be_disabled()
+    with served.open(java_script_enabled=False) as at:
+        at.page.goto(f"{served.base}/")
+        expect(at.page.locator("noscript .notice")).to_be_visible()
+        expect(at.page.locator("#take")).to_be_disabled()
+
+
+def test_a_page_that_was_left_holds_up_nobody(served: Served) -> None:
+    """It took a payload to sign and went away: the next errand begins soon, however often that happens."""
+    with served.open() as at:
+        at.page.goto(f"{served.base}/")
+        leave = "async () => { await fetch('/api/refresh', {method: 'POST', body: '{}'}); }"
+        at.page.evaluate(leave)
+        before = time.monotonic()
+        at.page.locator("#refresh").click()
+        expect(at.page.locator("#refresh")).not_to_have_attribute("aria-busy", "true")
+        at.page.wait_for_load_state("load")
+        assert time.monotonic() - before < 15
+
+
+def test_a_guardian_is_added_sees_stops_and_is_revoked(served: Served) -> None:
+    house = served.house
+    with other_device(served, "guardian") as hers:
+        offer, shown = offered(hers)
+        with served.open() as at:
+            take(served, at)
+            consent = agree(served, at)
+            at.page.goto(f"{served.base}/keys")
+            at.page.locator("[data-offer-file]").set_input_files(offer)
+            expect(at.page.locator("#adding-key")).to_have_text(shown)
+            at.picture("12-adding-zh", whole=False)
+            at.page.locator("#adding-yes").click()
+            expect(at.page.locator(".key h3", has_text="监护人")).to_be_visible()
+            at.picture("13-keys-zh")
+            assert at.faults == []
+        digest = hash_of(desk.read_consent(consent).grant.payload).hex()
+        with hers.open() as at:
+            at.page.goto(f"{hers.base}/keys")
+            look_for_news(at)
+            card = at.page.locator(f".grant[data-grant='{digest}']")
+            card.get_by_role("button", name="撤回").click()
+            card.get_by_role("button", name="确认撤回").click()
+            expect(at.page.locator("#status")).to_contain_text("已撤回 1 项授权")
+            expect(card).to_contain_text("已撤回")
+            at.picture("14-watching-zh")
+            assert at.faults == []
+    assert house.settle(BILL, consent).code == 4
+    with served.open() as at:
+        at.page.goto(f"{served.base}/keys")
+        look_for_news(at)
+        row = at.page.locator(".key", has_text="监护人")
+        row.get_by_role("button", name="作废这个密钥").click()
+        at.page.locator("dialog[open]").get_by_role("button", name="确认作废").click()
+        expect(at.page.locator(".key", has_text="已作废").first).to_be_visible()
+        assert at.faults == []
+
+
+def offered(hers: Served) -> tuple[Path, str]:
+    """On the guardian's phone: a key for the patient, the file for her, and the key as it is shown."""
+    with hers.open() as at:
+        at.page.goto(hers.url)
+        at.page.goto(f"{hers.base}/keys")
+        at.page.get_by_label("对方的密钥").fill(hers.patient.key)
+        at.page.locator("#offer").click()
+        expect(at.page.locator("#offer-file")).to_be_visible()
+        at.picture("11-guardian-offers-zh")
+        with at.page.expect_download() as saved:
+            at.page.locator("#offer-file").click()
+        path = hers.house.file("offer.json")
+        saved.value.save_as(path)
+        assert at.faults == []
+        return path, at.page.locator("#offered-key").inner_text()
+
+
+def test_the_recovery_code_stops_everything_and_a_stranger_with_it_is_noticed(served: Served) -> None:
+    house = served.house
+    with served.open() as at:
         take(served, at)
-        visited = []
-        for _ in range(120):
-            page.keyboard.press("Tab")
-            visited.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-            if visited[-1] == "refuse":
-                break
-        assert "SUMMARY" in visited
-        page.keyboard.press("Enter")
-        expect(page.locator("#declined h1")).to_be_focused()
-        at.picture("10-declined-zh")
+        consent = agree(served, at)
+    with other_device(served, "found") as new, new.open() as at:
+        page = at.page
+        page.goto(new.url)
+        page.goto(f"{new.base}/recover")
+        page.get_by_label("恢复码", exact=True).fill(
+            served.recovery[:-1] + ("A" if served.recovery[-1] != "A" else "B")
+        )
+        page.locator("#stop-all").click()
+        expect(page.locator("#status")).to_contain_text("恢复码抄错了")
+        page.get_by_label("恢复码", exact=True).fill(served.recovery.lower().replace("-", " "))
+        at.picture("15-recover-zh")
+        page.locator("#stop-all").click()
+        expect(page.locator("#status")).to_contain_text("已撤回")
+        assert house.settle(BILL, consent).code == 4
+        page.locator("#get-in").click()
+        expect(page.locator("#recovered")).to_be_visible()
+        at.picture("16-recovered-zh")
+        assert at.faults == []
+    with served.open() as at:
+        page = at.page
+        page.goto(f"{served.base}/")
+        look_for_news(at)
+        expect(page.locator(".news")).to_contain_text("新增了一个密钥")
+        expect(page.locator(".news")).to_contain_text("凭恢复码申请")
+        expect(page.locator(".grant")).to_have_count(0)
+        at.picture("17-key-news-zh")
+        page.get_by_role("link", name="查看并处理").click()
+        row = page.locator(".key", has_text="等待中")
+        row.get_by_role("button", name="作废这个密钥").click()
+        page.locator("dialog[open]").get_by_role("button", name="确认作废").click()
+        expect(page.locator(".key", has_text="等待中")).to_have_count(0)
+        page.goto(f"{served.base}/")
+        expect(page.locator(".news")).to_have_count(0)
+        assert at.faults == []
 
 
 @pytest.mark.parametrize(("size", "name"), [(PHONE, "phone"), (DESKTOP, "desktop")])

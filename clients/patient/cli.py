@@ -68,7 +68,10 @@ def enrol(
     kept = recovery or folder / "recovery.code"
     if attestation and not pair.enrolled:
         signed = [desk.read_attestation(path) for path in attestation]
-        asyncio.run(keys.enrol(opened, pair, signed, _recovery_code(kept), int(time.time())))
+        way_back = keys.recovery_pair(
+            wallet.party(hospital), wallet.party(recipient), pair.subject, _recovery_code(kept)
+        )
+        asyncio.run(keys.enrol(opened, pair, signed, way_back, int(time.time())))
     found = {
         "subject_key": pair.public.hex(),
         "wallet_key": pair.kem_key.public.raw.hex(),

@@ -80,7 +80,7 @@ def offer(
     opened = _open(folder, contact)
     subject = participant_id(_key(subject_key))
     parties = wallet.party(hospital), wallet.party(recipient)
-    pair, offered = keys.offer(opened, *parties, subject, role, int(time.time()))
+    pair, offered = asyncio.run(keys.offer(opened, *parties, subject, role, int(time.time())))
     desk.write_offer(output, offered.accepted)
     typer.echo(pair.public.hex())
 
@@ -137,9 +137,11 @@ def show(folder: Folder, as_json: Json = False) -> None:
 @clear
 def recover(
     folder: Folder,
-    subject_key: Key,
     hospital: Card,
     recipient: Card,
+    subject_key: Annotated[
+        str, typer.Argument(metavar="SUBJECT_KEY", help="The lost key, where it is known: 64 hex digits.")
+    ] = "",
     contact: Contact = None,
     recovery: Code = None,
     stop_all: Annotated[
@@ -152,13 +154,17 @@ def recover(
     Other devices are told and can strike it until then. To grant again, have a new key attested by two channels.
     """
     opened, now = _open(folder, contact), int(time.time())
-    parties, public, code = (wallet.party(hospital), wallet.party(recipient)), _key(subject_key), read_code(recovery)
+    parties, code = (wallet.party(hospital), wallet.party(recipient)), read_code(recovery)
+    if subject_key:
+        subject = participant_id(_key(subject_key))
+    else:
+        subject = asyncio.run(keys.subject_of(opened, keys.recovery_pair(*parties, b"", code)))
+    vouching = keys.recovery_pair(*parties, subject, code)
     if stop_all:
-        vouching = keys.recovery_pair(opened, *parties, participant_id(public), code)
         done = asyncio.run(stop.stop(opened, vouching, now))
         found = {"grants": [one.hex() for one in done.grants], "entry": done.entry, "withheld": done.withheld}
     else:
-        pair, active_ms = asyncio.run(keys.recover(opened, *parties, public, code, now))
+        pair, active_ms = asyncio.run(keys.recover(opened, *parties, vouching, now))
         found = {"key": pair.public.hex(), "active_ms": active_ms}
     if as_json:
         print_json(found)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from nacl.signing import SigningKey
 
 from clients.patient import calls
+from clients.patient.consent import grant_of
 from clients.patient.wallet import Pair, Party, Wallet
 from zhifu import envelope, subject_key
+from zhifu.consent import hash_of
 from zhifu.envelope import Envelope
-from zhifu.errors import Refused
-from zhifu.keys import participant_id
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.receipt import Entry
 from zhifu.subject_key import SignedChange, SubjectKey
 from zhifu.v1 import signed_pb2, wallet_pb2
@@ -40,24 +41,22 @@ class Further:
     by_recovery: bool
     news: bool
 
+    def told(self) -> Further:
+        """The same, once its patient was told."""
+        return replace(self, news=False)
 
-def ids(pair: Pair) -> tuple[bytes, bytes]:
-    """(hospital id, recipient id)."""
-    return bytes.fromhex(pair.hospital), bytes.fromhex(pair.recipient)
 
-
-async def enrol(wallet: Wallet, pair: Pair, attestations: Sequence[Envelope], code: str, now: int) -> Entry:
-    """Enrol a pair's key, attested by two organisations, with the recovery code as the way back.
+async def enrol(wallet: Wallet, pair: Pair, attestations: Sequence[Envelope], recovery: Pair, now: int) -> Entry:
+    """Enrol a pair's key, attested by two organisations, with the recovery code's (`recovery_pair`) as the way back.
 
     Raises `Refused` (consent.*), `NotAuthentic`, `Malformed` (usage.argument).
     """
-    recovery = subject_key.recovery_key(code, *ids(pair))
-    further = await add_line(wallet, pair, bytes(recovery.verify_key), KEY_ROLE_RECOVERY, now)
-    accepted = envelope.seal_one(envelope.SUBJECT_KEY, further.payload, recovery)
+    further = await add_line(wallet, pair, recovery.public, KEY_ROLE_RECOVERY, now)
+    accepted = await wallet.sign(recovery, envelope.SUBJECT_KEY, further.payload)
     entry = await calls.enrol(wallet, pair, attestations, [SignedChange(further, accepted)])
     pair.enrolled = True
     pair.attestations = [one.to_bytes().hex() for one in attestations]
-    pair.known_keys = [bytes(recovery.verify_key).hex()]
+    pair.known_keys = [recovery.public.hex()]
     wallet.save()
     return entry
 
@@ -75,29 +74,32 @@ class Offer:
     accepted: Envelope
 
 
-def offer(wallet: Wallet, hospital: Party, recipient: Party, subject: bytes, role: str, now: int) -> tuple[Pair, Offer]:
-    """On the other device: draw a key for ``subject`` and accept its line; the pair counts once the patient added it.
+async def offer(
+    wallet: Wallet, hospital: Party, recipient: Party, subject: bytes, role: str, now: int, public: bytes = b""
+) -> tuple[Pair, Offer]:
+    """On the other device: a key for ``subject`` accepts its line; the pair counts once the patient added it.
 
-    Raises `Refused` (usage.argument).
+    The key is drawn here, unless ``public`` says that it lies elsewhere. Raises `Refused` (usage.argument).
     """
     if role not in ("device", "guardian"):
         raise Refused("usage.argument", "a further key is a device's or a guardian's")
-    pair = _further_pair(wallet, hospital, recipient, subject, ROLES[role], SigningKey.generate())
+    pair = _further_pair(hospital, recipient, subject, ROLES[role], public or SigningKey.generate())
     line = SubjectKey(wallet.contact.origin, subject, KEY_CHANGE_ADD, pair.public, ROLES[role], now)
-    wallet.save()
-    return pair, Offer(envelope.seal_one(envelope.SUBJECT_KEY, line.to_bytes(), pair.key))
+    accepted = await wallet.sign(pair, envelope.SUBJECT_KEY, line.to_bytes())
+    _keep(wallet, hospital, recipient, pair)
+    return pair, Offer(accepted)
 
 
-def _further_pair(
-    wallet: Wallet, hospital: Party, recipient: Party, subject: bytes, role: int, key: SigningKey
-) -> Pair:
+def _further_pair(hospital: Party, recipient: Party, subject: bytes, role: int, key: SigningKey | bytes) -> Pair:
+    """A pair with a key of its own, or with one that lies elsewhere."""
+    seed, public = ("", key) if isinstance(key, bytes) else (key.encode().hex(), bytes(key.verify_key))
+    return Pair(hospital.id, recipient.id, seed, "", True, public_key=public.hex(), subject_id=subject.hex(), role=role)
+
+
+def _keep(wallet: Wallet, hospital: Party, recipient: Party, pair: Pair) -> None:
     wallet.parties.update({hospital.id: hospital, recipient.id: recipient})
-    pair = Pair(
-        hospital.id, recipient.id, key.encode().hex(), "", True, public_key=bytes(key.verify_key).hex(),
-        subject_id=subject.hex(), role=role,
-    )  # fmt: skip
     wallet.pairs.append(pair)
-    return pair
+    wallet.save()
 
 
 async def add(wallet: Wallet, pair: Pair, offered: Offer) -> tuple[Entry, int]:
@@ -121,43 +123,81 @@ async def strike(wallet: Wallet, pair: Pair, key: bytes, now: int) -> Entry:
 
 
 async def recover(
-    wallet: Wallet, hospital: Party, recipient: Party, subject_public: bytes, code: str, now: int
+    wallet: Wallet, hospital: Party, recipient: Party, vouching: Pair, now: int, public: bytes = b""
 ) -> tuple[Pair, int]:
     """On a new device, with the recovery code alone: a key that sees and stops once the delay is over.
 
-    The other devices are told at once and can strike it until then. (pair, from when it counts, Unix ms). Raises
-    `Refused`, `NotAuthentic` (consent.key_status) where the code is not this subject's.
+    ``vouching`` is the recovery code's key (`recovery_pair`). The other devices are told at once and can strike the new
+    key until then. (pair, from when it counts, Unix ms). Raises `Refused`, `NotAuthentic` (consent.key_status) where
+    the code is not this subject's.
     """
-    subject = participant_id(subject_public)
-    vouching = recovery_pair(wallet, hospital, recipient, subject, code)
-    pair = _further_pair(wallet, hospital, recipient, subject, KEY_ROLE_DEVICE, SigningKey.generate())
+    subject = vouching.subject
+    pair = _further_pair(hospital, recipient, subject, KEY_ROLE_DEVICE, public or SigningKey.generate())
     line = SubjectKey(wallet.contact.origin, subject, KEY_CHANGE_ADD, pair.public, KEY_ROLE_DEVICE, now).to_bytes()
-    accepted = envelope.seal_one(envelope.SUBJECT_KEY, line, pair.key)
-    change = envelope.seal_one(envelope.SUBJECT_KEY, line, vouching.key)
+    change = await wallet.sign(vouching, envelope.SUBJECT_KEY, line)
+    accepted = await wallet.sign(pair, envelope.SUBJECT_KEY, line)
     _, active_ms = await calls.change_key(wallet, SignedChange(change, accepted))
-    wallet.save()
+    _keep(wallet, hospital, recipient, pair)
     return pair, active_ms
 
 
-def recovery_pair(wallet: Wallet, hospital: Party, recipient: Party, subject: bytes, code: str) -> Pair:
-    """The recovery code as a key that can stop and look, for one call; it is not kept. Raises `Malformed`."""
-    key = subject_key.recovery_key(code, bytes.fromhex(hospital.id), bytes.fromhex(recipient.id))
-    wallet.parties.update({hospital.id: hospital, recipient.id: recipient})
-    return Pair(
-        hospital.id, recipient.id, key.encode().hex(), "", True, public_key=bytes(key.verify_key).hex(),
-        subject_id=subject.hex(), role=KEY_ROLE_RECOVERY,
-    )  # fmt: skip
+def recovery_pair(hospital: Party, recipient: Party, subject: bytes, code: str | bytes) -> Pair:
+    """The recovery code as a key that can stop and look; it is not kept. Raises `Malformed` (usage.argument).
+
+    ``code`` is the code, or the public key that somebody made from it elsewhere.
+    """
+    key = code if isinstance(code, bytes) else subject_key.recovery_key(code, _id(hospital), _id(recipient))
+    return _further_pair(hospital, recipient, subject, KEY_ROLE_RECOVERY, key)
 
 
-async def listed(wallet: Wallet, pair: Pair) -> list[Further]:
+async def subject_of(wallet: Wallet, vouching: Pair) -> bytes:
+    """Whose the recovery code is, as the key log that lists its key says: a lost device needs not be remembered.
+
+    Raises `NotAuthentic` (consent.key_status) where the broker knows no such key.
+    """
+    for one in (await calls.keys(wallet, vouching)).keys:
+        signed = envelope.from_proto(envelope.SUBJECT_KEY, one.change)
+        said = signed_pb2.SubjectKey.FromString(envelope.verify(signed, one.signer))
+        if said.key == vouching.public:
+            return said.subject
+    raise NotAuthentic("consent.key_status")
+
+
+def _id(party: Party) -> bytes:
+    return bytes.fromhex(party.id)
+
+
+async def listed(wallet: Wallet, pair: Pair, *, shown: bool = True) -> list[Further]:
     """The subject's further keys, each line's signature verified; what this wallet did not know is news.
 
-    News is shown once: it is what tells a patient that somebody uses her recovery code. Raises `NotAuthentic`.
+    News is what tells a patient that somebody uses her recovery code: it stays news until it was ``shown``. Grants that
+    others ended are noted. Raises `NotAuthentic`.
     """
-    found = [_further(pair, one) for one in (await calls.keys(wallet, pair)).keys]
+    answer = await calls.keys(wallet, pair)
+    found = [_further(pair, one) for one in answer.keys]
+    if _note_ended(pair, answer.grants):
+        wallet.save()
+    if shown:
+        note(wallet, pair, found)
+    return found
+
+
+def _note_ended(pair: Pair, said: Iterable[wallet_pb2.GrantEntry]) -> bool:
+    """Grants that a guardian, the recovery code, the hospital or the hotline ended; whether there are such.
+
+    The broker's word is believed: one that says so wrongly delivers nothing any more, which is its to decide.
+    """
+    ended = {hash_of(one.grant.payload) for one in said if one.status != "active"}
+    found = [one for one in pair.grants if not one.revoked and hash_of(grant_of(one).payload) in ended]
+    for one in found:
+        one.revoked = True
+    return bool(found)
+
+
+def note(wallet: Wallet, pair: Pair, found: Sequence[Further]) -> None:
+    """These keys are known to whoever holds this wallet."""
     pair.known_keys = [one.key.hex() for one in found]
     wallet.save()
-    return found
 
 
 def _further(pair: Pair, one: wallet_pb2.KeyEntry) -> Further:

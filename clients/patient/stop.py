@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.patient import calls, consent
 from clients.patient.wallet import Pair, Wallet
 from zhifu import envelope
-from zhifu.consent import Revocation
+from zhifu.consent import Grant, Revocation, verify_grant
 from zhifu.consent import hash_of as grant_hash_of
 from zhifu.envelope import Envelope
-from zhifu.errors import Refused
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.v1.signed_pb2 import (
     KEY_ROLE_GUARDIAN,
     KEY_ROLE_RECOVERY,
@@ -54,10 +54,32 @@ async def _pair_of(wallet: Wallet, grant_hash: bytes) -> Pair:
         raise
 
 
-async def granted(wallet: Wallet, pair: Pair) -> dict[bytes, str]:
-    """Hash and state (active, revoked) of every grant of the pair's subject, as the broker says."""
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """A grant of somebody whom a further key watches over: verified as far as the broker shows it, and its state."""
+
+    grant: Grant
+    status: str
+
+    def ended(self) -> Granted:
+        """The same, once it was revoked."""
+        return replace(self, status="revoked")
+
+
+async def granted(wallet: Wallet, pair: Pair) -> dict[bytes, Granted]:
+    """Every grant of the pair's subject by its hash; its state (active, revoked) is the broker's word.
+
+    Raises `NotAuthentic` (consent.signature) where it made one up.
+    """
     found = (await calls.keys(wallet, pair)).grants
-    return {grant_hash_of(one.grant.payload): one.status for one in found}
+    return dict(_granted(pair, envelope.from_proto(envelope.GRANT, one.grant), one.status) for one in found)
+
+
+def _granted(pair: Pair, signed: Envelope, status: str) -> tuple[bytes, Granted]:
+    grant = verify_grant(signed)
+    if grant.subject != pair.subject:
+        raise NotAuthentic("consent.signature", "the broker showed another patient's grant")
+    return grant_hash_of(signed.payload), Granted(grant, status)
 
 
 async def every(wallet: Wallet, now: int, hospital: bytes | None = None) -> list[Stopped]:

@@ -85,7 +85,9 @@ async def _one(
         encounter.attest(store, participant_of(keys), "hospital", keys.signing, pair.public, person, now),
         Attestation(pair.public, cast.ids["insurer"], "insurer", until).sign(FileKeystore.load(insurer.keys).signing),
     ]
-    await enrolment.enrol(opened, pair, attested, subject_key.draw_code(), now)
+    parties = wallet.party(cast.cards["hospital"]), wallet.party(cast.cards["insurer"])
+    way_back = enrolment.recovery_pair(*parties, pair.subject, subject_key.draw_code())
+    await enrolment.enrol(opened, pair, attested, way_back, now)
     asked = request.ask(
         store, load.load(settings.policies), keys.signing, origin=settings.origin, sender=participant_of(keys),
         recipient=cast.ids["insurer"], subject_key=pair.public, bill=bill.parse(content), cap=None, language="zh",

@@ -20,10 +20,11 @@ from clients.patient import code as codes
 from clients.patient import consent, kept, keys, mailbox, receipts, requests, stop
 from clients.patient import wallet as wallets
 from clients.patient.consent import Choice
+from clients.patient.keys import Further
 from clients.patient.mailbox import Access
+from clients.patient.stop import Granted
 from clients.patient.wallet import Pair, Wallet
 from clients.patient.web.errand import Errands
-from zhifu import subject_key
 from zhifu.errors import Error, Exit, Malformed, Refused
 
 Body = Mapping[str, Any]
@@ -32,27 +33,37 @@ _STATUS: Final = {Exit.USAGE: 400, Exit.INTEGRITY: 422, Exit.UNAVAILABLE: 503}
 
 @dataclass(slots=True)
 class Api:
-    """The calls on one wallet. ``seen`` is what the broker said last of each subject's accesses."""
+    """The calls on one wallet.
+
+    What the broker said last: ``seen`` of each subject's accesses, ``keys`` of the key log that each of our keys is in,
+    ``granted`` of what somebody granted whom we watch over.
+    """
 
     wallet: Wallet
     errands: Errands = field(default_factory=Errands)
     seen: dict[bytes, list[Access]] = field(default_factory=dict)
+    keys: dict[bytes, list[Further]] = field(default_factory=dict)
+    granted: dict[bytes, dict[bytes, Granted]] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
         """POST each, and receipts to download."""
         plain = {
-            "/api/card": self._card, "/api/draw": self._draw, "/api/recovery-code": self._recovery,
-            "/api/requests": self._take, "/api/refuse": self._refuse, "/api/qr": self._qr, "/api/sign": self._sign,
+            "/api/card": self._card, "/api/draw": self._draw, "/api/requests": self._take,
+            "/api/refuse": self._refuse, "/api/qr": self._qr, "/api/sign": self._sign,
         }  # fmt: skip
         works = {
             "/api/enrol": self._enrol, "/api/grant": self._grant, "/api/code": self._code, "/api/online": self._online,
             "/api/revoke": self._revoke, "/api/refresh": self._refresh,
         }  # fmt: skip
         return [
-            *(Route(path, _answer(call), methods=["POST"]) for path, call in plain.items()),
+            *(self.plain_route(path, call) for path, call in plain.items()),
             *(self.errand_route(path, work) for path, work in works.items()),
             Route("/receipts/{name}", self._receipt, methods=["GET"]),
         ]
+
+    def plain_route(self, path: str, call: Callable[[Body], Awaitable[dict[str, Any]]]) -> Route:
+        """A call that is answered at once."""
+        return Route(path, _answer(call), methods=["POST"])
 
     def errand_route(self, path: str, work: Callable[[Body], Awaitable[dict[str, Any]]]) -> Route:
         """A call that needs the browser's signatures on its way."""
@@ -65,41 +76,41 @@ class Api:
         return begin
 
     async def _sign(self, body: Body) -> dict[str, Any]:
-        signature = None if body.get("declined") is True else _bytes(body, "signature")
+        signature = None if body.get("declined") is True else bytes_of(body, "signature")
         return await self.errands.go_on(text_of(body, "errand"), signature)
 
     # Enrolment
 
     async def _card(self, body: Body) -> dict[str, Any]:
         """Know an organisation by the card it handed over."""
-        found = desk.parse_card(_object(body, "card"), "the card")
+        found = desk.parse_card(object_of(body, "card"), "the card")
         self.wallet.parties[found["id"]] = wallets.Party(found["id"], found["role"], found["name"])
         self.wallet.save()
         return {"id": found["id"], "name": found["name"]}
 
     async def _draw(self, body: Body) -> dict[str, Any]:
         """A pair whose signing key the browser drew."""
-        pair = self.wallet.draw_pair(self._party(body, "hospital"), self._party(body, "recipient"), _bytes(body, "key"))
+        pair = self.wallet.draw_pair(self.party(body, "hospital"), self.party(body, "recipient"), bytes_of(body, "key"))
         self.wallet.save()
         return {"key": pair.public.hex(), "enrolled": pair.enrolled, "wallet_key": pair.kem_key.public.raw.hex()}
 
-    async def _recovery(self, _: Body) -> dict[str, Any]:
-        return {"code": subject_key.draw_code()}
-
     async def _enrol(self, body: Body) -> dict[str, Any]:
-        pair = self._pair(body)
+        """The recovery code stays in the browser, which makes its key from it and signs with that too."""
+        pair = self.pair(body)
         attested = [desk.parse_attestation(one, "the attestation") for one in body.get("attestations", ())]
-        entry = await keys.enrol(self.wallet, pair, attested, text_of(body, "recovery"), _now())
+        hospital, recipient = self.wallet.parties[pair.hospital], self.wallet.parties[pair.recipient]
+        way_back = keys.recovery_pair(hospital, recipient, pair.subject, bytes_of(body, "recovery"))
+        entry = await keys.enrol(self.wallet, pair, attested, way_back, _now())
         return {"entry": entry.index}
 
-    def _party(self, body: Body, name: str) -> wallets.Party:
+    def party(self, body: Body, name: str) -> wallets.Party:
         found = self.wallet.parties.get(text_of(body, name))
         if found is None:
             raise Refused("key.not_pinned", "this wallet does not know that organisation")
         return found
 
-    def _pair(self, body: Body) -> Pair:
-        public = _bytes(body, "key")
+    def pair(self, body: Body) -> Pair:
+        public = bytes_of(body, "key")
         for pair in self.wallet.pairs:
             if pair.public == public:
                 return pair
@@ -109,7 +120,7 @@ class Api:
 
     async def _take(self, body: Body) -> dict[str, Any]:
         """Keep a request that the desk handed over, if it verifies."""
-        shown_ = desk.parse_request(_object(body, "request"), "the request")
+        shown_ = desk.parse_request(object_of(body, "request"), "the request")
         return {"request": requests.take(self.wallet, shown_, _now()).hex()}
 
     def review(self, name: str) -> consent.Review:
@@ -118,8 +129,8 @@ class Api:
 
     async def _grant(self, body: Body) -> dict[str, Any]:
         seen = self.review(text_of(body, "request"))
-        asked, chosen = Choice.as_asked(seen), _object(body, "choice")
-        levels = _object(chosen, "levels")
+        asked, chosen = Choice.as_asked(seen), object_of(body, "choice")
+        levels = object_of(chosen, "levels")
         wishes = {_place(place): _whole(levels, place) for place in levels}
         choice = Choice(
             consent.narrowed(asked.scopes, wishes),
@@ -137,11 +148,11 @@ class Api:
     # The code
 
     async def _code(self, body: Body) -> dict[str, Any]:
-        code = await codes.draw(self.wallet, _bytes(body, "hospital"), _now())
+        code = await codes.draw(self.wallet, bytes_of(body, "hospital"), _now())
         return {"text": code.text(), "issued_at": code.issued_at, "tickets": len(code.signed), **qr(code.text())}
 
     async def _online(self, body: Body) -> dict[str, Any]:
-        code = await codes.draw(self.wallet, _bytes(body, "hospital"), _now())
+        code = await codes.draw(self.wallet, bytes_of(body, "hospital"), _now())
         found = await codes.online(self.wallet, code, _now())
         return {"digits": found.spaced, "until_ms": found.until_ms}
 
@@ -153,19 +164,24 @@ class Api:
     async def _revoke(self, body: Body) -> dict[str, Any]:
         """One grant; every grant of a hospital; or all."""
         if body.get("grant"):
-            done = [await stop.one(self.wallet, _bytes(body, "grant"), _now())]
+            done = [await stop.one(self.wallet, bytes_of(body, "grant"), _now())]
         else:
-            hospital = _bytes(body, "hospital") if body.get("hospital") else None
+            hospital = bytes_of(body, "hospital") if body.get("hospital") else None
             done = await stop.every(self.wallet, _now(), hospital)
+        for said in self.granted.values():
+            said.update({digest: said[digest].ended() for one in done for digest in one.grants if digest in said})
         counted = {"delivered": sum(one.delivered for one in done), "withheld": sum(one.withheld for one in done)}
         return {"grants": [digest.hex() for one in done for digest in one.grants], **counted}
 
     async def _refresh(self, _: Body) -> dict[str, Any]:
-        """Fetch statements and accesses of every enrolled key."""
+        """Fetch statements, accesses and the key log of every enrolled key."""
         fresh, now = 0, _now()
         for pair in self.wallet.pairs:
             if pair.enrolled:
-                fresh += len(await kept.collect(self.wallet, pair, now))
+                # A further key sees and stops; what is sealed to the patient is not for it.
+                fresh += 0 if pair.subject_id else len(await kept.collect(self.wallet, pair, now))
+                self.keys[pair.public] = await keys.listed(self.wallet, pair, shown=False)
+                self.granted[pair.public] = await stop.granted(self.wallet, pair) if pair.subject_id else {}
                 self.seen[pair.subject] = await mailbox.accesses(self.wallet, pair, now)
         return {"statements": fresh, "accesses": sum(map(len, self.seen.values()))}
 
@@ -228,7 +244,7 @@ def _hex(text: str) -> bytes:
         raise Malformed("usage.argument", "not hex") from error
 
 
-def _bytes(body: Body, name: str) -> bytes:
+def bytes_of(body: Body, name: str) -> bytes:
     """32 bytes in hex, or a signature in base64."""
     text = text_of(body, name)
     try:
@@ -237,7 +253,7 @@ def _bytes(body: Body, name: str) -> bytes:
         raise Malformed("usage.argument", f"{name} is not bytes") from error
 
 
-def _object(body: Body, name: str) -> dict[str, Any]:
+def object_of(body: Body, name: str) -> dict[str, Any]:
     found = body.get(name)
     if not isinstance(found, dict):
         raise Malformed("usage.argument", f"{name} is missing")

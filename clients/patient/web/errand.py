@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from zhifu.errors import Error, Refused
 
 PATIENCE_S: Final = 20.0
 """How long an errand waits for its browser."""
+HURRY_S: Final = 2.0
+"""How long it waits while another wants to begin: a page that was left never answers, and must hold up nobody."""
 MOST: Final = 16
 _running: ContextVar[Errand] = ContextVar("errand")
 
@@ -32,18 +35,25 @@ class Errand:
     asks: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
     answers: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
     task: asyncio.Task[None] | None = None
+    awaited: Callable[[], bool] = lambda: False
 
     async def sign(self, pair: Pair, kind: Kind, payload: bytes) -> bytes:
         """The signature by the browser that holds the pair's key. Raises `Refused` (unavailable.deadline)."""
         text = base64.b64encode(payload).decode()
         self.asks.put_nowait({"sign": {"key": pair.public.hex(), "type": kind.media_type, "payload": text}})
-        try:
-            signature = await asyncio.wait_for(self.answers.get(), PATIENCE_S)
-        except TimeoutError as error:
-            raise Refused("unavailable.deadline", "the page did not sign in time") from error
+        signature = await self._answer(time.monotonic() + PATIENCE_S)
         if signature is None:
             raise Refused("consent.not_usable", "the page would not sign this")
         return signature
+
+    async def _answer(self, until: float) -> bytes | None:
+        """What the browser answers. Raises `Refused` (unavailable.deadline)."""
+        while True:
+            try:
+                return await asyncio.wait_for(self.answers.get(), HURRY_S)
+            except TimeoutError as error:
+                if self.awaited() or time.monotonic() > until:
+                    raise Refused("unavailable.deadline", "the page did not sign in time") from error
 
 
 async def sign(pair: Pair, kind: Kind, payload: bytes) -> bytes:
@@ -62,7 +72,7 @@ class Errands:
         """Start ``work``; what it asks first, or how it ended. Raises `Refused` (unavailable.overload)."""
         if len(self._open) >= MOST:
             raise Refused("unavailable.overload")
-        errand = Errand()
+        errand = Errand(awaited=lambda: len(self._open) > 1)
         self._open[errand.id] = errand
         errand.task = asyncio.create_task(self._run(errand, work))
         return await self._next(errand)
@@ -85,6 +95,9 @@ class Errands:
                 errand.asks.put_nowait({"done": await work()})
         except Error as error:
             errand.asks.put_nowait({"refused": {"reason": error.reason, "detail": error.detail}})
+            if error.reason == "unavailable.deadline":
+                # The page was left, and nobody will ask how this ended: it must not count as open for ever.
+                self._open.pop(errand.id, None)
         except Exception as error:
             errand.asks.put_nowait({"refused": {"reason": "internal", "detail": ""}})
             raise error
@@ -92,7 +105,7 @@ class Errands:
     async def _next(self, errand: Errand) -> dict[str, Any]:
         found = await errand.asks.get()
         if "sign" not in found:
-            del self._open[errand.id]
+            self._open.pop(errand.id, None)
             if errand.task is not None and not errand.task.cancelled():
                 await asyncio.gather(errand.task, return_exceptions=True)
         return {"errand": errand.id, **found}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import Mapping
@@ -111,6 +112,10 @@ def _statement(path: Path, language: str) -> dict[str, Any]:
         "remainder": plain.yuan(values["remainder"] or 0),
         "titles": {unit.name: unit.title(language) for unit in kind.units},
     }
+
+
+def base64_of(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def moment(at: int) -> str:

@@ -20,6 +20,7 @@ from clients.patient.wallet import Wallet
 from clients.patient.web import asked, door, errand, shown
 from clients.patient.web.api import Api
 from clients.patient.web.claim_pages import ClaimPages
+from clients.patient.web.key_pages import KeyPages
 from clients.web.guard import LOOPBACK
 from clients.web.pages import Pages
 from zhifu.errors import CATALOGUE, Error
@@ -35,6 +36,7 @@ class Site:
         self._api = Api(wallet)
         self._pages = Pages(PACKAGE)
         self._claims = ClaimPages(wallet, self._api, self._show)
+        self._keys = KeyPages(wallet, self._api, self._show)
 
     def app(self, key: str, hosts: frozenset[str] = LOOPBACK) -> Starlette:
         """The application; ``key`` opens the door."""
@@ -42,10 +44,12 @@ class Site:
             "/": self._home, "/enrol": self._enrol, "/requests/{name}": self._review, "/code": self._code,
             "/grants/{name}": self._grant, "/history": self._history, "/statements": self._statements,
         }  # fmt: skip
-        pages |= self._claims.pages()
+        pages |= {**self._claims.pages(), **self._keys.pages()}
         routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
         inner = [Middleware(door.Door, key=key)]
-        return self._pages.app([*routes, *self._api.routes(), *self._claims.routes()], hosts=hosts, inner=inner)
+        return self._pages.app(
+            [*routes, *self._api.routes(), *self._claims.routes(), *self._keys.routes()], hosts=hosts, inner=inner
+        )
 
     def _guarded(self, page: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
         """Our errors as a page, with the reason and what it means."""
@@ -76,7 +80,8 @@ class Site:
         statements = shown.statements(self._wallet, language)[:1]
         return self._show(
             request, "home.html", grants=listed, asked=waiting, offers=offers, enrolled=enrolled, statements=statements,
-            active=[one for one in listed if one["state"] == "active"],
+            active=[one for one in listed if one["state"] == "active"], news=self._keys.news(language),
+            hospitals=_hospitals(listed),
         )  # fmt: skip
 
     async def _enrol(self, request: Request, language: str) -> Response:
@@ -117,6 +122,11 @@ class Site:
 
     async def _statements(self, request: Request, language: str) -> Response:
         return self._show(request, "statements.html", statements=shown.statements(self._wallet, language))
+
+
+def _hospitals(listed: list[dict[str, Any]]) -> dict[str, str]:
+    """Hospitals with grants in force: id and name."""
+    return {one["hospital_id"]: one["hospital"] for one in listed if one["state"] == "active"}
 
 
 def open_wallet(folder: Path, contact: Path | None) -> Wallet:

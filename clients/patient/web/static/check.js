@@ -6,14 +6,17 @@ import { findGrant, sha256 } from "/static/keys.js";
 
 const SKEW_S = 600;
 const METHODS = ["EnrolSubject", "ListAccesses", "FetchMailbox", "ListKeys", "OfferCode"];
-const RECOVERY = 3, ADD = 1;
+const ADD = 1, REVOKE = 2;
+/** The roles of a key log, by their numbers, and in which capacity each stops a grant. */
+export const ROLES = { device: 1, guardian: 2, recovery: 3 };
+const STOPS_AS = { [ROLES.guardian]: 1, [ROLES.recovery]: 2 };
 
 export class Differs extends Error {}
 
 function must(holds, what) { if (!holds) throw new Differs(what); }
 const soon = (at) => Math.abs(at - Date.now() / 1000) <= SKEW_S;
 const same = (a, b) => a !== undefined && b !== undefined && wire.equal(a, b);
-const subject = (key) => sha256(key.raw);
+const subject = async (key) => (key.subject ? wire.unhex(key.subject) : sha256(key.raw));
 
 /** The six digits that the cashier's screen shows too. */
 export async function shortCode(request) {
@@ -79,16 +82,20 @@ const READ = {
   },
   async revocation(payload, key, intent) {
     const found = wire.decode(wire.REVOCATION, payload);
-    must(intent.kind === "revoke" && found.aud === key.origin && !found.by && !found.reason, "revocation");
+    must(intent.kind === "revoke" && found.aud === key.origin && !found.reason, "revocation");
+    must((found.by ?? 0) === (STOPS_AS[key.role] ?? 0), "by");
     if (intent.grant) must(wire.hex(found.grant_hash ?? []) === intent.grant && !found.subject, "grant");
     else must(same(found.subject, await subject(key)) && !found.grant_hash, "subject");
     must(!intent.hospital || key.hospital === intent.hospital, "hospital");
     return wire.encode(wire.REVOCATION, found);
   },
   async "subject key"(payload, key, intent) {
-    const found = wire.decode(wire.SUBJECT_KEY, payload);
-    must(intent.kind === "enrol" && found.aud === key.origin && same(found.subject, await subject(key)), "subject");
-    must(found.change === ADD && found.role === RECOVERY && !same(found.key, key.raw), "recovery");
+    const found = wire.decode(wire.SUBJECT_KEY, payload), added = found.change === ADD;
+    must(found.aud === key.origin && same(found.subject, await subject(key)), "subject");
+    if (intent.kind === "strike") must(found.change === REVOKE && wire.hex(found.key) === intent.struck, "struck");
+    // Whoever adds a key was shown it, with its role; whoever offers his own knows both.
+    else must(intent.adds && added && wire.hex(found.key) === intent.adds.key && found.role === intent.adds.role, "added");
+    must(soon(found.issued_at) || intent.kind === "add", "issued_at");
     return wire.encode(wire.SUBJECT_KEY, found);
   },
   async wallet(payload, key) {

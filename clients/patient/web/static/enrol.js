@@ -1,7 +1,10 @@
 // Enrolment: draw a key here, have it attested, put the recovery code away, enrol.
 
 import { drawQr, errand, onClick, origin, post, readFile } from "/static/errand.js";
-import { draw, keep } from "/static/keys.js";
+import { draw, keep, sha256 } from "/static/keys.js";
+import { ROLES } from "/static/check.js";
+import { drawCode, recoveryKey } from "/static/recovery.js";
+import { hex } from "/static/wire.js";
 
 const at = (name) => document.getElementById(name);
 let key;
@@ -27,15 +30,18 @@ onClick(at("draw"), async () => {
   drawQr(at("key-qr"), await post("/api/qr", { text: at("subject-key").dataset.both }));
   at("step-key").hidden = false;
   at("step-recovery").hidden = false;
-  at("recovery-code").textContent = (await post("/api/recovery-code", {})).code;
+  at("recovery-code").textContent = await drawCode();
   at("step-key").querySelector("h2").focus();
 });
 
 onClick(at("enrol"), async () => {
   const attestations = [];
   for (const file of at("attestation-files").files) attestations.push(await readFile(file));
-  const body = { key: key.public, attestations, recovery: at("recovery-code").textContent };
-  await errand("/api/enrol", body, { kind: "enrol" });
+  const subject = hex(await sha256(key.raw));
+  const way_back = await recoveryKey(at("recovery-code").textContent, key.hospital, key.recipient, subject);
+  const adds = { key: way_back.public, role: ROLES.recovery };
+  const body = { key: key.public, attestations, recovery: way_back.public };
+  await errand("/api/enrol", body, { kind: "enrol", adds, lent: [way_back] });
   at("recovery-code").textContent = "";
   for (const step of document.querySelectorAll(".step")) step.hidden = true;
   at("enrolled").hidden = false;

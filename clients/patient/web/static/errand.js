@@ -7,6 +7,11 @@ import { Differs, check } from "/static/check.js";
 export const said = JSON.parse(document.getElementById("said").textContent);
 export const origin = document.body.dataset.origin;
 
+// A button does something, or it cannot be pressed: all wait until every script of the page has run.
+setTimeout(() => {
+  for (const button of document.querySelectorAll("[data-waits]")) button.disabled = false;
+});
+
 export class Refusal extends Error {
   constructor(reason) { super(reason); this.reason = reason; }
 }
@@ -25,7 +30,9 @@ export async function post(path, body) {
 export async function errand(path, body, intent) {
   let found = await post(path, body);
   while (found.sign) {
-    const kind = KINDS[found.sign.type], key = await find(found.sign.key);
+    // Keys that are not kept here, such as the recovery code's, are lent by whoever asked.
+    const lent = (intent.lent ?? []).find((one) => one.public === found.sign.key);
+    const kind = KINDS[found.sign.type], key = lent ?? await find(found.sign.key);
     if (!kind || !key) throw new Differs("no key of this browser");
     const own = await check(kind.name, unbase64(found.sign.payload), key, intent).catch(async (error) => {
       await post("/api/sign", { errand: found.errand, declined: true }).catch(() => null);

@@ -16,7 +16,7 @@ onClick(document.getElementById("take"), async () => {
 
 onClick(document.getElementById("refresh"), async () => {
   const found = await errand("/api/refresh", {}, { kind: "refresh" });
-  say(found.statements ? said["news"] : said["no-news"]);
+  sessionStorage.setItem("looked", found.statements ? "news" : "no-news");
   location.reload();
 });
 
@@ -36,6 +36,12 @@ for (const button of document.querySelectorAll("[data-revoke]")) {
   });
 }
 
+// What is to be said outlives the page that it was learnt on.
+const looked = sessionStorage.getItem("looked");
+if (looked) {
+  sessionStorage.removeItem("looked");
+  say(said[looked]);
+}
 const ended = JSON.parse(sessionStorage.getItem("ended") ?? "null");
 if (ended) {
   sessionStorage.removeItem("ended");

@@ -39,8 +39,15 @@ export const findGrant = (hash) => store("grants", "readonly", (grants) => grant
 
 /** A key for one hospital and recipient: the one that is here, or a new one, which the caller keeps. */
 export async function draw(hospital, recipient) {
-  const found = (await all()).find((key) => key.hospital === hospital && key.recipient === recipient);
-  if (found) return found;
+  return (await own(hospital, recipient)) ?? fresh(hospital, recipient);
+}
+
+/** The patient's own key for them; a further key, of whom this device watches over, is none. */
+export const own = async (hospital, recipient) =>
+  (await all()).find((key) => !key.subject && key.hospital === hospital && key.recipient === recipient);
+
+/** A new key, which the caller keeps. */
+export async function fresh(hospital, recipient) {
   await navigator.storage?.persist?.();
   const signing = await crypto.subtle.generateKey({ name: "Ed25519" }, false, ["sign", "verify"]);
   const raw = new Uint8Array(await crypto.subtle.exportKey("raw", signing.publicKey));

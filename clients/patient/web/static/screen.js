@@ -1,7 +1,7 @@
 // Whether a screen says what the hospital signed: every unit at its level, the parties, the notice, the limits.
 
 import { Differs, readRequest } from "/static/check.js";
-import { all } from "/static/keys.js";
+import { own } from "/static/keys.js";
 import { hex } from "/static/wire.js";
 
 export const ABSENT = 255;
@@ -14,7 +14,7 @@ export async function sameAsSigned(screen, bytes, { sender, recipient, notice })
   const rows = [...screen.querySelectorAll("[data-unit]")];
   const seen = rows.map((row) => `${row.dataset.schema} ${row.dataset.index} ${row.dataset.rank}`);
   if (wanted.sort().join() !== seen.sort().join()) throw new Differs("units");
-  const key = (await all()).find((one) => one.hospital === hex(asked.sender) && one.recipient === hex(asked.recipient));
+  const key = await own(hex(asked.sender), hex(asked.recipient));
   if (!key) throw new Differs("parties");
   if (notice !== asked.notice) throw new Differs("notice");
   if (sender !== hex(asked.sender) || recipient !== hex(asked.recipient)) throw new Differs("parties");
