@@ -15,6 +15,7 @@ import pytest
 from nacl.signing import SigningKey
 
 from broker.store import tables
+from clients.auditor import pins
 from clients.auditor.pins import Pins
 from clients.config import Pin
 from policies.decide import finest
@@ -44,7 +45,7 @@ from zhifu.merkle import Frontier
 from zhifu.quota import Quota
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.statement import Attestation, KeyStatement, PseudonymKey
-from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE
+from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE, REVOKER_HOTLINE
 from zhifu.voprf import KeyPair
 
 Record = tuple[Meta, Detail]
@@ -647,6 +648,22 @@ def test_delivery_after_withdrawal_is_found(world: World) -> None:
     assert world.verify().verified
     said = world.said(one, at).to_bytes()
     assert bad(world, world.record(acknowledged(INSURER.id, word(said)))) == "exchange.state"
+
+
+def test_a_hotlines_stop_needs_the_hotlines_key(world: World) -> None:
+    """Who sets quotas stops nobody's grants, and an auditor that pinned no hotline believes none."""
+    desk = SigningKey(seed("hotline"))
+    digest = consent.hash_of(grant().sign(patient()).payload)
+    said = Revocation(ORIGIN, digest, world.now, by=REVOKER_HOTLINE, reason="lost phone").sign(desk)
+    detail = Detail(grant=digest, subject=participant_id(bytes(patient().verify_key)), documents=(said.to_bytes(),))
+    index = world.record((Meta("grant.revoked", sender=HOSPITAL.id), detail))
+    assert bad(world, index) == "consent.key_status"
+    keys = frozenset([bytes(desk.verify_key)])
+    # Though it be the very key of one who may set quotas.
+    assert bad(world, index, replace(world.pins, operators=keys)) == "consent.key_status"
+    assert world.verify(pinned=replace(world.pins, hotline=keys)).verified
+    pins.write(world.path / "kept", replace(world.pins, hotline=keys))
+    assert pins.load(world.path / "kept").hotline == keys
 
 
 def test_forged_revocation_is_found(world: World) -> None:

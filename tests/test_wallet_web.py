@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Locator, Route, expect
 
 from clients import desk
 from clients.hospital.sample import sample_bill
@@ -22,7 +22,7 @@ from clients.patient.consent import read_terms
 from clients.patient.web import door
 from clients.web import words
 from tests.browser import DESKTOP, PHONE, Watched, browser, need_chromium
-from tests.house import House, Patient, open_house, python, run
+from tests.house import House, Patient, open_house, python, run, until
 from zhifu import subject_key
 from zhifu.consent import hash_of, verify_grant
 from zhifu.v1 import signed_pb2
@@ -209,6 +209,12 @@ def test_a_settlement_is_reviewed_narrowed_granted_seen_and_the_next_is_refused_
         page.locator("dialog[open]").get_by_role("button", name="确认撤回").click()
         expect(page.locator("#status")).to_contain_text("已撤回")
         expect(page.locator(".grant")).to_have_count(0)
+        # What the recipient did with what it has already, by its signed word.
+        page.goto(f"{served.base}/history")
+        look_for_news(at)
+        expect(claim.locator(".notice")).to_contain_text(re.compile("等待签名答复|已经赔付，账目必须存档"))
+        until(lambda: answered(at, claim), "the insurer answers what it did with the data")
+        at.picture("18-kept-zh")
         take(served, at)
         agree(served, at)
         at.page.goto(f"{served.base}/")
@@ -306,6 +312,11 @@ def test_a_screen_that_hides_a_unit_is_not_agreed_to(served: Served) -> None:
         take(served, at)
         expect(at.page.locator("#agree")).to_be_disabled()
         expect(at.page.locator("#status")).to_contain_text("没有签名")
+
+
+def answered(at: Watched, claim: Locator) -> bool:
+    look_for_news(at)
+    return "已经赔付，账目必须存档" in claim.inner_text()
 
 
 def look_for_news(at: Watched) -> None:

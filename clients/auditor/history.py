@@ -44,7 +44,7 @@ class History:
         self._origin = pins.origin
         self._leaves = leaves
         self.participants = Participants(pins)
-        self._grants = Grants(pins.origin, self.participants, pins.operators)
+        self._grants = Grants(pins.origin, self.participants, pins.hotline)
         self._service = participant_id(pins.log_key.public_key)
         self._pseudonyms = Pseudonyms(pins, self.participants)
         self._signatures = Signatures()

@@ -33,7 +33,8 @@ class Pins:
     """The log, by its origin and key; every participant there may be, by id (32 bytes).
 
     ``registrar`` is the identity key (32 bytes) of who puts policies in force; ``policies`` are the hashes (32
-    bytes) of those that were, and empty means that any is accepted.
+    bytes) of those that were, and empty means that any is accepted. ``operators`` set quotas and order erasures,
+    ``hotline`` stop a patient's grants on her call: keys of two offices, and neither may do what the other may.
     """
 
     origin: str
@@ -42,6 +43,7 @@ class Pins:
     registrar: bytes | None = None
     policies: frozenset[bytes] = field(default_factory=frozenset)
     operators: frozenset[bytes] = field(default_factory=frozenset)
+    hotline: frozenset[bytes] = field(default_factory=frozenset)
 
     @property
     def registrar_id(self) -> bytes | None:
@@ -64,7 +66,7 @@ def write(directory: Path, pins: Pins) -> None:
     lines = [f"origin = {_quoted(pins.origin)}", f"log_key = {_quoted(pins.log_key.encode())}"]
     if pins.registrar:
         lines.append(f"registrar = {_quoted(pins.registrar.hex())}")
-    for name, values in (("policies", pins.policies), ("operators", pins.operators)):
+    for name, values in (("policies", pins.policies), ("operators", pins.operators), ("hotline", pins.hotline)):
         if values:
             lines.append(f"{name} = [{', '.join(_quoted(one.hex()) for one in sorted(values))}]")
     lines += ["", "[pins]"]
@@ -115,6 +117,7 @@ def _parse(document: Mapping[str, object]) -> Pins:
         registrar=fields.maybe(_HEX, "registrar"),
         policies=_hexes(fields, "policies") if "policies" in document else frozenset(),
         operators=_hexes(fields, "operators") if "operators" in document else frozenset(),
+        hotline=_hexes(fields, "hotline") if "hotline" in document else frozenset(),
     )
     if found.log_key.name != found.origin:
         raise fields.refusal("log_key", "is not the key of this origin")

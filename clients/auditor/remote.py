@@ -97,7 +97,7 @@ class Auditor:
         found = Pins(settings.origin, settings.log_key, known, settings.registrar)
         if (settings.directory / pins.FILE).exists():
             kept = pins.load(settings.directory)
-            return replace(found, policies=kept.policies, operators=kept.operators)
+            return replace(found, policies=kept.policies, operators=kept.operators, hotline=kept.hotline)
         return found
 
     def name(self, participant: bytes) -> str:

@@ -51,13 +51,14 @@ def add_to(app: typer.Typer) -> None:
 @clear
 def pin(
     folder: Folder,
-    operator: Annotated[Many, typer.Option(help="Public key (hex) of one who sets pseudonym quotas.")] = None,
+    operator: Annotated[Many, typer.Option(help="Public key (hex) of one who sets quotas and orders erasures.")] = None,
+    hotline: Annotated[Many, typer.Option(help="Public key (hex) of one who stops grants for a caller.")] = None,
     policy: Annotated[Many, typer.Option(help="Hash (hex) of a policy that was in force; none: any.")] = None,
 ) -> None:
     """Say what a full check believes beside the participants that zhifu node pin pinned. 全面核验所信任的"""
     settings = config.load(folder)
-    operators, policies = (frozenset(map(filters.hash_of, one or [])) for one in (operator, policy))
-    found = Pins(settings.origin, settings.log_key, settings.pins, settings.registrar, policies, operators)
+    operators, stops, policies = (frozenset(map(filters.hash_of, one or [])) for one in (operator, hotline, policy))
+    found = Pins(settings.origin, settings.log_key, settings.pins, settings.registrar, policies, operators, stops)
     pins.write(folder, found)
 
 

@@ -50,4 +50,9 @@ onClick(at("enrol"), async () => {
 
 const ready = () => { at("enrol").disabled = !(at("kept-code").checked && at("attestation-files").files.length >= 2); };
 at("kept-code").addEventListener("change", ready);
-at("attestation-files").addEventListener("change", ready);
+at("attestation-files").addEventListener("change", () => {
+  const names = [...at("attestation-files").files].map((file) => file.name);
+  at("picked").textContent = names.length ? at("picked").dataset.said.replace("{count}", names.length) + names.join("、") : "";
+  ready();
+});
+onClick(at("pick-attestations"), async () => at("attestation-files").click());
