@@ -22,6 +22,7 @@ from clients.auditor import rows
 from clients.auditor.console import verifier
 from clients.auditor.console.alerts import Rules
 from clients.auditor.console.memory import Memory
+from clients.auditor.console.reviews import Reviews
 from clients.demo import cast as casting
 from clients.keystore import FileKeystore
 from clients.store import Store
@@ -29,7 +30,7 @@ from clients.web import words
 from tests.audited import Audited, open_audited
 from tests.house import PATIENCE_S, python, run, until
 from tests.test_audit_service import canaries
-from zhifu.errors import Malformed
+from zhifu.errors import Malformed, NotAuthentic
 from zhifu.receipt import Head
 
 CHROMIUM: Final = shutil.which("chromium") or "/usr/bin/chromium"
@@ -137,7 +138,8 @@ def test_a_timeline_is_followed_from_an_entry(served: Served) -> None:
 
 
 def test_an_alert_is_reviewed_and_signed_off(served: Served) -> None:
-    memory = Memory(served.audited.auditor)
+    folder = served.audited.auditor
+    reviews = Reviews(folder, FileKeystore.load(config.load(folder).keys).identity)
     page = served.page()
     page.goto(f"{served.url}/alerts")
     first = page.locator("li.alert").first
@@ -148,7 +150,7 @@ def test_an_alert_is_reviewed_and_signed_off(served: Served) -> None:
     first.get_by_role("button", name="Sign off").click()
     page.locator("summary", has_text="signed off").click()
     expect(page.locator(f"#closed [id='{name}']")).to_contain_text("checked with the hospital")
-    assert memory.reviews()[name][0]["closed"] is True
+    assert reviews.read()[name][0].closed
 
 
 @pytest.mark.parametrize(("form", "begins"), [("csv", "index,time"), ("ndjson", "{"), ("fhir", '{"resourceType"')])
@@ -260,9 +262,27 @@ def test_memory_refuses_what_is_no_name(tmp_path: Path) -> None:
     memory = Memory(tmp_path)
     with pytest.raises(Malformed):
         memory.save_filter("", "")
-    with pytest.raises(Malformed):
-        memory.review("alert", "", "note", closed=True)
-    memory.review("alert", "officer", "a", closed=False)
-    memory.review("alert", "officer", "b", closed=True)
-    assert [one["note"] for one in memory.reviews()["alert"]] == ["a", "b"]
     assert Rules().unwitnessed_min == 10
+
+
+def test_reviews_are_signed_and_none_goes_missing(tmp_path: Path) -> None:
+    reviews = Reviews(tmp_path, SigningKey.generate())
+    with pytest.raises(Malformed):
+        reviews.add("alert", "", "note", closed=True)
+    for note in "abc":
+        reviews.add("alert", "officer", note, closed=note == "c")
+    assert [(one.note, one.closed) for one in reviews.read()["alert"]] == [("a", False), ("b", False), ("c", True)]
+    path = tmp_path / "reviews.ndjson"
+    first, second, third = lines = path.read_bytes().splitlines()
+    for changed in (
+        [first, second.replace(b'"b"', b'"x"'), third], [second, third], [first, third], [first, third, second],
+        [*lines, third], [first, second, third.replace(b"true", b"false")], [b"{}", *lines], [b"[]"], [b"\xff"],
+    ):  # fmt: skip
+        path.write_bytes(b"\n".join([*changed, b""]))
+        with pytest.raises(NotAuthentic, match=r"signature\.invalid"):
+            reviews.read()
+        with pytest.raises(NotAuthentic):
+            reviews.add("alert", "officer", "d", closed=True)
+    path.write_bytes(b"\n".join(lines))
+    with pytest.raises(NotAuthentic):
+        Reviews(tmp_path, SigningKey.generate()).read()

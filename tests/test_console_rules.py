@@ -10,6 +10,7 @@ import pytest
 
 from clients.auditor.console import alerts, charts, matrix
 from clients.auditor.console.alerts import Rules
+from clients.auditor.console.reviews import Review
 from clients.auditor.remote import Auditor, Counts, Standing
 from clients.auditor.rows import AWAITING, Proven, Row
 from clients.config import NodeConfig, Pin
@@ -79,9 +80,9 @@ def test_an_alert_keeps_its_name_and_shows_where_to_look(auditor: Auditor) -> No
     assert first.who == "示例医院"
     assert "outcome=denied" in first.link
     assert HOSPITAL.id.hex() in first.link
-    reviewed = {first.id: [{"closed": False}, {"closed": True}]}
-    assert alerts.open_ones([first], reviewed) == []
-    assert alerts.open_ones([first], {first.id: [{"closed": False}]}) == [first]
+    noted, closed = (Review(first.id, "officer", "note", 1, closed) for closed in (False, True))
+    assert alerts.open_ones([first], {first.id: [noted, closed]}) == []
+    assert alerts.open_ones([first], {first.id: [noted]}) == [first]
 
 
 def test_orphans_lateness_lies_and_emergencies(auditor: Auditor) -> None:

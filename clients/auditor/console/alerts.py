@@ -9,9 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
+from clients.auditor.console.reviews import Review
 from clients.auditor.remote import Auditor, Counts, Standing
 from clients.auditor.rows import Row
 from zhifu.trail import Query
@@ -155,6 +156,6 @@ def _log(auditor: Auditor, standing: Standing) -> Iterator[Alert]:
         yield Alert(f"evidence-{one.number}", "evidence", True, one.at, one.reason, one.number, "/integrity")
 
 
-def open_ones(found: Sequence[Alert], reviews: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Alert]:
+def open_ones(found: Sequence[Alert], reviews: Mapping[str, Sequence[Review]]) -> list[Alert]:
     """Those that no officer has closed."""
-    return [one for one in found if not any(said["closed"] for said in reviews.get(one.id, ()))]
+    return [one for one in found if not any(said.closed for said in reviews.get(one.id, ()))]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -20,14 +21,17 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from clients import config
 from clients.auditor import exports, filters, histories, pins, remote
 from clients.auditor.console import alerts, charts, matrix, verifier
 from clients.auditor.console.memory import Memory
+from clients.auditor.console.reviews import Reviews
 from clients.auditor.exports import Context, document
 from clients.auditor.remote import Auditor
 from clients.auditor.report import Report
 from clients.auditor.rows import Row
 from clients.auditor.verify import Verification
+from clients.keystore import FileKeystore
 from clients.web.pages import Pages
 from policies import load
 from zhifu import schema
@@ -92,6 +96,10 @@ class Console:
 
         return answer
 
+    @cached_property
+    def _reviews(self) -> Reviews:
+        return Reviews(self._folder, FileKeystore.load(config.load(self._folder).keys).identity)
+
     async def _connected(self) -> Auditor:
         if self._auditor is None:
             self._auditor = await self._stack.enter_async_context(remote.connect(self._folder))
@@ -125,7 +133,7 @@ class Console:
         standing = await auditor.standing()
         counts = await auditor.count(Query(since_ms=max(0, standing.clock_ms - alerts.WINDOW_H * alerts.HOUR_MS)))
         bars, (delays, shares) = charts.volume(counts), charts.latency(counts)
-        found = alerts.open_ones(await alerts.find(auditor, standing), self._memory.reviews())
+        found = alerts.open_ones(await alerts.find(auditor, standing), self._reviews.read())
         return self._render(
             request, "overview.html", standing=standing, bars=bars, delays=delays, shares=shares, alerts=found,
             svg=charts.svg, check=self._memory.check(), waiting=len(counts.waiting), name=auditor.name,
@@ -216,14 +224,14 @@ class Console:
     async def _alerts(self, request: Request) -> Response:
         auditor = await self._connected()
         found = await alerts.find(auditor, await auditor.standing())
-        reviews = self._memory.reviews()
+        reviews = self._reviews.read()
         open_ = alerts.open_ones(found, reviews)
         closed = [one for one in found if one not in open_]
         return self._render(request, "alerts.html", open=open_, closed=closed, reviews=reviews)
 
     async def _review(self, request: Request) -> Response:
         form = await _form(request)
-        self._memory.review(form["alert"], form["by"].strip(), form["note"].strip(), closed=form["action"] == "close")
+        self._reviews.add(form["alert"], form["by"].strip(), form["note"].strip(), closed=form["action"] == "close")
         return RedirectResponse("/alerts", 303)
 
     async def _policy(self, request: Request) -> Response:

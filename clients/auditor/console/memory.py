@@ -1,9 +1,8 @@
-"""What the console keeps in the auditor's folder: saved searches, reviews of alerts, the last full check."""
+"""What the console keeps in the auditor's folder: saved searches, the last full check."""
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +15,11 @@ FILE: Final = "console.json"
 _MAX: Final = 4 << 20
 _MOST: Final = 200
 MAX_NAME: Final = 80
-MAX_NOTE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One file, whole or not at all. Reviews are only ever added."""
+    """One file, whole or not at all."""
 
     folder: Path
 
@@ -43,19 +41,6 @@ class Memory:
         document["filters"] = [one for one in document["filters"] if one["name"] != name]
         self._write(document)
 
-    def reviews(self) -> dict[str, list[dict[str, Any]]]:
-        """By alert, oldest first: ``{by, note, at, closed}``."""
-        return dict(self._read()["reviews"])
-
-    def review(self, alert: str, by: str, note: str, *, closed: bool) -> None:
-        """An officer's word on an alert. Raises `Malformed` (usage.argument)."""
-        if not 1 <= len(by) <= MAX_NAME or not 1 <= len(note) <= MAX_NOTE or not by.isprintable():
-            raise Malformed("usage.argument", "a review has a name and a note")
-        document = self._read()
-        said = {"by": by, "note": note, "at": int(time.time()), "closed": closed}
-        document["reviews"].setdefault(alert, []).append(said)
-        self._write(document)
-
     def check(self) -> dict[str, Any] | None:
         """The last full check: the report, and ``at`` (Unix s)."""
         found = self._read()["check"]
@@ -65,7 +50,7 @@ class Memory:
         self._write({**self._read(), "check": report})
 
     def _read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"filters": [], "reviews": {}, "check": None}
+        empty: dict[str, Any] = {"filters": [], "check": None}
         if not (self.folder / FILE).exists():
             return empty
         document = strict_json.loads(read_file(self.folder / FILE, _MAX), _MAX, "usage.file")
