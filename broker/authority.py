@@ -34,7 +34,7 @@ Write = Callable[[Path, bytes], None]
 
 def create(path: Path, write: Write) -> None:
     """A CA and the broker's own server certificate, written into the broker's folder."""
-    ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_key = ec.generate_private_key(ec.SECP256R1())
     name = _name("Zhifu transport CA")
     ca = (
         _builder(name, name, ca_key.public_key(), _CA_DAYS)
@@ -43,15 +43,43 @@ def create(path: Path, write: Write) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
+    write(path / "ca.key", _pem(ca_key))
+    write(path / "ca.crt", ca.public_bytes(Encoding.PEM))
+    renew(path, write)
+
+
+def renew(path: Path, write: Write) -> None:
+    """A new key and server certificate of the broker, by the folder's CA. Raises `Malformed` (usage.file)."""
+    ca_key, key = _authority_key((path / "ca.key").read_bytes()), ec.generate_private_key(ec.SECP256R1())
+    ca = x509.load_pem_x509_certificate((path / "ca.crt").read_bytes())
     server = (
-        _leaf(_name(SERVER_NAME), ca, server_key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH)
+        _leaf(_name(SERVER_NAME), ca, key.public_key(), ExtendedKeyUsageOID.SERVER_AUTH)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    for file, key in (("ca.key", ca_key), ("tls.key", server_key)):
-        write(path / file, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    for file, certificate in (("ca.crt", ca), ("tls.crt", server)):
-        write(path / file, certificate.public_bytes(Encoding.PEM))
+    # Between the two a running broker keeps the pair that it has; one that starts then finds that they do not fit.
+    write(path / "tls.key", _pem(key))
+    write(path / "tls.crt", server.public_bytes(Encoding.PEM))
+
+
+def fits(key: bytes, certificate: bytes) -> bool:
+    """Whether a certificate (PEM) is for this private key (PEM)."""
+    try:
+        found = load_pem_private_key(key, None).public_key()
+        return found == x509.load_pem_x509_certificate(certificate).public_key()
+    except ValueError:
+        return False
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _authority_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(pem, None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise Malformed("usage.file", "ca.key is not an EC key")
+    return key
 
 
 def read_request(csr: bytes) -> x509.CertificateSigningRequest:
@@ -70,9 +98,7 @@ def read_request(csr: bytes) -> x509.CertificateSigningRequest:
 
 def issue(request: x509.CertificateSigningRequest, participant: bytes, ca: bytes, ca_key: bytes) -> bytes:
     """A client certificate (DER) for a participant; names in the request are ignored, ours is its id."""
-    key = load_pem_private_key(ca_key, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise Malformed("usage.file", "ca.key is not an EC key")
+    key = _authority_key(ca_key)
     authority = x509.load_pem_x509_certificate(ca)
     builder = _leaf(_name(participant.hex()), authority, request.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)

@@ -17,6 +17,7 @@ import secrets
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -28,13 +29,15 @@ from broker.quota import Quota
 from broker.store import opening
 from broker.store.interface import Store
 from broker.store.rows import Rows
+from zhifu import epoch, presentation
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
-from zhifu.keys import Alg, KemPrivate, participant_id
+from zhifu.keys import Alg, KemPrivate, KemPublic, participant_id
 from zhifu.statement import MAX_LIFETIME_S, KeyStatement, PseudonymKey
 
 _LOOPBACK: Final = "127.0.0.1"
+_GATE_LIFE_S: Final = epoch.MAX_LIFETIME_S + presentation.MAX_LIFETIME_S + 3600
 _STATEMENT_LIFETIME_S: Final = MAX_LIFETIME_S - 86_400
 
 
@@ -52,6 +55,8 @@ class Home:
     hotline: tuple[bytes, ...] = ()
     quota: Quota = quotas.DEFAULT
     own_quotas: Mapping[bytes, Quota] = field(default_factory=dict)
+    gate_from: dict[bytes, int] = field(default_factory=dict)
+    """Since when each gate key is stated (Unix s), oldest first."""
 
     @property
     def database(self) -> Path:
@@ -86,6 +91,24 @@ class Home:
         """What online codes are hashed with. Raises `Refused` (usage.file)."""
         return _hex(self.path / "code.pepper")
 
+    def read_gate_keys(self) -> None:
+        """Take the gate keys that lie in the folder now; those that are gone are forgotten. Raises `Refused`
+        (usage.file).
+        """
+        files = sorted((self.path / "gate").glob("*.key"))
+        found = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in files]
+        self.gate_from.clear()
+        self.gate_from.update((one.public.id, int(file.stem)) for one, file in zip(found, files, strict=True))
+        # In place: the running gate holds the same mapping.
+        for gone in self.gate_keys.keys() - self.gate_from.keys():
+            del self.gate_keys[gone]
+        self.gate_keys.update((one.public.id, one) for one in found)
+
+    def gate_key(self, now: int) -> KemPublic:
+        """The one that is stated at ``now`` (Unix s): the newest whose time has come."""
+        begun = [key for key, begin in self.gate_from.items() if begin <= now] or list(self.gate_from)[:1]
+        return self.gate_keys[begun[-1]].public
+
     def gate_statement(self, now: int) -> Envelope:
         """The gate key, stated and signed by the log key that every node pins. ``now`` is Unix s."""
         return self.key_statement(now, now, ())
@@ -93,7 +116,7 @@ class Home:
     def key_statement(self, now: int, serial: int, pseudonym_keys: tuple[PseudonymKey, ...]) -> Envelope:
         """The same with the pseudonym service's public keys (DESIGN 4.5); ``serial`` only rises."""
         public = bytes(self.log_key.verify_key)
-        newest = list(self.gate_keys.values())[-1].public
+        newest = self.gate_key(now)
         return KeyStatement(
             participant=participant_id(public),
             serial=serial,
@@ -166,6 +189,23 @@ def draw_gate_key(path: Path, now: int) -> KemPrivate:
     return drawn
 
 
+def destroy_gate_keys(path: Path, now: int) -> int:
+    """Destroy those that nothing rests on any more: a newer one is stated for longer than epochs and queues live.
+
+    How many. ``now`` is Unix s.
+    """
+    files = sorted((path / "gate").glob("*.key"))
+    over = [file for file, after in pairwise(files) if int(after.stem) + _GATE_LIFE_S < now]
+    for file in over:
+        size = file.stat().st_size
+        with file.open("r+b") as opened:
+            opened.write(secrets.token_bytes(size))
+            opened.flush()
+            os.fsync(opened.fileno())
+        file.unlink()
+    return len(over)
+
+
 def complete(path: Path, now: int) -> Home:
     """A folder that a backup made: it has no gate key, since none is ever in a backup. Raises as `open_home`."""
     draw_gate_key(path, now)
@@ -188,12 +228,12 @@ def open_home(path: Path, store: str = "") -> Home:
         operators, hotline = (
             tuple(bytes.fromhex(key) for key in settings.get(name, ())) for name in ("operators", "hotline")
         )
-        gates = [KemPrivate(Alg.MLKEM768_X25519, _hex(file)) for file in sorted((path / "gate").glob("*.key"))]
         log_key = SigningKey(_hex(path / "log.key"))
-        keys = {one.public.id: one for one in gates}
         where = store or settings.get("store", "")
         every, own = quotas.parse(settings.get("quota", {}))
-        return Home(path, settings["origin"], log_key, keys, operators, where, hotline, every, own)
+        found = Home(path, settings["origin"], log_key, {}, operators, where, hotline, every, own)
+        found.read_gate_keys()
+        return found
     except (ValueError, KeyError) as error:
         raise Malformed("usage.file", f"{path.name} is not a broker's folder") from error
 

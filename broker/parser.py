@@ -102,6 +102,16 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     )
     verifying = add("verify", "broker.commands:verify", "Recompute the whole tree from the stored entries.")
     verifying.add_argument("--jobs", type=int, help="processes side by side; default: one a core")
+    rotating = add("rotate", "broker.renewing:rotate", "Draw a new key; the running broker takes it up by itself.")
+    rotating.add_argument(
+        "what",
+        choices=("tls", "gate"),
+        help="the TLS key and certificate, or the key that epochs are sealed to",
+    )
+    rotating.add_argument(
+        "--after", type=int, default=0, metavar="S",
+        help="gate: state it in S seconds only, so that the file can be copied to every broker of the log before",
+    )  # fmt: skip
     alone = add(
         "pseudonym-serve",
         "broker.serving:run_pseudonyms",

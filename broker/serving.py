@@ -36,6 +36,7 @@ from broker.indexing import Indexer
 from broker.pipeline import Pipeline
 from broker.quota import Quotas
 from broker.readiness import Readiness
+from broker.renewing import Renewal
 from broker.revocation import Revoker
 from broker.services import http
 from broker.services import log as log_service
@@ -148,9 +149,9 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     nodes, wallets = listening.server(keepalive_ms=core.timing.keepalive_ms), listening.server(short_lived=True)
     exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange, nodes)
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(pseudonym_home.within(core, opened), nodes)
-    joining = EnrolmentService(core, opened, exchange.broadcast)
-    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(joining, wallets)
-    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(joining, nodes)
+    enrolment_pb2_grpc.add_EnrolmentServiceServicer_to_server(
+        EnrolmentService(core, opened, exchange.broadcast), wallets
+    )
     wallet_pb2_grpc.add_WalletServiceServicer_to_server(WalletService(core), wallets)
     indexer = _indexer(core, opened)
     log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
@@ -163,7 +164,8 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     )
     exchange.tell_witnesses()
     background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
-    background.append(asyncio.create_task(exchange.watch()))
+    background.append(asyncio.create_task(exchange.watch(lambda: _gate_key(core, opened))))
+    background.append(asyncio.create_task(Renewal(opened, core.clock_ms).run()))
     bell = opening.bell_of(opened.store)
     if bell is not None:
         core.mailroom.ring = bell.ring
@@ -261,6 +263,12 @@ async def serve_pseudonyms(opened: Home, port: int) -> None:
     await server.stop(DRAIN_S)
     await parts.committer.close()
     parts.store.close()
+
+
+def _gate_key(core: Core, opened: Home) -> bytes:
+    """The id of the gate key that is stated now; whatever was drawn or destroyed since is known."""
+    opened.read_gate_keys()
+    return opened.gate_key(core.now()).id
 
 
 async def _terminated() -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, serve
+from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
@@ -95,6 +95,27 @@ def pin(
         signed = config.read_file(policy, 4096)
         envelope_from_bytes(POLICY, signed)
         config.write_file(settings.policy_statement, signed)
+
+
+@app.command()
+@clear
+def rotate(
+    folder: Folder,
+    what: Annotated[list[str], typer.Argument(help="signing, kem, tls; or all")],
+    forget: Annotated[
+        bool,
+        typer.Option(
+            "--forget", help="Destroy the keys before these at once: what is on its way to them is presented anew."
+        ),
+    ] = False,
+) -> None:
+    """Draw new keys; a running node states them within a second, and has its new TLS key certified."""
+    kinds = tuple(rotation.KINDS) if what == ["all"] else tuple(what)
+    if not set(kinds) <= rotation.KINDS.keys():
+        raise Refused("usage.argument", f"what is rotated is one of {', '.join(rotation.KINDS)}, or all")
+    settings = config.load(folder)
+    drawn = rotation.draw(settings.keys, kinds)
+    print_json({"drawn": list(drawn), "forgotten": rotation.forget(settings.keys) if forget else 0})
 
 
 @app.command()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from clients.config import Pin
-from clients.keystore import Keystore, participant_of, state_keys, tls_spki
+from clients.keystore import Keystore, participant_of, state_keys
 from clients.store import Store
 from zhifu import envelope, strict
 from zhifu.envelope import KEY_STATEMENT, Envelope
@@ -32,7 +32,6 @@ class Directory:
         self._keystore = keystore
         self._store = store
         self.participant = participant_of(keystore)
-        self._tls = tls_spki(keystore)
         self._known: dict[bytes, list[KeyStatement]] = {}
         for participant in (*pins, self.participant):
             self._remember(participant)
@@ -99,6 +98,12 @@ class Directory:
             raise Refused("unavailable.recipient")
         return found
 
+    def earlier(self, now: int) -> list[KeyStatement]:
+        """Statements of pinned participants that are not over at ``now`` (Unix s) although newer ones are known: what
+        was signed a moment before is still on its way.
+        """
+        return [one for known in self._known.values() for one in known[:-1] if now <= one.not_after]
+
     def signing_keys(self, participant: bytes) -> list[bytes]:
         """Every key a participant was known to sign with, newest first: what it signed before stays signed."""
         return list(dict.fromkeys(one.signing_key for one in reversed(self._known.get(participant, []))))
@@ -117,6 +122,11 @@ class Directory:
         known = self._known[self.participant]
         if known and known[-1].not_after - now >= REISSUE_S and self._lists_our_keys(known[-1]):
             return envelope.from_bytes(KEY_STATEMENT, self._store.trust.statements(self.participant)[-1][1])
+        # A command beside this node may have stated them already.
+        self._remember(self.participant)
+        known = self._known[self.participant]
+        if known and known[-1].not_after - now >= REISSUE_S and self._lists_our_keys(known[-1]):
+            return envelope.from_bytes(KEY_STATEMENT, self._store.trust.statements(self.participant)[-1][1])
         serial = known[-1].serial + 1 if known else 1
         signed = state_keys(self._keystore, serial, now)
         with self._store.transaction():
@@ -126,11 +136,10 @@ class Directory:
 
     def _lists_our_keys(self, found: KeyStatement) -> bool:
         ours = (bytes(self._keystore.signing.verify_key), bytes(self._keystore.cosigning.verify_key))
-        kem_ids = {key.id for key in found.kem_keys}
         return (
             ours == (found.signing_key, found.cosigning_key)
-            and kem_ids == set(self._keystore.kem_keys)
-            and found.tls_spki == (self._tls,)
+            and found.kem_keys == self._keystore.stated_kems
+            and found.tls_spki == self._keystore.tls_keys
         )
 
 

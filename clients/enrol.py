@@ -14,12 +14,9 @@ from typing import Final
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 
-from clients import channel, config
+from clients import channel, config, renewal
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, Keystore, participant_of, state_keys, tls_private
 from clients.store import Store
@@ -119,14 +116,8 @@ def _first_statement(settings: NodeConfig, keystore: Keystore) -> enrolment_pb2.
             store.trust.put_statement(participant, serial, signed.to_bytes())
     finally:
         store.close()
-    return enrolment_pb2.EnrolRequest(csr=_request(keystore, participant), key_statement=signed.to_proto())
-
-
-def _request(keystore: Keystore, participant: bytes) -> bytes:
-    """A PKCS #10 request (DER) for the TLS key; its name is the participant's id."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, participant.hex())])
-    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(tls_private(keystore), hashes.SHA256())
-    return request.public_bytes(Encoding.DER)
+    request = renewal.request_for(tls_private(keystore), participant)
+    return enrolment_pb2.EnrolRequest(csr=request, key_statement=signed.to_proto())
 
 
 async def _certify(invitation: Invitation, keystore: Keystore, request: enrolment_pb2.EnrolRequest) -> x509.Certificate:
@@ -142,15 +133,7 @@ async def _certify(invitation: Invitation, keystore: Keystore, request: enrolmen
 
 def _check(answer: enrolment_pb2.EnrolResponse, invitation: Invitation, keystore: Keystore) -> x509.Certificate:
     """It is for our key, by the authority that the invitation names. Raises `NotAuthentic`, `Malformed`."""
-    try:
-        certificate = x509.load_der_x509_certificate(answer.certificate)
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(invitation.authority))
-    except (ValueError, TypeError) as error:
-        raise Malformed("malformed.encoding", "the broker's answer is not a certificate of its authority") from error
-    except InvalidSignature as error:
-        raise NotAuthentic("signature.invalid", "the certificate is not by the invitation's authority") from error
-    if certificate.public_key() != tls_private(keystore).public_key():
-        raise NotAuthentic("key.unknown", "the certificate is for another key")
+    certificate = renewal.check(answer.certificate, invitation.authority, tls_private(keystore))
     if answer.participant != participant_of(keystore):
         raise NotAuthentic("key.unknown", "the broker enrolled another participant")
     return certificate

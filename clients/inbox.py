@@ -57,6 +57,7 @@ class Inbox:
             aud=parts.origin,
             kem_keys=parts.keystore.kem_keys,
             statements=parts.directory.statements(parts.now()),
+            earlier=parts.directory.earlier(parts.now()),
             policy_hashes=parts.policy_hashes,
             seen=lambda exchange: store.incoming.acknowledgement(exchange) is not None,
             asked=store.outgoing.asked,

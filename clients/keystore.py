@@ -22,7 +22,7 @@ from nacl.signing import SigningKey
 
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
-from zhifu.keys import Alg, KemPrivate, participant_id
+from zhifu.keys import Alg, KemPrivate, KemPublic, participant_id
 from zhifu.statement import KeyStatement
 
 STATEMENT_LIFETIME_S: Final = 7 * 86_400
@@ -30,11 +30,17 @@ _STORAGE: Final = b"zhifu/v1 storage\0"
 _NONCE_BYTES: Final = 12
 _SEEDS: Final = ("identity", "signing", "cosigning", "storage")
 _KEMS: Final = {"kem-x25519": Alg.X25519, "kem-xwing": Alg.MLKEM768_X25519}
+EARLIER: Final = ".earlier"
+"""Part of the name of a key's file that another has taken the place of."""
+NEXT_TLS: Final = "tls.next.key"
+EARLIER_TLS: Final = f"tls{EARLIER}.key"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Keystore(Protocol):
-    """The keys of one participant. ``kem_keys`` are by key id, ``tls_key`` is PEM."""
+    """The keys of one participant. ``kem_keys`` are by key id, earlier ones too, of which ``stated_kems`` are stated;
+    ``tls_key`` is PEM; ``tls_keys`` are the hashes (SPKI) of every key that may come: current, next, the one before.
+    """
 
     @property
     def identity(self) -> SigningKey: ...
@@ -45,7 +51,15 @@ class Keystore(Protocol):
     @property
     def kem_keys(self) -> Mapping[bytes, KemPrivate]: ...
     @property
+    def stated_kems(self) -> tuple[KemPublic, ...]: ...
+    @property
     def tls_key(self) -> bytes: ...
+    @property
+    def tls_keys(self) -> tuple[bytes, ...]: ...
+
+    def refresh(self) -> None:
+        """Take up keys that were drawn since. Raises `Refused` (usage.file)."""
+        ...
 
     def wrap(self, row: bytes, secret: bytes) -> bytes:
         """``secret`` sealed for storage; ``row`` names the place it is kept at."""
@@ -66,6 +80,8 @@ class FileKeystore:
     kem_keys: Mapping[bytes, KemPrivate] = field(repr=False)
     tls_key: bytes = field(repr=False)
     storage: bytes = field(repr=False)
+    stated_kems: tuple[KemPublic, ...] = field(repr=False)
+    tls_keys: tuple[bytes, ...] = field(repr=False)
 
     @staticmethod
     def draw(folder: Path) -> FileKeystore:
@@ -80,7 +96,7 @@ class FileKeystore:
             if partial.exists():
                 _discard(partial)
             partial.mkdir(mode=0o700, parents=True)
-            for name, content in _fresh().items():
+            for name, content in fresh().items():
                 _write_private(partial / f"{name}.key", content)
             partial.rename(folder)
             _sync_folder(folder.parent)
@@ -95,14 +111,22 @@ class FileKeystore:
         seeds = {name: _read_hex(folder / f"{name}.key", 32) for name in _SEEDS}
         raw = {name: _read_hex(folder / f"{name}.key", 32 if alg is Alg.X25519 else 96) for name, alg in _KEMS.items()}
         kems = [KemPrivate(alg, raw[name]) for name, alg in _KEMS.items()]
+        earlier = [KemPrivate(alg, _earlier(folder, name)) for name, alg in _KEMS.items() if _has_earlier(folder, name)]
+        others = [_read_private(path) for path in (folder / NEXT_TLS, folder / EARLIER_TLS) if path.exists()]
+        tls = _read_private(folder / "tls.key")
         return FileKeystore(
             SigningKey(seeds["identity"]),
             SigningKey(seeds["signing"]),
             SigningKey(seeds["cosigning"]),
-            {kem.public.id: kem for kem in kems},
-            _read_private(folder / "tls.key"),
+            {kem.public.id: kem for kem in (*kems, *earlier)},
+            tls,
             seeds["storage"],
+            tuple(sorted((kem.public for kem in kems), key=lambda key: key.alg)),
+            tuple(dict.fromkeys(_spki(one) for one in (tls, *others))),
         )
+
+    def refresh(self) -> None:
+        """These are what they were when they were read."""
 
     def wrap(self, row: bytes, secret: bytes) -> bytes:
         """``nonce 12 || AES-256-GCM``; the aad names the row, so that a wrapped value opens nowhere else."""
@@ -133,15 +157,20 @@ def state_keys(keystore: Keystore, serial: int, now: int) -> Envelope:
         identity_key=identity,
         signing_key=bytes(keystore.signing.verify_key),
         cosigning_key=bytes(keystore.cosigning.verify_key),
-        kem_keys=tuple(sorted((kem.public for kem in keystore.kem_keys.values()), key=lambda key: key.alg)),
-        tls_spki=(tls_spki(keystore),),
+        kem_keys=keystore.stated_kems,
+        tls_spki=keystore.tls_keys,
     ).sign(keystore.identity)
 
 
 def tls_private(keystore: Keystore) -> ec.EllipticCurvePrivateKey:
     """The TLS key. Raises `Refused` (usage.file) unless it is an EC key in PEM."""
+    return ec_private(keystore.tls_key)
+
+
+def ec_private(pem: bytes) -> ec.EllipticCurvePrivateKey:
+    """Raises `Refused` (usage.file) unless it is an EC key in PEM."""
     try:
-        key = serialization.load_pem_private_key(keystore.tls_key, None)
+        key = serialization.load_pem_private_key(pem, None)
     except ValueError:
         raise Refused("usage.file", "tls.key is not a private key in PEM") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -151,12 +180,25 @@ def tls_private(keystore: Keystore) -> ec.EllipticCurvePrivateKey:
 
 def tls_spki(keystore: Keystore) -> bytes:
     """SHA-256 of the TLS key's SubjectPublicKeyInfo, 32 bytes."""
+    return _spki(keystore.tls_key)
+
+
+def _spki(pem: bytes) -> bytes:
     form = serialization.PublicFormat.SubjectPublicKeyInfo
-    encoded = tls_private(keystore).public_key().public_bytes(serialization.Encoding.DER, form)
+    encoded = ec_private(pem).public_key().public_bytes(serialization.Encoding.DER, form)
     return hashlib.sha256(encoded).digest()
 
 
-def _fresh() -> dict[str, bytes]:
+def _has_earlier(folder: Path, name: str) -> bool:
+    return (folder / f"{name}{EARLIER}.key").exists()
+
+
+def _earlier(folder: Path, name: str) -> bytes:
+    return _read_hex(folder / f"{name}{EARLIER}.key", 32 if _KEMS[name] is Alg.X25519 else 96)
+
+
+def fresh() -> dict[str, bytes]:
+    """Every key of a participant, newly drawn: the content of its file by its name."""
     pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -21,13 +21,15 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from clients import channel, config
+from clients import channel, config, rotation
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.counts import COUNTS
 from clients.directory import Directory
-from clients.keystore import FileKeystore, Keystore
+from clients.keystore import Keystore
+from clients.live_keys import LiveKeystore
 from clients.outbox import Outbox
+from clients.renewal import Renewal
 from clients.role import Draft, Parts, Role, Transaction
 from clients.session import Session
 from clients.store import Mandate, Sent, Store
@@ -86,6 +88,7 @@ class Node:
             role,
             self.clock_ms,
         )
+        self._renewal = Renewal(settings, keystore, self.clock_ms)
         self._session: Session | None = None
         self._stopping = asyncio.Event()
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
@@ -102,7 +105,8 @@ class Node:
         `Refused` (usage.file, unavailable.store).
         """
         settings = config.load(directory)
-        keystore = FileKeystore.load(settings.keys)
+        rotation.settle(settings.keys, settings.certificate)
+        keystore = LiveKeystore(settings.keys)
         in_force = policy_in_force(settings, int(time.time()))
         # Statute is a basis towards the public payer only; anyone else asks for the patient's grant.
         hashes = frozenset([in_force] if settings.role == "public-payer" else [])
@@ -227,15 +231,16 @@ class Node:
         `Refused` (unavailable.clock, participant.*, usage.argument where another process runs this node).
         """
         with _alone(self.config.directory):
-            keeper = asyncio.create_task(self._keep_house())
+            keepers = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._renewal.run())]
             try:
                 await self._stay_attached()
             except Error as error:
                 self._fail(error)
                 raise
             finally:
-                keeper.cancel()
-                await asyncio.gather(keeper, return_exceptions=True)
+                for keeper in keepers:
+                    keeper.cancel()
+                await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _stay_attached(self) -> None:
         pause, attempt = FIRST_PAUSE_S, 0

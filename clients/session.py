@@ -26,7 +26,7 @@ from zhifu import envelope
 from zhifu.envelope import ACKNOWLEDGEMENT, KEY_STATEMENT, MAX_FRAME
 from zhifu.epoch import Epoch
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
-from zhifu.keys import VERSION, KemPublic, participant_id
+from zhifu.keys import VERSION, Alg, KemPublic, key_id, participant_id
 from zhifu.statement import verify_key_statement
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc
 
@@ -282,6 +282,8 @@ class Session:
             yield Request(acknowledgements=frame)
 
     def _unstated_keys(self) -> Iterator[Request]:
+        # Only here: what is signed after this is sent after the statement that lists the key.
+        self._parts.keystore.refresh()
         own = self._parts.directory.own(self._parts.now()).to_proto()
         encoded = own.SerializeToString(deterministic=True)
         if encoded != self._stated:
@@ -303,7 +305,7 @@ class Session:
         trust = self._parts.store.trust
         made = trust.offer(epoch.epoch_id)
         if made is not None and made[0] == self._gate.id:
-            return envelope.from_bytes(envelope.EPOCH_OFFER, made[1])
+            return self._signed_now(envelope.from_bytes(envelope.EPOCH_OFFER, made[1]), epoch, made[0])
         with self._parts.store.transaction():
             if made is not None:
                 trust.retire_epoch(epoch.epoch_id)
@@ -311,6 +313,16 @@ class Session:
             signed = epoch.offer(self._parts.directory.participant, self._gate, self._parts.keystore.signing)
             trust.put_offer(epoch.epoch_id, self._gate.id, signed.to_bytes())
             return signed
+
+    def _signed_now(self, made: envelope.Envelope, epoch: Epoch, gate_key: bytes) -> envelope.Envelope:
+        """The same offer, signed by the key that our statement lists now."""
+        signing, trust = self._parts.keystore.signing, self._parts.store.trust
+        if made.key_id == key_id(Alg.ED25519, bytes(signing.verify_key)):
+            return made
+        signed = envelope.seal_one(envelope.EPOCH_OFFER, made.payload, signing)
+        with self._parts.store.transaction():
+            trust.put_offer(epoch.epoch_id, gate_key, signed.to_bytes())
+        return signed
 
     def _next_submissions(self) -> exchange_pb2.SubmissionFrame | None:
         room = WINDOW - len(self._in_flight)

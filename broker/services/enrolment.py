@@ -25,7 +25,7 @@ _Context = grpc.aio.ServicerContext[enrolment_pb2.EnrolRequest, enrolment_pb2.En
 
 
 class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
-    """On both ports: who enrols has no certificate yet, only an invite; who renews comes with the one it has."""
+    """On the public port: who enrols has no certificate yet, only an invite; who renews may have none any more."""
 
     def __init__(self, core: Core, home: Home, changed: Callable[[], None]) -> None:
         self._core = core
@@ -58,10 +58,9 @@ class EnrolmentService(enrolment_pb2_grpc.EnrolmentServiceServicer):
 
     async def Renew(self, request: enrolment_pb2.RenewRequest, context: _Any) -> enrolment_pb2.RenewResponse:
         async with refusing(context):
-            member = identity.caller(context, self._core.directory, self._core.now())
             csr = authority.read_request(request.csr)
-            if identity.spki_hash(csr) not in member.statement.tls_spki:
-                raise Refused("enrolment.csr", "the key statement in force does not list the TLS key")
+            # The request is signed by the key that it is for, which a certificate that has expired does not change.
+            member = self._core.directory.peer(identity.spki_hash(csr))
             found = authority.issue(csr, member.id, self._home.read("ca.crt"), self._home.read("ca.key"))
             return enrolment_pb2.RenewResponse(certificate=found)
         raise AssertionError  # the context manager ended the call

@@ -107,15 +107,24 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         for session in self.sessions:
             session.cut()
 
-    async def watch(self) -> None:
-        """Now and then, end what has run out; and look by ourselves what another broker may have told in vain."""
+    async def watch(self, gate_key: Callable[[], bytes]) -> None:
+        """Now and then, end what has run out; and look by ourselves what another broker may have told in vain.
+
+        ``gate_key`` gives the id of the one that is stated: after a change every node comes again, to seal to the next.
+        """
+        stated = gate_key()
         while True:
             await asyncio.sleep(self._core.timing.watch_s)
+            before = stated
             try:
                 self._core.directory.reload()
+                stated = gate_key()
             except Error as error:
-                _log.warning("directory not read", extra={"reason": error.reason})
+                _log.warning("directory or gate keys not read", extra={"reason": error.reason})
             self.cut()
+            if stated != before:
+                for session in self.sessions:
+                    session.end("unavailable.draining")
 
     def heard(self, nodes: Sequence[bytes] | None) -> None:
         """What another broker on the same database rang; None: something was missed, so everything is looked at."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as checks
 
+from broker import authority
 from broker.home import Home
 from broker.services.decoding import Decoding
 from broker.services.http import LOOPBACK
@@ -37,6 +38,36 @@ _OPTIONS: Final = [
 _SHORT_LIVED: Final = [("grpc.max_connection_age_ms", 60_000), ("grpc.max_connection_age_grace_ms", 15_000)]
 
 
+class _Shown:
+    """The certificate that is shown, read again for each connection once it was renewed."""
+
+    def __init__(self, opened: Home, callers: str | None) -> None:
+        self._opened = opened
+        self._callers = callers
+        self._pair = self._read()
+        if not authority.fits(*self._pair):
+            raise Refused("usage.file", "tls.crt is not for tls.key: zhifu broker rotate DIR tls")
+        self.configuration = self._configure()
+
+    def _read(self) -> tuple[bytes, bytes]:
+        return self._opened.read("tls.key"), self._opened.read("tls.crt")
+
+    def _configure(self) -> Any:
+        roots = self._opened.read(self._callers) if self._callers else None
+        return grpc.ssl_server_certificate_configuration([self._pair], root_certificates=roots)
+
+    def renewed(self) -> Any:
+        """What gRPC asks before each handshake, in a thread of its own; None: go on with what there is."""
+        try:
+            found = self._read()
+            if found == self._pair or not authority.fits(*found):
+                return None
+            self._pair = found
+            return self._configure()
+        except Refused:
+            return None
+
+
 def health(server: grpc.aio.Server) -> checks.HealthServicer:
     found = checks.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(found, server)
@@ -58,16 +89,15 @@ def server(*, short_lived: bool = False, keepalive_ms: int = KEEPALIVE_MS) -> gr
     return grpc.aio.server(options=options, interceptors=[Decoding()], maximum_concurrent_rpcs=MAX_CALLS)
 
 
-def bind(server: grpc.aio.Server, opened: Home, port: int, authority: str | None, address: str = LOOPBACK) -> int:
-    """Bind to ``address``'s ``port``, 0 for a free one; ``authority`` names the CA of callers, who then need
+def bind(server: grpc.aio.Server, opened: Home, port: int, callers: str | None, address: str = LOOPBACK) -> int:
+    """Bind to ``address``'s ``port``, 0 for a free one; ``callers`` names their CA's file, who then need
     certificates.
 
     Raises `Refused` (unavailable.port).
     """
-    credentials = grpc.ssl_server_credentials(
-        [(opened.read("tls.key"), opened.read("tls.crt"))],
-        root_certificates=opened.read(authority) if authority else None,
-        require_client_auth=authority is not None,
+    shown = _Shown(opened, callers)
+    credentials = grpc.dynamic_ssl_server_credentials(
+        shown.configuration, shown.renewed, require_client_authentication=callers is not None
     )
     try:
         return server.add_secure_port(f"{address}:{port}", credentials)

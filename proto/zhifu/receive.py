@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zhifu import capsule as capsules
@@ -53,7 +53,8 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """What the recipient pinned and remembers. ``statements`` are verified, by participant id.
+    """What the recipient pinned and remembers. ``statements`` are verified, by participant id; ``earlier`` ones were
+    followed by a newer and are still in time: what was signed before is on its way.
 
     ``pseudonyms`` gives, for sender and subject, what was seen before by epoch; ``announced`` are the epochs of the
     recipient's own pseudonym keys, None where it keeps no table.
@@ -70,6 +71,7 @@ class Recipient:
     parties: tuple[bytes, ...] = ()
     announced: frozenset[int] | None = None
     is_subject: bool = False
+    earlier: Sequence[KeyStatement] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,18 @@ def receive(one: Received, me: Recipient, now: int) -> Opened:
     return Opened(digest, shown, sealed_record, one.released, values, grant, capsule, entry)
 
 
-def signer_of(signed: Envelope, statements: Mapping[bytes, KeyStatement]) -> KeyStatement:
-    """The pinned participant whose current signing key the envelope names. Raises `NotAuthentic` (key.unknown)."""
-    for found in statements.values():
+def signer_of(
+    signed: Envelope, statements: Mapping[bytes, KeyStatement], earlier: Sequence[KeyStatement] = ()
+) -> KeyStatement:
+    """The statement with the signing key that the envelope names. Raises `NotAuthentic` (key.unknown)."""
+    for found in (*statements.values(), *earlier):
         if hmac.compare_digest(found.signing_key_id, signed.key_id):
             return found
     raise NotAuthentic("key.unknown")
 
 
 def _1_signed_by_a_pinned_key(one: Received, me: Recipient, now: int) -> Presentation:
-    signer = signer_of(one.presentation, me.statements)
+    signer = signer_of(one.presentation, me.statements, me.earlier)
     if now > signer.not_after:  # it was valid when it came; a broker that withholds the next one must not prolong it
         raise NotAuthentic("key.expired")
     shown = presentation.parse(envelope.verify(one.presentation, signer.signing_key))
@@ -180,7 +184,7 @@ def _5_capsule_is_the_one_signed(
         raise NotAuthentic("capsule.units")
     if grant is not None:
         check_terms(grant, capsule)
-        check_attested(grant.subject_key, capsule.attestations, shown.sender, me.statements, now)
+        check_attested(grant.subject_key, capsule.attestations, shown.sender, me.statements, now, me.earlier)
     return capsule
 
 
@@ -191,16 +195,22 @@ def check_terms(grant: Grant, capsule: Capsule) -> None:
 
 
 def check_attested(
-    subject_key: bytes, documents: tuple[bytes, ...], sender: bytes, known: Mapping[bytes, KeyStatement], now: int
+    subject_key: bytes,
+    documents: tuple[bytes, ...],
+    sender: bytes,
+    known: Mapping[bytes, KeyStatement],
+    now: int,
+    earlier: Sequence[KeyStatement] = (),
 ) -> None:
     """Two pinned organisations, at most one of them the sender, attest the subject key.
 
     A hospital alone cannot invent a patient. Raises `Refused` (consent.not_attested), `Malformed`, `NotAuthentic`.
     """
-    keys = {participant: found.signing_key for participant, found in known.items() if now <= found.not_after}
+    stated = [one for one in (*known.values(), *earlier) if now <= one.not_after]
     attesters = set()
     for document in documents:
         signed = envelope.from_bytes(envelope.ATTESTATION, document)
+        keys = {one.participant: one.signing_key for one in stated if one.signing_key_id == signed.key_id}
         found = statement.verify_attestation(signed, keys, now)
         if found.subject_key == subject_key:
             attesters.add(found.attester)

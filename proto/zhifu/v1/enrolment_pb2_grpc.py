@@ -61,7 +61,7 @@ class EnrolmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Renew(self, request, context):
-        """On the node port: a participant's next TLS certificate, for a key that its key statement lists.
+        """A participant's next TLS certificate, for a key that its key statement lists: whoever asks proves that key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,7 @@ class EnrolmentServiceStub:
     def __new__(cls, channel: _aio.Channel) -> EnrolmentServiceAsyncStub: ...
     Enrol: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolResponse]
     Renew: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]
-    """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+    """A participant's next TLS certificate, for a key that its key statement lists: whoever asks proves that key."""
     SetStanding: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.SetStandingRequest, _enrolment_pb2.SetStandingResponse]
     """An operator suspends a participant, or lets it take part again; under an entry of its own."""
 
@@ -42,7 +42,7 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Enrol: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.EnrolRequest, _enrolment_pb2.EnrolResponse]  # type: ignore[assignment]
     Renew: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.RenewRequest, _enrolment_pb2.RenewResponse]  # type: ignore[assignment]
-    """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+    """A participant's next TLS certificate, for a key that its key statement lists: whoever asks proves that key."""
     SetStanding: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.SetStandingRequest, _enrolment_pb2.SetStandingResponse]  # type: ignore[assignment]
     """An operator suspends a participant, or lets it take part again; under an entry of its own."""
 
@@ -60,7 +60,7 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _enrolment_pb2.RenewRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.RenewResponse, _abc.Awaitable[_enrolment_pb2.RenewResponse]]:
-        """On the node port: a participant's next TLS certificate, for a key that its key statement lists."""
+        """A participant's next TLS certificate, for a key that its key statement lists: whoever asks proves that key."""
 
     @_abc_1.abstractmethod
     def SetStanding(

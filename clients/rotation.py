@@ -1,0 +1,76 @@
+"""Drawing new keys in a node's folder, while the node runs or not; a running node states and takes them up by itself.
+
+What was in use stays beside them, since something may be on its way to it: KEM keys open what is still queued, a TLS
+key serves the connections that are open. The next rotation, or ``forget``, destroys them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from clients import config
+from clients.keystore import EARLIER, EARLIER_TLS, NEXT_TLS, FileKeystore, fresh
+from zhifu.errors import Refused
+
+KINDS: Final = {
+    "signing": ("signing", "cosigning"),
+    "kem": ("kem-x25519", "kem-xwing"),
+    "tls": ("tls",),
+}
+"""What is rotated together: the names of the keys' files."""
+
+
+def draw(keys: Path, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Draw the keys of these ``kinds``; the names of those that are new. Raises `Refused` (usage.file)."""
+    FileKeystore.load(keys)
+    drawn, names = fresh(), [name for kind in kinds for name in KINDS[kind]]
+    for name in names:
+        if name == "tls":
+            if not (keys / NEXT_TLS).exists():
+                config.write_file(keys / NEXT_TLS, drawn[name])
+            continue
+        if name.startswith("kem"):
+            config.write_file(keys / f"{name}{EARLIER}.key", (keys / f"{name}.key").read_bytes())
+        config.write_file(keys / f"{name}.key", drawn[name])
+    return tuple(names)
+
+
+def take_up_tls(keys: Path, certificate: Path, issued: bytes) -> None:
+    """The next TLS key becomes the current one, with its certificate (PEM). Taken up again by `settle` after a crash.
+
+    Raises `Refused` (usage.file).
+    """
+    config.write_file(_waiting(certificate), issued)
+    settle(keys, certificate)
+
+
+def settle(keys: Path, certificate: Path) -> None:
+    """Finish what `take_up_tls` began. Raises `Refused` (usage.file)."""
+    waiting, after = _waiting(certificate), keys / NEXT_TLS
+    if not waiting.exists():
+        return
+    if after.exists():
+        config.write_file(keys / EARLIER_TLS, (keys / "tls.key").read_bytes())
+        after.replace(keys / "tls.key")
+    waiting.replace(certificate)
+
+
+def _waiting(certificate: Path) -> Path:
+    return certificate.with_name("tls.next.crt")
+
+
+def forget(keys: Path) -> int:
+    """Destroy the keys that others have taken the place of; how many. Raises `Refused` (usage.file)."""
+    earlier = sorted(keys.glob(f"*{EARLIER}.key"))
+    try:
+        for path in earlier:
+            with path.open("r+b") as file:
+                file.write(os.urandom(path.stat().st_size))
+                file.flush()
+                os.fsync(file.fileno())
+            path.unlink()
+    except OSError as error:
+        raise Refused("usage.file", f"a key cannot be destroyed: {error.strerror}") from error
+    return len(earlier)
