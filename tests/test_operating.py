@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from clients.hospital.sample import sample_bill
 from tests.broker_rig import rig
 from tests.house import House, open_house, until
 from tests.test_commit import Faults, FaultyStore
+from tests.test_deploy import mentioned
 from zhifu import bill as bills
 
 METRICS = ("--metrics-port", "0")
 SEED = 42
+HISTOGRAM = ("bucket", "sum", "count")
 
 
 class Operated(House):
@@ -73,6 +76,15 @@ def test_figures_of_a_settlement(house: Operated) -> None:
     # A witness of every participant, by the beginning of its id; and of certificates the days that are left.
     assert sum("zhifu_broker_witness_age_seconds" in name for name in found) == 3
     assert 'zhifu_broker_certificate_expiry_timestamp_seconds{certificate="tls.crt"}' in found
+
+
+def test_what_the_operators_watch_is_told(house: Operated, repo_root: Path) -> None:
+    """Every metric in the dashboard and the alarms is one that these processes have."""
+    told = "\n".join(house.get(role, "/metrics").text for role in ("broker", "insurer"))
+    kinds = dict(re.findall(r"^# TYPE (\w+) (\w+)$", told, re.MULTILINE))
+    names = set(kinds) | {f"{name}_{end}" for name, kind in kinds.items() if kind == "histogram" for end in HISTOGRAM}
+    for where, found in mentioned(repo_root / "deploy").items():
+        assert found <= names, where
 
 
 def test_nothing_that_is_told_names_the_patient(house: Operated) -> None:

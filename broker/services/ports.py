@@ -19,7 +19,9 @@ MAX_MESSAGE: Final = 8 * 1024 * 1024
 KEEPALIVE_MS: Final = 20_000
 """A peer that does not answer is gone within one and a half times of this."""
 MAX_CALLS: Final = 4096
-"""On one port at once, streams included: what was begun and never sent costs memory too."""
+"""On the nodes' port at once, streams included: what was begun and never sent costs memory too."""
+MAX_SHORT_CALLS: Final = 512
+"""On the public port, where nobody is known."""
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -86,7 +88,8 @@ def server(*, short_lived: bool = False, keepalive_ms: int = KEEPALIVE_MS) -> gr
     timeouts = [(f"grpc.{name}_timeout_ms", keepalive_ms // 2) for name in ("keepalive", "http2.ping")]
     options = [*_OPTIONS, ("grpc.keepalive_time_ms", keepalive_ms), *timeouts]
     options += _SHORT_LIVED if short_lived else []
-    return grpc.aio.server(options=options, interceptors=[Decoding()], maximum_concurrent_rpcs=MAX_CALLS)
+    calls = MAX_SHORT_CALLS if short_lived else MAX_CALLS
+    return grpc.aio.server(options=options, interceptors=[Decoding()], maximum_concurrent_rpcs=calls)
 
 
 def bind(server: grpc.aio.Server, opened: Home, port: int, callers: str | None, address: str = LOOPBACK) -> int:
