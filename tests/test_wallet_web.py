@@ -338,6 +338,7 @@ def test_the_whole_flow_with_the_keyboard_alone(served: Served) -> None:
     """From the request to the withdrawal; what one does next has the focus, or comes after it."""
     with served.open() as at:
         page, house = at.page, served.house
+        page.on("filechooser", lambda _: None)  # listened for from the start: the browser is told without an answer
         page.goto(f"{served.base}/")
         expect(page.locator("#take")).to_be_enabled()
         tab_to(at, "#take")
@@ -539,10 +540,14 @@ def test_the_recovery_code_stops_everything_and_a_stranger_with_it_is_noticed(se
 @pytest.mark.parametrize(("size", "name"), [(PHONE, "phone"), (DESKTOP, "desktop")])
 def test_pages_fit_in_both_languages(served: Served, size: dict[str, int], name: str) -> None:
     with served.open(viewport=size, device_scale_factor=1) as at:
+        take(served, at, "--direct-pay", "--cap", "900000")
+        granted = hash_of(desk.read_consent(agree(served, at)).grant.payload).hex()
         take(served, at)
-        for path in (at.page.url.removeprefix(served.base), *PAGES):
+        for path in (at.page.url.removeprefix(served.base), *PAGES, f"/grants/{granted}"):
             for language in words.LANGUAGES:
                 at.page.goto(f"{served.base}{path}?lang={language}")
+                if path == "/code":
+                    expect(at.page.locator("#code")).to_be_visible()
                 assert not at.wide(), (path, language)
                 at.picture(f"{path.strip('/').partition('/')[0] or 'home'}-{name}-{language}")
         assert at.faults == []

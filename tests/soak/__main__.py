@@ -1,6 +1,6 @@
 """``python -m tests.soak [--seconds N] [--seed N] [--only PART]``: exit 0 only if nothing went wrong.
 
-Progress goes to stderr. Each part gets ``N`` seconds (the decoders 20,000 inputs for each of them), and the same
+Progress goes to stderr. Each part gets ``N`` seconds (the decoders 10,000 inputs for each of them), and the same
 ``--seed`` makes the same faults.
 """
 
@@ -23,7 +23,7 @@ from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
 from tests.soak import abuse, crash, decoders, live, memory, withheld
 
-INPUTS_A_SECOND: Final = 20_000
+INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
 _BEGUN: Final = time.monotonic()
 Tell = Callable[[str], None]

@@ -14,7 +14,7 @@ async function show() {
   const found = await errand("/api/code", { hospital: hospital() }, { kind: "code", hospital: hospital() });
   drawQr(at("code-qr"), found);
   board.dataset.text = found.text;
-  at("code-count").textContent = found.tickets;
+  at("code-count").textContent = at("code-count").dataset.said.replace("{count}", found.tickets);
   board.hidden = false;
 }
 

@@ -8,7 +8,7 @@ export const said = JSON.parse(document.getElementById("said").textContent);
 export const origin = document.body.dataset.origin;
 
 // A button does something, or it cannot be pressed: all wait until every script of the page has run.
-setTimeout(() => {
+document.addEventListener("DOMContentLoaded", () => {
   for (const button of document.querySelectorAll("[data-waits]")) button.disabled = false;
 });
 
