@@ -17,7 +17,7 @@ from broker.store.interface import Reader, Transaction
 from zhifu import consent, envelope, presentation, schema
 from zhifu.consent import Grant
 from zhifu.errors import Error, Refused
-from zhifu.presentation import OFFER, Presentation
+from zhifu.presentation import OWN_RECORDS, Presentation
 from zhifu.v1 import signed_pb2
 from zhifu.v1.signed_pb2 import BASIS_KIND_ANSWER, BASIS_KIND_GRANT
 
@@ -66,7 +66,7 @@ class Consent:
             return self._by_answer(one, state)
         if one.presentation.basis != self._policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy bundle in force")
-        subject = self._offered(one, state) if one.schema.name == OFFER else b""
+        subject = self._offered(one, state) if one.schema.name in OWN_RECORDS else b""
         return Consented(one, None, b"", subject, None)
 
     @staticmethod

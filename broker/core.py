@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from broker import delivery
+from broker import delivery, parcels
 from broker.audit import Log
 from broker.clock import clock_ms
 from broker.commit import Committer
@@ -26,6 +26,8 @@ from zhifu.errors import Error
 from zhifu.keys import VERSION
 from zhifu.v1 import exchange_pb2
 
+LAPSE_S = 600
+"""How often parcels are looked through (s)."""
 _log = logging.getLogger("broker.core")
 
 
@@ -78,9 +80,13 @@ class Core:
     async def sweep(self) -> None:
         """Every second, end what outlived its presentation; senders are told. At start, what the gate cannot open."""
         await self._strand()
+        lapse_at = 0
         while True:
             await asyncio.sleep(self.timing.sweep_s)
             try:
+                if self.now() >= lapse_at:
+                    lapse_at = self.now() + LAPSE_S
+                    await self._lapse()
                 if self.store.reader.overdue(self.now()):
                     ended = (await self.committer.run(delivery.expire)).result
                     COUNTS.ended["expired"] += len(ended)
@@ -88,6 +94,11 @@ class Core:
             except Error as error:
                 # The store's trouble is logged where it happened; the next round tries again.
                 _log.warning("sweep failed", extra={"reason": error.reason})
+
+    async def _lapse(self) -> None:
+        """Parcels that nobody completed or took in time."""
+        if parcels.overdue(self.store.reader, self.clock_ms()):
+            await self.committer.run(lambda state, _, now_ms: parcels.lapse(state, now_ms))
 
     async def _strand(self) -> None:
         gone = self.gate.gone(self.store.reader, self.now())

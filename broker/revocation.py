@@ -175,8 +175,10 @@ def take_deletion(
     if row is None or row.recipient != recipient:
         raise Refused("exchange.unknown")
     if not row.envelope:
-        exchange = state.find(tables.Exchange, hash=said.presentation_hash)[0]
-        detail = Detail(said.presentation_hash, exchange.grant_hash, exchange.subject, (signed.to_bytes(),))
+        found = state.find(tables.Exchange, hash=said.presentation_hash)
+        parcel = state.get(tables.Parcel, said.presentation_hash)
+        grant, subject = (found[0].grant_hash, found[0].subject) if found else (b"", parcel.subject if parcel else b"")
+        detail = Detail(said.presentation_hash, grant, subject, (signed.to_bytes(),))
         entry = sequence.record(Meta("exchange.deleted", sender=recipient), detail, now_ms)
         state.update(tables.Deletion, {"envelope": signed.to_bytes(), "entry": entry.index}, exchange=row.exchange)
         delivery.notify(state, recipient, row.exchange, "deleted", entry=entry.index)

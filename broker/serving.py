@@ -47,6 +47,7 @@ from broker.services.enrolment import EnrolmentService
 from broker.services.erasing import LogService
 from broker.services.exchange import ExchangeService
 from broker.services.http import LOOPBACK
+from broker.services.parcel import ParcelService
 from broker.services.wallet import WalletService
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
@@ -59,6 +60,7 @@ from zhifu.v1 import (
     enrolment_pb2_grpc,
     exchange_pb2_grpc,
     log_pb2_grpc,
+    parcel_pb2_grpc,
     pseudonym_pb2_grpc,
     wallet_pb2_grpc,
 )
@@ -157,6 +159,7 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
     log_pb2_grpc.add_LogServiceServicer_to_server(LogService(core, opened.operators, indexer.index.forget), wallets)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditService(core, indexer, opened.open_read_only), nodes)
     code_pb2_grpc.add_CodeServiceServicer_to_server(CodeService(core), nodes)
+    parcel_pb2_grpc.add_ParcelServiceServicer_to_server(ParcelService(core), nodes)
     checks = tuple(listening.health(server) for server in (nodes, wallets))
     ports = (
         listening.bind(nodes, opened, at.node, "ca.crt", at.address),

@@ -48,11 +48,19 @@ def _obey(parts: Parts, exchange: bytes, entry: Entry) -> None:
     stored = parts.store.incoming.get(exchange)
     opened = stored.opened if stored is not None else None
     detail = parse_detail(entry.detail)
+    if parse_meta(entry.meta).event == "parcel.withdrawn" and detail.exchange == exchange:
+        reason = parts.role.keeps_parcel(exchange, parts.transaction())
+        _sign(parts, exchange, reason, opened)
+        return
     if parse_meta(entry.meta).event != "grant.revoked" or (opened and opened.presentation.basis != detail.grant):
         raise NotAuthentic("receipt.invalid", "the entry does not revoke the grant of this exchange")
     reason = parts.role.keeps(opened, parts.transaction()) if opened is not None else ""
     if not reason:
         parts.store.incoming.erase_one(exchange)
+    _sign(parts, exchange, reason, opened)
+
+
+def _sign(parts: Parts, exchange: bytes, reason: str, opened: Opened | None) -> None:
     signed = _signed(parts, exchange, reason, opened)
     parts.store.jobs.put(Job(_KIND, exchange, "signed", signed.to_bytes(), parts.clock_ms()))
     _log.info("deletion", extra={"about": {"exchange": exchange, "kept": reason}})

@@ -33,6 +33,7 @@ _STEPS: Final[Mapping[str, tuple[State, State]]] = {
     "cancel": ("reserved", "cancelled"),
     "reverse": ("committed", "reversed"),
 }
+_FREED: Final = ("cancelled", "expired")
 _OUTCOMES: Final = {"confirm": "committed", "cancel": "cancelled", "reverse": "reversed"}
 
 
@@ -78,9 +79,14 @@ class Ledger:
                     sums[token] = sums.get(token, 0) + fen
         return sums
 
-    def reserve(self, account: bytes, holding: Holding, now: int) -> None:
-        """Hold amounts; the same id again changes nothing."""
+    def reserve(self, account: bytes, holding: Holding, now: int, *, anew: bool = False) -> None:
+        """Hold amounts; the same id again changes nothing.
+
+        ``anew``: a claim whose decision was disputed is decided again, so its freed holding gives way to this one.
+        """
         holdings = self._holdings(account)
+        if anew:
+            holdings = [one for one in holdings if one.id != holding.id or one.at(now).state not in _FREED]
         if any(one.id == holding.id for one in holdings):
             return
         with self.store.transaction():

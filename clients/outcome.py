@@ -10,7 +10,7 @@ import hmac
 import logging
 from typing import Final
 
-from clients import deletion, granting, wire
+from clients import deletion, granting, parcel_jobs, wire
 from clients.counts import COUNTS
 from clients.inbox import receipt_of
 from clients.role import Noticed, Parts
@@ -135,6 +135,9 @@ class Outcomes:
             return
         if notice.state == granting.GRANTED:
             granting.noticed(self._parts, notice, proven)
+            return
+        if notice.state == parcel_jobs.NOTICE:
+            parcel_jobs.noticed(self._parts, notice, proven)
             return
         sent = self._store.outgoing.get(notice.presentation_hash)
         if sent is None:

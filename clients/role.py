@@ -94,6 +94,10 @@ class Role(Protocol):
         """A patient registered a grant that this participant may present; its entry in the log was proven."""
         ...
 
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        """A patient took back what she left: why it is kept all the same, or empty where it was erased now."""
+        ...
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """The grant of a record was revoked: why it is kept all the same, or empty where it is to be erased now."""
         ...

@@ -32,18 +32,20 @@ from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.redeem import Codes
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
-from clients.insurer import core_system, product
+from clients.insurer import core_system, product, progress
 from clients.insurer.core_system import CoreSystem
 from clients.insurer.reviewing import Reviewing
 from clients.insurer.role import Insurer
 from clients.keystore import FileKeystore
 from clients.node import Node, serve
+from clients.parcel_service import Fetching
 from clients.pseudonym_service import PseudonymService
 from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role
 from policies import load
 from zhifu.errors import Error, Refused
+from zhifu.statement import KeyStatement
 
 DEFAULT_PRODUCT: Final = "full"
 _CALLING: Final = ("hospital", "insurer")
@@ -75,7 +77,8 @@ def role(settings: NodeConfig, options: Options) -> Role:
     if settings.role == "public-payer":
         return PublicPayer(rules.load(options.table))
     if settings.role == "insurer":
-        return Insurer(product.load(options.product), core_decides=options.core_decides)
+        terms = product.load(options.product)
+        return Insurer(terms, core_decides=options.core_decides, folder=settings.directory)
     if settings.role == "hospital":
         return Hospital()
     raise Refused("usage.argument", f"a {settings.role} has no node to serve")
@@ -84,7 +87,8 @@ def role(settings: NodeConfig, options: Options) -> Role:
 async def run(directory: Path, options: Options) -> None:
     """Serve until SIGTERM or SIGINT. Raises as `clients.node.Node.open` and `Node.run` do."""
     settings = config.load(directory)
-    node = Node.open(directory, role(settings, options))
+    own = role(settings, options)
+    node = Node.open(directory, own)
     service = PseudonymService(
         settings, FileKeystore.load(settings.keys), node.store, lambda: node.directory.own(int(time.time()))
     )
@@ -97,6 +101,8 @@ async def run(directory: Path, options: Options) -> None:
     if settings.role == "insurer":
         core = CoreSystem(options.core, core_system.secret(directory)) if options.core else None
         beside.append(asyncio.create_task(Reviewing(node.store, node.transaction, core).run()))
+        if isinstance(own, Insurer):
+            beside.append(asyncio.create_task(_fetching(node, settings, own).run()))
     try:
         if settings.role == "hospital":
             await _with_api(node, settings, options, service)
@@ -119,6 +125,19 @@ async def _monitor(node: Node, bound: socket.socket) -> None:
 
 def _settings(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+
+
+def _fetching(node: Node, settings: NodeConfig, own: Insurer) -> Fetching:
+    """What an insurer's patients leave for it."""
+    now = int(time.time())
+    progress.keep_policy(node.store, load.load(settings.policies).hash, now)
+
+    def statements() -> dict[bytes, KeyStatement]:
+        at = node.clock_ms() // 1000
+        return node.directory.statements(at)
+
+    keystore = FileKeystore.load(settings.keys)
+    return Fetching(settings, keystore, node.store, node.transaction, own, statements, node.clock_ms)
 
 
 async def _announce(node: Node, role_word: str, monitored: socket.socket | None) -> None:

@@ -480,6 +480,9 @@ class Recorder:
     def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
         """A peer of tests registers its grants itself."""
 
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        return ""
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         return ""
 

@@ -64,6 +64,7 @@ for _claim in ("inpatient-claim", "outpatient-claim"):
         "progress-to-patient"
     )
 PERMITTED[("hospital", "patient", "statement", "statute", "claim-offer", None, None)] = "offer-to-patient"
+PERMITTED[("insurer", "patient", "statement", "statute", "claim-progress", None, None)] = "own-claim-to-patient"
 """Every exchange of a settlement, and the policy that permits it; nothing else is permitted."""
 
 CLAIM_CASE: Final[Case] = ("hospital", "insurer", COMMERCIAL, "grant", "inpatient-claim", None, None)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import grpc
 
-from broker import enrolment, grants, redemption, subject_keys
+from broker import enrolment, grants, parcels, redemption, subject_keys
 from broker.audit import stored_entry
 from broker.core import Core
 from broker.counts import COUNTS
@@ -27,6 +27,7 @@ from zhifu import envelope, receipt, strict
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, Exit, Malformed, NotAuthentic, Refused
 from zhifu.keys import check_signing_key
+from zhifu.parcel import PARCEL
 from zhifu.receipt import Entry, Head
 from zhifu.subject_key import SignedChange
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
@@ -183,6 +184,44 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             )
             code, until_ms = done.result
             return wallet_pb2.OfferCodeResponse(code=code, until_ms=until_ms, clock_ms=core.clock_ms())
+        raise AssertionError  # the context manager ended the call
+
+    async def LeaveParcel(
+        self, request: wallet_pb2.LeaveParcelRequest, context: _Context
+    ) -> wallet_pb2.LeaveParcelResponse:
+        async with refusing(context):
+            core, signed = self._core, envelope.from_proto(PARCEL, request.parcel)
+            done = await core.committer.run(
+                lambda state, _, now_ms: parcels.leave(signed, core.log.origin, core.directory, state, now_ms)
+            )
+            return wallet_pb2.LeaveParcelResponse(state=done.result.state, missing=done.result.missing)
+        raise AssertionError  # the context manager ended the call
+
+    async def PutChunk(self, request: wallet_pb2.PutChunkRequest, context: _Context) -> wallet_pb2.PutChunkResponse:
+        async with refusing(context):
+            core, digest = self._core, strict.exactly("parcel", request.parcel, 32)
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: parcels.put(
+                    digest, request.place, request.chunk, state, sequence, now_ms
+                )
+            )
+            left, told = done.result
+            if told:
+                core.mailroom.wake([told])
+            return wallet_pb2.PutChunkResponse(missing=left)
+        raise AssertionError  # the context manager ended the call
+
+    async def WithdrawParcel(
+        self, request: wallet_pb2.WithdrawParcelRequest, context: _Context
+    ) -> wallet_pb2.WithdrawParcelResponse:
+        async with refusing(context):
+            core, signed = self._core, envelope.from_proto(envelope.REVOCATION, request.revocation)
+            done = await core.committer.run(
+                lambda state, sequence, now_ms: parcels.withdraw(signed, core.log.origin, state, sequence, now_ms)
+            )
+            entry, taken, told = done.result
+            core.mailroom.wake([told])
+            return wallet_pb2.WithdrawParcelResponse(proof=self._proof(entry), entry=frames.opening(entry), taken=taken)
         raise AssertionError  # the context manager ended the call
 
     async def ListAccesses(

@@ -177,6 +177,29 @@ class Deletion(SQLModel, table=True):
     entry: int = -1
 
 
+class Parcel(SQLModel, table=True):
+    """What a subject sends a recipient of her own, as she signed it; ``state`` is open, complete, taken, withdrawn,
+    expired. ``entry`` recorded that it was left, -1 before.
+    """
+
+    hash: bytes = Field(primary_key=True)
+    subject: bytes = Field(index=True)
+    recipient: bytes
+    envelope: bytes
+    chunks: int
+    state: str
+    until_ms: int
+    entry: int = -1
+
+
+class Chunk(SQLModel, table=True):
+    """A sealed chunk of a parcel, until its recipient took it."""
+
+    parcel: bytes = Field(primary_key=True)
+    place: int = Field(primary_key=True)
+    content: bytes
+
+
 class Exchange(SQLModel, table=True):
     """An accepted exchange, under the index of its audit entry: keys rise with time."""
 

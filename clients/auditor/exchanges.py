@@ -197,7 +197,7 @@ class Exchanges:
             return self._answers(shown, found)
         if shown.basis != policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy of this entry")
-        if found.name == presentation.OFFER:
+        if found.name in presentation.OWN_RECORDS:
             self._grants.check_attested_by(shown.recipient, shown.sender)
             return _Basis(subject=shown.recipient)
         return _Basis()

@@ -16,6 +16,7 @@ from clients.auditor.entries import EntryLine, Published
 from clients.auditor.erasures import Erasures
 from clients.auditor.exchanges import Exchanges
 from clients.auditor.grants import Grants, one_document
+from clients.auditor.parcels import Parcels
 from clients.auditor.participants import Participants, check_only
 from clients.auditor.pins import Pins
 from clients.auditor.policy import Policies
@@ -45,6 +46,7 @@ class History:
         self._leaves = leaves
         self.participants = Participants(pins)
         self._grants = Grants(pins.origin, self.participants, pins.hotline)
+        self._parcels = Parcels(pins.origin, self._grants)
         self._service = participant_id(pins.log_key.public_key)
         self._pseudonyms = Pseudonyms(pins, self.participants)
         self._signatures = Signatures()
@@ -115,6 +117,9 @@ class History:
             "exchange.acknowledged": self._acknowledged,
             "exchange.expired": lambda one, meta, detail: exchanges.expire(meta, detail, _seconds(one)),
             _WITHDRAWN: lambda one, meta, detail: exchanges.withdraw(meta, detail),
+            "parcel.left": lambda one, meta, detail: self._parcels.leave(meta, detail),
+            "parcel.taken": lambda one, meta, detail: self._parcels.take(meta, detail),
+            "parcel.withdrawn": lambda one, meta, detail: self._parcels.withdraw(meta, detail),
             "audit.searched": lambda one, meta, detail: people.note_reading(meta, detail),
             "audit.exported": lambda one, meta, detail: people.note_reading(meta, detail),
             "pseudonym.evaluated": lambda one, meta, detail: self._pseudonyms.evaluate(meta, detail),
@@ -148,6 +153,11 @@ class History:
         here = (self._origin, meta.sender, detail.exchange)
         if (said.aud, said.recipient, said.presentation_hash) != here:
             raise NotAuthentic("log.corrupt", "the entry is about another deletion than was signed")
+        due = self._parcels.is_due(detail.exchange)
+        if due is not None:
+            if due != (meta.sender, detail.subject):
+                raise NotAuthentic("log.corrupt", "a word on erasing another's parcel")
+            return
         if not self._grants.standing(detail.grant).revoked:
             raise Refused("exchange.state", "an deletion under a grant that stands")
 

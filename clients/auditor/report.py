@@ -33,6 +33,9 @@ _EVENTS: Mapping[str, str] = {
     "hold.placed": "法律保全",
     "hold.lifted": "解除保全",
     "(erased)": "明细已删除",
+    "parcel.left": "患者材料留存",
+    "parcel.taken": "患者材料取走",
+    "parcel.withdrawn": "患者材料撤回",
     "audit.searched": "审计查询",
     "audit.exported": "审计导出",
 }

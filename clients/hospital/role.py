@@ -39,6 +39,10 @@ class Hospital:
         if offers.claimed_by(tx.store, grant.request_hash) is not None:
             filing.keep(tx.store, signed, tx.now)
 
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        """Nobody leaves a parcel here."""
+        return ""
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A hospital is never a grant's recipient."""
         return "statute"

@@ -114,6 +114,10 @@ class Book:
             raise NotAuthentic("pseudonym.changed", "two epochs name two persons")
         return found[0] if found else None
 
+    def by_identifier(self, identifier: bytes) -> Insured | None:
+        """The person whom a report names by number: she says it herself, so that no pseudonym is needed."""
+        return self._store.insured.get(self._person(identifier))
+
     async def build(
         self, rows: Sequence[Row], me: bytes, service: Service, *, add: bool, progress: Callable[[int, int], None]
     ) -> Built:

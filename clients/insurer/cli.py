@@ -15,18 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from clients import command, config, daybook, plain
+from clients import command, config, daybook, parcel_jobs, plain
 from clients.command import Folder, Json, Output, chatter, clear, print_json
 from clients.directory import Directory
 from clients.insurer import book as books
 from clients.insurer import review
 from clients.insurer.book import Book, Built
 from clients.keystore import FileKeystore, participant_of
+from clients.parcel_jobs import Kept
 from clients.pseudonym_service import PseudonymService
 from clients.store import Store
 from zhifu import envelope, money, strict_json
 from zhifu.envelope import QUOTA, Envelope
 from zhifu.errors import Malformed, Refused
+from zhifu.parcel import Document
 
 app = command.app("The insurer: its book of insured persons, found by pseudonym.")
 book = command.app("The book: who is insured under which policy.")
@@ -168,6 +170,38 @@ def received(
     with _store(folder) as store:
         item = review.received(store, _of_queue(store, claim).claim, int(time.time()))
     typer.echo(item.claim.hex())
+
+
+@app.command()
+@clear
+def documents(
+    folder: Folder,
+    claim: Annotated[str, typer.Argument(help="The claim, hex; enough of its first digits.")],
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Write the files into this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a patient sent about a claim, and with -o write its documents; they stay sealed in the node."""
+    with _store(folder) as store:
+        parcels = parcel_jobs.of_claim(store, _of_queue(store, claim).claim)
+    rows: list[dict[str, object]] = []
+    for one in parcels:
+        message = parcel_jobs.content(folder, one)
+        stated = {name: value for name, value in message.fields.items() if not isinstance(value, bytes)}
+        names = [_written(output, one, place, found) for place, found in enumerate(message.documents)]
+        rows.append({"parcel": one.hash.hex(), "kind": one.shown.kind, "stated": stated, "documents": names})
+    if as_json:
+        print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['kind']}: {row['stated'] or ''} {row['documents']}")
+
+
+def _written(output: Path | None, one: Kept, place: int, found: Document) -> dict[str, object]:
+    """A document as it is listed; written under a name of ours, since the patient's is only shown."""
+    if output is not None:
+        output.mkdir(mode=0o700, parents=True, exist_ok=True)
+        config.write_file(output / f"{one.hash.hex()[:8]}-{place:02d}", found.content)
+    return {"name": found.name, "media_type": found.media_type, "bytes": len(found.content)}
 
 
 @app.command()

@@ -13,8 +13,10 @@ from clients.decision import money
 from clients.insurer.promise import Promise
 from clients.role import Draft, Transaction
 from clients.store import Job, Mandate, Store
-from zhifu import cbor, schema
+from zhifu import cbor, schema, sealed
+from zhifu.cbor import Value
 from zhifu.explain import Explanation
+from zhifu.keys import participant_id
 
 PROGRESS: Final = "claim-progress"
 RECEIVED: Final = "received"
@@ -23,6 +25,9 @@ WAITING: Final = "waiting"
 DECIDED: Final = "decided"
 PAID: Final = "paid"
 REVERSED: Final = "reversed"
+REPORTED: Final = "self-claim"
+TOLD_S: Final = 30 * 86_400
+_POLICY: Final = "policy"
 _KIND: Final = "to-tell"
 _UNSENT: Final = "unsent"
 _MAX_BYTES: Final = 65_536
@@ -34,12 +39,12 @@ def tell(
     clauses: Sequence[Explanation] = (), documents: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Queue the news within the open transaction; nothing where the claim is not kept any more."""
-    stored = tx.store.incoming.get(claim)
-    opened = stored.opened if stored is not None else None
-    if opened is None or opened.grant is None:
+    addressed = _addressed(tx.store, claim, tx.now)
+    if addressed is None:
         return
+    encounter, mandate = addressed
     values = {
-        "encounter": opened.values["encounter"],
+        "encounter": encounter,
         "state": state,
         "at": tx.now,
         "due": promise.due(tx.now),
@@ -47,8 +52,34 @@ def tell(
         "clauses": [[one.field, one.amount, one.clause, one.reason] for one in clauses] or None,
         "documents": list(documents) or None,
     }
+    tx.queue(Draft(PROGRESS, values, mandate))
+
+
+def _addressed(store: Store, claim: bytes, now: int) -> tuple[Value, Mandate] | None:
+    """The encounter's secret and how its patient is reached: under her grant, or by what she left with her report."""
     finest = schema.load(PROGRESS).finest
-    tx.queue(Draft(PROGRESS, values, Mandate.to_patient(opened.presentation, opened.hash, finest, opened.grant)))
+    stored = store.incoming.get(claim)
+    opened = stored.opened if stored is not None else None
+    if opened is not None and opened.grant is not None:
+        return opened.values["encounter"], Mandate.to_patient(opened.presentation, opened.hash, finest, opened.grant)
+    job, policy = store.jobs.get(REPORTED, claim), store.jobs.get(_POLICY, bytes(32))
+    if job is None or policy is None:
+        return None
+    subject_key, wallet_key, encounter = cbor.array(job.payload, 4096, 3)
+    handle = sealed.encounter_handle(encounter, participant_id(subject_key))
+    keys, until = (subject_key, wallet_key), now + TOLD_S
+    return encounter, Mandate.own_record(policy.payload, keys, finest, encounter=handle, until=until)
+
+
+def is_reported(store: Store, claim: bytes) -> bool:
+    """Whether its patient reported it herself."""
+    return store.jobs.get(REPORTED, claim) is not None
+
+
+def keep_policy(store: Store, policy_hash: bytes, now: int) -> None:
+    """Which policy is in force at this node: what a notice to a patient rests on."""
+    with store.transaction():
+        store.jobs.put(Job(_POLICY, bytes(32), "in-force", policy_hash, now * 1000))
 
 
 def write_down(store: Store, claim: bytes, state: str, documents: Sequence[str], now: int) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from clients.decision import OUTPATIENT
+from clients.decision import INPATIENT as INPATIENT
+from clients.decision import OUTPATIENT as OUTPATIENT
 from clients.insurer.product import Product
 from clients.store import Job, Store
 from zhifu import cbor

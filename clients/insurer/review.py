@@ -6,7 +6,7 @@ sends it as a further answer to the same claim, together with what it then holds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ ASKED: Final = "asked"
 WAITING: Final = "waiting"
 DECIDED: Final = "decided"
 ANSWERED: Final = "answered"
+DISPUTED: Final = "review.disputed"
 DAY_S: Final = 86_400
 _MAX_BYTES: Final = 1 << 20
 _MOST: Final = 100_000
@@ -89,6 +90,35 @@ def find(store: Store, *states: str) -> list[Item]:
     """Items in one of ``states``, the nearest deadline first."""
     found = [_read(job) for job in store.jobs.find(KIND, *states, limit=_MOST)]
     return sorted(found, key=lambda item: (item.deadline, item.claim))
+
+
+def get(store: Store, claim: bytes) -> Item:
+    """Raises `Refused` (exchange.unknown)."""
+    return _read(store.jobs.need(KIND, claim))
+
+
+def maybe(store: Store, claim: bytes) -> Item | None:
+    """A claim of the queue, in whatever state; None for one that never was there."""
+    job = store.jobs.get(KIND, claim)
+    return None if job is None else _read(job)
+
+
+def reopen(tx: Transaction, item: Item, why: Explanation, clock: Promise) -> None:
+    """A person looks again, by the promise's new end. In the open transaction."""
+    again = replace(item, state=OPEN, verdict=None, rows=(*item.rows, why), since=tx.now, deadline=clock.due(tx.now))
+    put(tx.store, again, tx.now)
+    tell_open(tx, item.claim, clock)
+
+
+def tell_open(tx: Transaction, claim: bytes, clock: Promise) -> None:
+    """The patient hears that a person looks at it, and by when."""
+    item = get(tx.store, claim)
+    progress.tell(tx, claim, progress.REVIEW, clock, {}, item.rows)
+
+
+def tell_paid(tx: Transaction, claim: bytes, amounts: Mapping[str, int]) -> None:
+    """The patient hears that it is paid."""
+    progress.tell(tx, claim, progress.PAID, promise.need(tx.store, claim), amounts)
 
 
 def queue(
@@ -168,14 +198,16 @@ def answer(item: Item, tx: Transaction) -> None:
     What the year has left may have shrunk since: no more is paid than is left.
     """
     stored = tx.store.incoming.get(item.claim)
-    if item.verdict is not None and stored is not None and stored.opened is not None:
+    opened = stored.opened if stored is not None else None
+    if item.verdict is not None and (opened is not None or progress.is_reported(tx.store, item.claim)):
         clock = promise.find(tx.store, item.claim)
         if clock is not None:
             clock = promise.put(tx.store, item.claim, clock.stop(tx.now), tx.now)
         decided = _decision(item, item.verdict, clock, tx)
         if clock is not None:
             progress.tell(tx, item.claim, progress.DECIDED, clock, decided.amounts, decided.clauses)
-        tx.queue(Draft.answering(stored.opened, DECISION, decided.values(stored.opened.values["encounter"])))
+        if opened is not None:
+            tx.queue(Draft.answering(opened, DECISION, decided.values(opened.values["encounter"])))
     put(tx.store, replace(item, state=ANSWERED), tx.now)
 
 
@@ -187,7 +219,9 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     late = clock.compensation(tx.now) if clock is not None else 0
     part |= {LATE: late} if late else {}
     until = tx.now + (RESERVED_S if clock is None else QUICK_HELD_S)
-    ledger.reserve(item.account or item.claim, Holding(item.claim, "reserved", part, until, tx.now), tx.now)
+    holding = Holding(item.claim, "reserved", part, until, tx.now)
+    disputed = any(row.reason == DISPUTED for row in item.rows)
+    ledger.reserve(item.account or item.claim, holding, tx.now, anew=disputed)
     amounts = {
         "pay": pay,
         "pay_in_catalog": inside,

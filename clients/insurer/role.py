@@ -5,15 +5,18 @@ from __future__ import annotations
 import hmac
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from clients import parcel_jobs
 from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE, RESERVED_S, Decision
-from clients.insurer import progress, promise, review
+from clients.insurer import progress, promise, review, self_claim
 from clients.insurer.book import Book, Policy
 from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
 from clients.insurer.promise import Promise
 from clients.ledger import Ledger, follow
+from clients.parcel_jobs import Kept
 from clients.role import Draft, Noticed, Transaction
 from clients.store import Insured, Job
 from zhifu import cbor, pseudonym
@@ -21,6 +24,7 @@ from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.explain import Explanation
+from zhifu.parcel import Message
 from zhifu.receive import Opened
 
 _KIND: Final = "claim"
@@ -47,8 +51,9 @@ class Insurer:
     system's word, and the rules only propose.
     """
 
-    def __init__(self, product: Product, *, core_decides: bool = False) -> None:
+    def __init__(self, product: Product, *, core_decides: bool = False, folder: Path = Path()) -> None:
         self._product = product
+        self._folder = folder
         self._core_decides = core_decides
 
     def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
@@ -125,6 +130,23 @@ class Insurer:
 
     def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
         """An insurer presents nothing."""
+
+    def on_parcel(self, one: Kept, message: Message, tx: Transaction) -> bytes:
+        """What a patient left, opened; its claim. Raises `Refused` (exchange.*), `Malformed`."""
+        return self_claim.take(one, message, self._product, tx)
+
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        """A parcel about a claim that was paid is kept with its payment; everything else goes."""
+        one = parcel_jobs.get(tx.store, digest)
+        if one is None:
+            return ""
+        claim = one.claim or digest
+        if Ledger(tx.store).state(claim) == "committed":
+            return "payment.committed"
+        parcel_jobs.erase(self._folder, tx.store, one, tx.now * 1000)
+        if claim == digest:
+            self_claim.withdrawn(claim, tx)
+        return ""
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A claim that was paid is kept with its payment, as long as the law asks; everything else goes."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, TypeAlias
 
@@ -20,6 +20,7 @@ from zhifu.subject_key import SignedChange
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 DEADLINE_S: Final = 10.0
+CHUNK_S: Final = 30.0
 LOOK_S: Final = 2.0
 Stub: TypeAlias = "wallet_pb2_grpc.WalletServiceAsyncStub"
 
@@ -118,6 +119,29 @@ async def revoke(wallet: Wallet, revocation: Envelope) -> tuple[Entry, wallet_pb
         request = wallet_pb2.RevokeGrantRequest(revocation=revocation.to_proto())
         found = await stub.RevokeGrant(request, timeout=DEADLINE_S)
     return _proven(wallet, found.proof, found.entry), found
+
+
+async def leave_parcel(wallet: Wallet, signed: Envelope) -> tuple[str, list[int]]:
+    """Leave a parcel's signed word, or ask how far it is: its state, and the places of chunks that are missing."""
+    async with broker(wallet.contact) as stub:
+        found = await stub.LeaveParcel(wallet_pb2.LeaveParcelRequest(parcel=signed.to_proto()), timeout=DEADLINE_S)
+    return found.state, list(found.missing)
+
+
+async def put_chunks(wallet: Wallet, digest: bytes, chunks: Iterable[tuple[int, bytes]]) -> AsyncIterator[int]:
+    """Send sealed chunks on one connection; after each, how many are still missing."""
+    async with broker(wallet.contact) as stub:
+        for place, chunk in chunks:
+            request = wallet_pb2.PutChunkRequest(parcel=digest, place=place, chunk=chunk)
+            yield (await stub.PutChunk(request, timeout=CHUNK_S)).missing
+
+
+async def withdraw_parcel(wallet: Wallet, revocation: Envelope) -> tuple[Entry, bool]:
+    """Take a parcel back: the receipt's entry, and whether its recipient had taken it before."""
+    async with broker(wallet.contact) as stub:
+        request = wallet_pb2.WithdrawParcelRequest(revocation=revocation.to_proto())
+        found = await stub.WithdrawParcel(request, timeout=DEADLINE_S)
+    return _proven(wallet, found.proof, found.entry), found.taken
 
 
 async def accesses(wallet: Wallet, pair: Pair) -> list[wallet_pb2.Access]:

@@ -25,7 +25,11 @@ def claims(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None
     """List what you may claim and what you claimed: by when it is promised, what was decided and why."""
     opened, now = wallet.load(folder), int(time.time())
     collect(opened, now)
-    rows = [row(one, lang) for one in kept_claims.listed(opened, now)]
+    show([row(one, lang) for one in kept_claims.listed(opened, now)], as_json)
+
+
+def show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """Claims as a table, with what is said of each; or as JSON."""
     if as_json:
         print_json(rows)
         return

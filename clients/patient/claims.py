@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from zhifu import consent as consents
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.explain import Explanation
+from zhifu.receive import Opened
 
 OFFER: Final = "claim-offer"
 PROGRESS: Final = "claim-progress"
@@ -39,6 +40,10 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "paid": ("已赔付", "paid"),
     "refused": ("未获赔付", "nothing is paid"),
     "reversed": ("已冲正", "taken back"),
+    "reported": ("已报案", "reported"),
+    "unsent": ("尚未送出：zhifu wallet send", "not sent yet: zhifu wallet send"),
+    "accepted": ("您已同意，等待赔付", "you accepted; to be paid"),
+    "withdrawn": ("您已撤回", "you took it back"),
     "declined": ("您未申请", "you declined"),
     "expired": ("已过申请时限", "the time to claim is over"),
 }
@@ -56,12 +61,13 @@ _SAYS: Final[Mapping[str, tuple[str, str]]] = {
     "due": ("承诺在 {when} 前答复。", "Promised by {when} (UTC+8)."),
     "waiting": ("请补充：{what}。", "Please send: {what}."),
     "decided": ("{name}核定赔付 {y} 元。", "{name} pays {y}."),
+    "accepted": ("{name}核定赔付 {y} 元。", "{name} pays {y}."),
     "paid": ("{name}已赔付 {y} 元。", "{name} has paid {y}."),
     "reversed": ("{name}冲正了 {y} 元。", "{name} took {y} back."),
     "late": ("因延误另付 {y} 元。", "It pays {y} more for being late."),
     "next": ("如有异议，请向保险公司申请复核。", "If you disagree, ask the insurer to look again."),
 }
-_ENDS: Final = ("decided", "paid", "reversed")
+_ENDS: Final = ("decided", "accepted", "paid", "reversed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,20 +149,25 @@ def keep_news(wallet: Wallet, one: Fetched) -> None:
     grant = consents.verify_grant(consent.grant_of(given), pair.public)
     if one.opened.presentation.sender != grant.recipient:
         raise NotAuthentic("presentation.sender", "the news is not the insurer's")
-    values = one.opened.values
+    document = _read(wallet, grant.request_hash)
+    claim = one.opened.presentation.in_reply_to
+    _write(wallet, grant.request_hash, {**document, "news": with_news(document["news"], claim, one.opened)})
+
+
+def with_news(before: Sequence[Mapping[str, Any]], claim: bytes, opened: Opened) -> list[Mapping[str, Any]]:
+    """The news of a claim with one more, in the order of the log; the same again changes nothing."""
+    values = opened.values
     said = {
-        "claim": one.opened.presentation.in_reply_to.hex(),
+        "claim": claim.hex(),
         "state": values.get("state"),
         "at": values.get("at") or 0,
         "due": values.get("due") or 0,
         "amounts": dict(values.get("amounts") or ()),
         "clauses": [list(row) for row in values.get("clauses") or ()],
         "documents": list(values.get("documents") or ()),
-        "entry": one.opened.entry.index,
+        "entry": opened.entry.index,
     }
-    document = _read(wallet, grant.request_hash)
-    news = [*(old for old in document["news"] if old["entry"] != said["entry"]), said]
-    _write(wallet, grant.request_hash, {**document, "news": sorted(news, key=lambda row: int(row["entry"]))})
+    return sorted([*(one for one in before if one["entry"] != said["entry"]), said], key=lambda row: int(row["entry"]))
 
 
 def listed(wallet: Wallet, now: int) -> list[Claim]:

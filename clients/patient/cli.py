@@ -16,7 +16,19 @@ from rich.table import Table
 
 from clients import command, desk, plain
 from clients.command import Folder, Json, Language, Output, clear, print_json
-from clients.patient import claim_cli, consent, history_cli, key_cli, keys, receipts, requests, screen, stop, wallet
+from clients.patient import (
+    claim_cli,
+    consent,
+    history_cli,
+    key_cli,
+    keys,
+    receipts,
+    report_cli,
+    requests,
+    screen,
+    stop,
+    wallet,
+)
 from clients.patient import code as codes
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Pair, Wallet
@@ -34,6 +46,11 @@ app.command(name="history")(history_cli.history)
 app.command(name="statement")(history_cli.statement)
 app.command(name="claims")(claim_cli.claims)
 app.command(name="claim")(claim_cli.claim)
+for _command in (
+    report_cli.report, report_cli.attach, report_cli.send, report_cli.track, report_cli.accept, report_cli.dispute,
+    report_cli.withdraw,
+):  # fmt: skip
+    app.command()(_command)
 
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
 RequestName = Annotated[

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clients import config
-from clients.patient import claims, mailbox
+from clients.patient import claims, mailbox, reports
 from clients.patient.mailbox import Fetched
 from clients.patient.wallet import Pair, Wallet
 from zhifu.receive import Opened
@@ -29,7 +29,7 @@ def _keep(wallet: Wallet, one: Fetched, now: int) -> None:
     if name == claims.OFFER:
         claims.keep_offer(wallet, one, now)
     elif name == claims.PROGRESS:
-        claims.keep_news(wallet, one)
+        (claims if one.basis else reports).keep_news(wallet, one)
     else:
         _keep_statement(wallet, one.opened)
 

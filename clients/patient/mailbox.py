@@ -48,8 +48,8 @@ async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
         return []
     box = await calls.mailbox(wallet, pair)
     wallet.check_clock()
-    statements = _statements(wallet, box.directory, wallet.sure_now(now))
-    return [_access(one, statements, _previews(pair)) for one in listed]
+    known = statements(wallet, box.directory, wallet.sure_now(now))
+    return [_access(one, known, _previews(pair)) for one in listed]
 
 
 def _previews(pair: Pair) -> dict[tuple[bytes, str], Mapping[str, Value]]:
@@ -88,9 +88,7 @@ def _access(
     return Access(shown, digest, one.state, one.schema_hash, one.released, one.time_ms, preview, word)
 
 
-def _statements(
-    wallet: Wallet, directory: Sequence[exchange_pb2.DirectoryEntry], now: int
-) -> dict[bytes, KeyStatement]:
+def statements(wallet: Wallet, directory: Sequence[exchange_pb2.DirectoryEntry], now: int) -> dict[bytes, KeyStatement]:
     """Key statements of the organisations this wallet pinned, verified; of others, none."""
     found = {}
     for entry in directory:
@@ -130,7 +128,7 @@ async def fetch(wallet: Wallet, pair: Pair, now: int, keep: Callable[[Fetched], 
     box = await calls.mailbox(wallet, pair)
     wallet.check_clock()
     now = wallet.sure_now(now)
-    known = _statements(wallet, box.directory, now)
+    known = statements(wallet, box.directory, now)
     me = await _recipient(wallet, pair, known, now)
     every = {one.participant: wire.signed(envelope.KEY_STATEMENT, one.key_statement) for one in box.directory}
     signed = {participant: one for participant, one in every.items() if participant in known}

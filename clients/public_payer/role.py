@@ -48,6 +48,10 @@ class PublicPayer:
     def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
         """The public payer presents nothing."""
 
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        """Nobody leaves a parcel here."""
+        return ""
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """Settles by statute, which no revocation ends."""
         return "statute"

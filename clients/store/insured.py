@@ -44,6 +44,11 @@ class InsuredPersons:
         )  # fmt: skip
         return Insured(found[0], self._vault.unwrap(row("insured", found[0]), found[1])) if found else None
 
+    def get(self, person: bytes) -> Insured | None:
+        """A person of the book. Raises `NotAuthentic` (leaf.open) where the row was tampered with."""
+        found = self._database.row("SELECT person, policy FROM insured WHERE person = ?", person)
+        return Insured(found[0], self._vault.unwrap(row("insured", found[0]), found[1])) if found else None
+
     def is_linked(self, epoch: int, person: bytes) -> bool:
         """Whether the person was evaluated under this epoch."""
         query = "SELECT 1 FROM insured_name WHERE epoch = ? AND person = ?"

@@ -23,8 +23,10 @@ PURPOSES: Final = ("public-settlement", "commercial-settlement", "statement")
 STATUTORY_PURPOSES: Final = ("public-settlement",)
 """What may rest on statute (DESIGN section 5); for every other purpose the patient is asked."""
 OFFER: Final = "claim-offer"
-"""A patient's own record, shown to her by a hospital: the one thing she is sent that answers nothing."""
-PATIENT_ANSWERS: Final = ("statement", "claim-progress")
+PROGRESS: Final = "claim-progress"
+OWN_RECORDS: Final = (OFFER, PROGRESS)
+"""A patient's own, shown to her by whom attested her key: the only things she is sent that answer nothing."""
+PATIENT_ANSWERS: Final = ("statement", PROGRESS)
 ANSWER_SCHEMAS: Final = ("decision", "settlement-notice", *PATIENT_ANSWERS)
 BASIS_NAMES: Final = {BASIS_KIND_GRANT: "grant", BASIS_KIND_STATUTE: "statute", BASIS_KIND_ANSWER: "answer"}
 

@@ -20,7 +20,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import KemPrivate
 from zhifu.manifest import Manifest
-from zhifu.presentation import OFFER, STATUTORY_PURPOSES, Presentation
+from zhifu.presentation import OWN_RECORDS, STATUTORY_PURPOSES, Presentation
 from zhifu.receipt import Entry, Proven, parse_detail, parse_meta
 from zhifu.schema import within
 from zhifu.statement import KeyStatement
@@ -149,8 +149,8 @@ def _3_has_a_basis(one: Received, shown: Presentation, record: Manifest, me: Rec
         presentation.check_answer_schema(shown.purpose, record.schema.name)
     elif me.is_subject:
         # What a hospital shows a patient of her own care needs no basis of hers; nothing else is taken for it.
-        if (shown.purpose, record.schema.name) != ("statement", OFFER):
-            raise Refused("policy.denied", "by statute a patient is shown an offer, nothing else")
+        if shown.purpose != "statement" or record.schema.name not in OWN_RECORDS:
+            raise Refused("policy.denied", "by statute a patient is shown an offer or her claim, nothing else")
     elif shown.purpose not in STATUTORY_PURPOSES or shown.basis not in me.policy_hashes:
         raise Refused("policy.denied", "the statute is not in our own policy bundle, or not for this purpose")
     return None

@@ -70,6 +70,9 @@ class Hospital:
     def on_granted(self, signed: Envelope, grant: Grant, tx: Transaction) -> None:
         pass
 
+    def keeps_parcel(self, digest: bytes, tx: Transaction) -> str:
+        return ""
+
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         return ""
 

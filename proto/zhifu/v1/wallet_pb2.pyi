@@ -208,6 +208,52 @@ class ListKeysResponse(_message.Message):
     clock_ms: int
     def __init__(self, keys: _Optional[_Iterable[_Union[KeyEntry, _Mapping]]] = ..., grants: _Optional[_Iterable[_Union[GrantEntry, _Mapping]]] = ..., clock_ms: _Optional[int] = ...) -> None: ...
 
+class LeaveParcelRequest(_message.Message):
+    __slots__ = ("parcel",)
+    PARCEL_FIELD_NUMBER: _ClassVar[int]
+    parcel: _signed_pb2.Envelope
+    def __init__(self, parcel: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class LeaveParcelResponse(_message.Message):
+    __slots__ = ("state", "missing")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    state: str
+    missing: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, state: _Optional[str] = ..., missing: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class PutChunkRequest(_message.Message):
+    __slots__ = ("parcel", "place", "chunk")
+    PARCEL_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    parcel: bytes
+    place: int
+    chunk: bytes
+    def __init__(self, parcel: _Optional[bytes] = ..., place: _Optional[int] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class PutChunkResponse(_message.Message):
+    __slots__ = ("missing",)
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    missing: int
+    def __init__(self, missing: _Optional[int] = ...) -> None: ...
+
+class WithdrawParcelRequest(_message.Message):
+    __slots__ = ("revocation",)
+    REVOCATION_FIELD_NUMBER: _ClassVar[int]
+    revocation: _signed_pb2.Envelope
+    def __init__(self, revocation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+
+class WithdrawParcelResponse(_message.Message):
+    __slots__ = ("proof", "entry", "taken")
+    PROOF_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    TAKEN_FIELD_NUMBER: _ClassVar[int]
+    proof: _exchange_pb2.LogProof
+    entry: _exchange_pb2.EntryOpening
+    taken: bool
+    def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., taken: _Optional[bool] = ...) -> None: ...
+
 class OfferCodeRequest(_message.Message):
     __slots__ = ("proof", "hospital", "sealed")
     PROOF_FIELD_NUMBER: _ClassVar[int]

@@ -79,6 +79,21 @@ class WalletServiceStub:
                 request_serializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.SerializeToString,
                 response_deserializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.FromString,
                 _registered_method=True)
+        self.LeaveParcel = channel.unary_unary(
+                '/zhifu.v1.WalletService/LeaveParcel',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.LeaveParcelRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.LeaveParcelResponse.FromString,
+                _registered_method=True)
+        self.PutChunk = channel.unary_unary(
+                '/zhifu.v1.WalletService/PutChunk',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.PutChunkRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.PutChunkResponse.FromString,
+                _registered_method=True)
+        self.WithdrawParcel = channel.unary_unary(
+                '/zhifu.v1.WalletService/WithdrawParcel',
+                request_serializer=zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelRequest.SerializeToString,
+                response_deserializer=zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelResponse.FromString,
+                _registered_method=True)
         self.OfferCode = channel.unary_unary(
                 '/zhifu.v1.WalletService/OfferCode',
                 request_serializer=zhifu_dot_v1_dot_wallet__pb2.OfferCodeRequest.SerializeToString,
@@ -146,6 +161,27 @@ class WalletServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LeaveParcel(self, request, context):
+        """A parcel for an insurer, signed; again, it says which chunks are missing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PutChunk(self, request, context):
+        """What counts is the digest that was signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WithdrawParcel(self, request, context):
+        """A Revocation that names the parcel: its chunks go, and whoever took it is told to erase it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def OfferCode(self, request, context):
         """An 18-digit handle, good for 60 s, to tickets that only the hospital can read.
         """
@@ -200,6 +236,21 @@ def add_WalletServiceServicer_to_server(servicer, server):
                     servicer.ListKeys,
                     request_deserializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.FromString,
                     response_serializer=zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'LeaveParcel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LeaveParcel,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.LeaveParcelRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.LeaveParcelResponse.SerializeToString,
+            ),
+            'PutChunk': grpc.unary_unary_rpc_method_handler(
+                    servicer.PutChunk,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.PutChunkRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.PutChunkResponse.SerializeToString,
+            ),
+            'WithdrawParcel': grpc.unary_unary_rpc_method_handler(
+                    servicer.WithdrawParcel,
+                    request_deserializer=zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelRequest.FromString,
+                    response_serializer=zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelResponse.SerializeToString,
             ),
             'OfferCode': grpc.unary_unary_rpc_method_handler(
                     servicer.OfferCode,
@@ -450,6 +501,87 @@ class WalletService:
             '/zhifu.v1.WalletService/ListKeys',
             zhifu_dot_v1_dot_wallet__pb2.ListKeysRequest.SerializeToString,
             zhifu_dot_v1_dot_wallet__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LeaveParcel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/LeaveParcel',
+            zhifu_dot_v1_dot_wallet__pb2.LeaveParcelRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.LeaveParcelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PutChunk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/PutChunk',
+            zhifu_dot_v1_dot_wallet__pb2.PutChunkRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.PutChunkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WithdrawParcel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/zhifu.v1.WalletService/WithdrawParcel',
+            zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelRequest.SerializeToString,
+            zhifu_dot_v1_dot_wallet__pb2.WithdrawParcelResponse.FromString,
             options,
             channel_credentials,
             insecure,

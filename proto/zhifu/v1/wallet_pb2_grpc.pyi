@@ -43,6 +43,12 @@ class WalletServiceStub:
     """A line for the subject's key log: what counts are the signatures."""
     ListKeys: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.ListKeysRequest, _wallet_pb2.ListKeysResponse]
     """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+    LeaveParcel: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.LeaveParcelRequest, _wallet_pb2.LeaveParcelResponse]
+    """A parcel for an insurer, signed; again, it says which chunks are missing."""
+    PutChunk: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.PutChunkRequest, _wallet_pb2.PutChunkResponse]
+    """What counts is the digest that was signed."""
+    WithdrawParcel: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.WithdrawParcelRequest, _wallet_pb2.WithdrawParcelResponse]
+    """A Revocation that names the parcel: its chunks go, and whoever took it is told to erase it."""
     OfferCode: _grpc.UnaryUnaryMultiCallable[_wallet_pb2.OfferCodeRequest, _wallet_pb2.OfferCodeResponse]
     """An 18-digit handle, good for 60 s, to tickets that only the hospital can read."""
 
@@ -61,6 +67,12 @@ class WalletServiceAsyncStub(WalletServiceStub):
     """A line for the subject's key log: what counts are the signatures."""
     ListKeys: _aio.UnaryUnaryMultiCallable[_wallet_pb2.ListKeysRequest, _wallet_pb2.ListKeysResponse]  # type: ignore[assignment]
     """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+    LeaveParcel: _aio.UnaryUnaryMultiCallable[_wallet_pb2.LeaveParcelRequest, _wallet_pb2.LeaveParcelResponse]  # type: ignore[assignment]
+    """A parcel for an insurer, signed; again, it says which chunks are missing."""
+    PutChunk: _aio.UnaryUnaryMultiCallable[_wallet_pb2.PutChunkRequest, _wallet_pb2.PutChunkResponse]  # type: ignore[assignment]
+    """What counts is the digest that was signed."""
+    WithdrawParcel: _aio.UnaryUnaryMultiCallable[_wallet_pb2.WithdrawParcelRequest, _wallet_pb2.WithdrawParcelResponse]  # type: ignore[assignment]
+    """A Revocation that names the parcel: its chunks go, and whoever took it is told to erase it."""
     OfferCode: _aio.UnaryUnaryMultiCallable[_wallet_pb2.OfferCodeRequest, _wallet_pb2.OfferCodeResponse]  # type: ignore[assignment]
     """An 18-digit handle, good for 60 s, to tickets that only the hospital can read."""
 
@@ -130,6 +142,30 @@ class WalletServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_wallet_pb2.ListKeysResponse, _abc.Awaitable[_wallet_pb2.ListKeysResponse]]:
         """The key log of a subject and the state of its grants: what another device of the patient did shows here."""
+
+    @_abc_1.abstractmethod
+    def LeaveParcel(
+        self,
+        request: _wallet_pb2.LeaveParcelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.LeaveParcelResponse, _abc.Awaitable[_wallet_pb2.LeaveParcelResponse]]:
+        """A parcel for an insurer, signed; again, it says which chunks are missing."""
+
+    @_abc_1.abstractmethod
+    def PutChunk(
+        self,
+        request: _wallet_pb2.PutChunkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.PutChunkResponse, _abc.Awaitable[_wallet_pb2.PutChunkResponse]]:
+        """What counts is the digest that was signed."""
+
+    @_abc_1.abstractmethod
+    def WithdrawParcel(
+        self,
+        request: _wallet_pb2.WithdrawParcelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_wallet_pb2.WithdrawParcelResponse, _abc.Awaitable[_wallet_pb2.WithdrawParcelResponse]]:
+        """A Revocation that names the parcel: its chunks go, and whoever took it is told to erase it."""
 
     @_abc_1.abstractmethod
     def OfferCode(

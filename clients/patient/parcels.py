@@ -1,0 +1,122 @@
+"""Parcels on their way to an insurer: sealed and signed once, kept until every chunk arrived, resumed where it stopped.
+
+What was sealed is never sealed again: after a crash or a cut connection the broker says which chunks are missing, and
+only those are sent.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clients import config
+from clients.patient import calls, mailbox
+from clients.patient.wallet import Pair, Wallet
+from zhifu import consent, envelope, parcel
+from zhifu.envelope import Envelope
+from zhifu.errors import Refused
+from zhifu.parcel import Message
+
+ERASE_S: Final = 365 * 86_400
+_SIGNED: Final = "signed"
+Progress = Callable[[int, int], None]
+
+
+def silent(done: int, whole: int) -> None:
+    """Nobody looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A parcel that is not complete at the broker, or was not told to be: its name and its folder."""
+
+    hash: bytes
+    folder: Path
+
+    @property
+    def signed(self) -> Envelope:
+        return envelope.from_bytes(parcel.PARCEL, (self.folder / _SIGNED).read_bytes())
+
+
+def _folder(wallet: Wallet) -> Path:
+    return wallet.path / "outgoing"
+
+
+async def make(wallet: Wallet, pair: Pair, kind: str, claim: bytes, message: Message, now: int) -> Outgoing:
+    """Seal and sign a parcel for the pair's insurer, and keep it to be sent. ``now`` is Unix s.
+
+    Raises `Refused` (unavailable.*, participant.unknown), `NotAuthentic`, `Malformed` (malformed.size).
+    """
+    insurer = bytes.fromhex(pair.recipient)
+    known = mailbox.statements(wallet, (await calls.mailbox(wallet, pair)).directory, now)
+    if insurer not in known:
+        raise Refused("unavailable.recipient", "the insurer's keys are not known yet")
+    packed = parcel.pack(
+        parcel.encode(message),
+        aud=wallet.contact.origin,
+        recipient=insurer,
+        key=known[insurer].kem,
+        subject=pair.subject,
+        claim=claim,
+        kind=kind,
+        erase_at=now + ERASE_S,
+        now=now,
+    )
+    signed = await wallet.sign(pair, parcel.PARCEL, packed.parcel.to_bytes())
+    digest = parcel.hash_of(signed.payload)
+    folder = _folder(wallet) / digest.hex()
+    folder.mkdir(mode=0o700, parents=True)
+    for place, chunk in enumerate(packed.chunks):
+        config.write_file(folder / f"{place:04d}", chunk)
+    # Last: a folder without it is a parcel that was never made.
+    config.write_file(folder / _SIGNED, signed.to_bytes())
+    return Outgoing(digest, folder)
+
+
+def waiting(wallet: Wallet) -> list[Outgoing]:
+    """Parcels that were made and not wholly sent."""
+    found = [Outgoing(bytes.fromhex(path.parent.name), path.parent) for path in _folder(wallet).glob(f"*/{_SIGNED}")]
+    return sorted(found, key=lambda one: one.folder.stat().st_mtime)
+
+
+async def send(wallet: Wallet, one: Outgoing, progress: Progress = silent) -> int:
+    """Send what is missing; how many chunks that were. ``progress`` is told (chunks that arrived, all of them).
+
+    Raises `Refused` (unavailable.*, exchange.state: it was withdrawn, or waited too long).
+    """
+    whole = len(parcel.parse(one.signed.payload).digests)
+    state, missing = await calls.leave_parcel(wallet, one.signed)
+    if state not in ("open", "complete", "taken"):
+        raise Refused("exchange.state", f"the parcel is {state}")
+    progress(whole - len(missing), whole)
+    chunks = ((place, (one.folder / f"{place:04d}").read_bytes()) for place in missing)
+    async for left in calls.put_chunks(wallet, one.hash, chunks):
+        progress(whole - left, whole)
+    shutil.rmtree(one.folder)
+    return len(missing)
+
+
+async def withdraw(wallet: Wallet, pair: Pair, digest: bytes, now: int) -> bool:
+    """Take a parcel back; whether its recipient had it already, who is then told to erase it. Raises `Refused`."""
+    said = consent.Revocation(wallet.contact.origin, digest, now)
+    signed = await wallet.sign(pair, envelope.REVOCATION, said.to_bytes())
+    _, taken = await calls.withdraw_parcel(wallet, signed)
+    shutil.rmtree(_folder(wallet) / digest.hex(), ignore_errors=True)
+    return taken
+
+
+def documents(paths: list[Path]) -> Iterator[parcel.Document]:
+    """Files to attach, by name. Raises `Refused` (usage.file)."""
+    for path in paths:
+        try:
+            yield parcel.Document(path.name[-128:], _media_type(path), path.read_bytes())
+        except OSError as error:
+            raise Refused("usage.file", f"{path.name} cannot be read: {error.strerror}") from error
+
+
+def _media_type(path: Path) -> str:
+    known = {".pdf": "application/pdf", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
+    return known.get(path.suffix.lower(), "application/octet-stream")

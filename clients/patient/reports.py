@@ -1,0 +1,164 @@
+"""Claims that the patient reports herself (安心赔): report, documents, one supplement, and her word on the decision."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from clients import config
+from clients.patient import claims, parcels
+from clients.patient.claims import Claim
+from clients.patient.mailbox import Fetched
+from clients.patient.parcels import Outgoing, Progress
+from clients.patient.wallet import Pair, Wallet
+from zhifu.cbor import Value
+from zhifu.errors import Refused
+from zhifu.parcel import Document, Message
+
+
+def _folder(wallet: Wallet) -> Path:
+    return wallet.path / "reports"
+
+
+async def report(wallet: Wallet, pair: Pair, stated: Mapping[str, Value], now: int, progress: Progress) -> bytes:
+    """Report a claim: its name. Kept before it is sent. ``stated`` as `clients.insurer.self_claim` reads it.
+
+    Raises as `parcels.make` and `parcels.send`; what was kept is sent with the next command.
+    """
+    secret = os.urandom(32)
+    fields = {**stated, "encounter": secret, "wallet_key": pair.kem_key.public.raw}
+    made = await parcels.make(wallet, pair, "report", b"", Message(fields), now)
+    document = {
+        "insurer": pair.recipient,
+        "hospital": pair.hospital,
+        "encounter": secret.hex(),
+        "at": now,
+        "day": stated["day"],
+        "at_hospital": stated.get("hospital") or "",
+        "total": stated["total"],
+        "paid": {name: stated[name] for name in ("public", "other") if stated.get(name)},
+        "parcels": [{"hash": made.hash.hex(), "kind": "report", "files": []}],
+        "news": [],
+    }
+    _write(wallet, made.hash, document)
+    await parcels.send(wallet, made, progress)
+    return made.hash
+
+
+async def attach(
+    wallet: Wallet, claim: bytes, files: list[Document], now: int, progress: Progress, note: str = ""
+) -> str:
+    """Send documents; the kind they went as: a supplement where the insurer asked for one.
+
+    Raises `Refused` (consent.unknown), and as `parcels`.
+    """
+    found = one_of(wallet, claim)
+    kind = "supplement" if found["news"] and found["news"][-1]["state"] == "waiting" else "documents"
+    await _follow(wallet, claim, kind, Message({"note": note} if note else {}, tuple(files)), now, progress)
+    return kind
+
+
+async def answer(wallet: Wallet, claim: bytes, kind: str, note: str, now: int) -> None:
+    """Accept or dispute a decision. Raises `Refused` (exchange.state): there is none, or it was answered."""
+    found = one_of(wallet, claim)
+    if not found["news"] or found["news"][-1]["state"] != "decided":
+        raise Refused("exchange.state", "there is no decision to answer")
+    if any(one["kind"] in ("accept", kind) for one in found["parcels"]):
+        raise Refused("exchange.state", "the decision was answered")
+    await _follow(wallet, claim, kind, Message({"note": note} if note else {}), now, parcels.silent)
+
+
+async def _follow(wallet: Wallet, claim: bytes, kind: str, message: Message, now: int, progress: Progress) -> None:
+    found = one_of(wallet, claim)
+    made = await parcels.make(wallet, _pair(wallet, found), kind, claim, message, now)
+    files = [one.name for one in message.documents]
+    sent = [*found["parcels"], {"hash": made.hash.hex(), "kind": kind, "files": files}]
+    _write(wallet, claim, {**found, "parcels": sent})
+    await parcels.send(wallet, made, progress)
+
+
+async def resume(wallet: Wallet, progress: Progress) -> list[Outgoing]:
+    """Send what an earlier command left unsent, each parcel from where it stopped. Raises as `parcels.send`."""
+    found = parcels.waiting(wallet)
+    for one in found:
+        await parcels.send(wallet, one, progress)
+    return found
+
+
+async def withdraw(wallet: Wallet, claim: bytes, now: int) -> int:
+    """Take a report and everything about it back; of how many parcels the insurer is told to erase what it took."""
+    found, taken = one_of(wallet, claim), 0
+    for row in reversed(found["parcels"]):
+        if not row.get("withdrawn"):
+            taken += await parcels.withdraw(wallet, _pair(wallet, found), bytes.fromhex(row["hash"]), now)
+            row["withdrawn"] = True
+            _write(wallet, claim, found)
+    return taken
+
+
+def keep_news(wallet: Wallet, one: Fetched) -> None:
+    """Where a reported claim stands, found by the secret that went with its report. Raises `Refused`."""
+    secret = one.opened.values.get("encounter")
+    for claim, document in _documents(wallet):
+        mine = isinstance(secret, bytes) and document["encounter"] == secret.hex()
+        if mine and document["insurer"] == one.opened.presentation.sender.hex():
+            _write(wallet, claim, {**document, "news": claims.with_news(document["news"], claim, one.opened)})
+            return
+    raise Refused("consent.unknown", "the news is about a claim that this wallet did not report")
+
+
+def listed(wallet: Wallet) -> list[Claim]:
+    """Every reported claim, the newest first."""
+    found = sorted(_documents(wallet), key=lambda pair: -int(pair[1]["at"]))
+    return [_claim(wallet, claim, document) for claim, document in found]
+
+
+def find(wallet: Wallet, name: str) -> Claim:
+    """A reported claim by enough of its first digits. Raises `Refused` (consent.unknown)."""
+    found = [one for one in listed(wallet) if name and one.request.hex().startswith(name.lower())]
+    if len(found) != 1:
+        raise Refused("consent.unknown", "no reported claim of this wallet, or several, start with these digits")
+    return found[0]
+
+
+def one_of(wallet: Wallet, claim: bytes) -> dict[str, Any]:
+    """What is kept of a reported claim. Raises `Refused` (consent.unknown)."""
+    path = _folder(wallet) / f"{claim.hex()}.json"
+    if not path.exists():
+        raise Refused("consent.unknown", "this wallet reported no such claim")
+    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return found
+
+
+def _claim(wallet: Wallet, claim: bytes, document: Mapping[str, Any]) -> Claim:
+    unsent = {one.hash.hex() for one in parcels.waiting(wallet)}
+    state = document["news"][-1]["state"] if document["news"] else "reported"
+    if all(row.get("withdrawn") for row in document["parcels"]):
+        state = "withdrawn"
+    elif document["parcels"][0]["hash"] in unsent:
+        state = "unsent"
+    elif state == "decided" and any(row["kind"] == "accept" for row in document["parcels"]):
+        state = "accepted"
+    insurer = wallet.name(bytes.fromhex(document["insurer"]))
+    paid = document["paid"] | {"patient": document["total"] - sum(document["paid"].values())}
+    return Claim(
+        claim, document["at_hospital"], insurer, (document["day"],), document["total"], paid, 0, state,
+        tuple(document["news"]),
+    )  # fmt: skip
+
+
+def _pair(wallet: Wallet, document: Mapping[str, Any]) -> Pair:
+    return wallet.pair(bytes.fromhex(document["hospital"]), bytes.fromhex(document["insurer"]))
+
+
+def _documents(wallet: Wallet) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    for path in sorted(_folder(wallet).glob("*.json")):
+        yield bytes.fromhex(path.stem), one_of(wallet, bytes.fromhex(path.stem))
+
+
+def _write(wallet: Wallet, claim: bytes, document: Mapping[str, Any]) -> None:
+    _folder(wallet).mkdir(mode=0o700, exist_ok=True)
+    config.write_file(_folder(wallet) / f"{claim.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
