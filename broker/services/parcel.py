@@ -61,5 +61,5 @@ class ParcelService(parcel_pb2_grpc.ParcelServiceServicer):
         raise AssertionError  # the context manager ended the call
 
     def _row(self, digest: bytes, context: _Context) -> tables.Parcel:
-        caller = identity.caller(context, self._core.directory)
+        caller = identity.caller(context, self._core.directory, self._core.now())
         return parcels.fetch(strict.exactly("parcel", digest, 32), caller.id, self._core.store.reader)
