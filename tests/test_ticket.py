@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,13 +22,14 @@ from zhifu import consent, envelope, ticket
 from zhifu import subject_key as subject_keys
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
-from zhifu.errors import Error
+from zhifu.errors import Error, Malformed
 from zhifu.keys import Alg, KemPrivate
 from zhifu.receive import receive
 from zhifu.ticket import Code
 from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
 SEED = seed("code")[:16]
+VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors" / "formats.json").read_text("utf-8"))
 
 
 def direct_pay(pair: str = "insurer", **changed: Any) -> tuple[Grant, SigningKey, bytes]:
@@ -119,6 +122,37 @@ def test_any_wrong_digit_is_found(body: str, at: int, by: int) -> None:
     assert ticket.check_digits(f"{code[:6]} {code[6:]}") == code
     wrong = code[:at] + str((int(code[at]) + by) % 10) + code[at + 1 :]
     refused("malformed.field", ticket.check_digits, wrong)
+
+
+CODE_VECTOR: dict[str, Any] = VECTORS["code"]
+
+
+def test_the_published_code_is_read_and_made() -> None:
+    found = ticket.parse_text(CODE_VECTOR["text"])
+    assert found.to_bytes().hex() == CODE_VECTOR["bytes"]
+    assert found.text() == CODE_VECTOR["text"]
+    assert [digest.hex() for digest, _ in found.signed] == [one["grant_hash"] for one in CODE_VECTOR["tickets"]]
+    for one in CODE_VECTOR["tickets"]:
+        digest = bytes.fromhex(one["grant_hash"])
+        assert found.ticket(digest).nonce.hex() == one["nonce"]
+        assert found.ticket(digest).to_bytes().hex() == one["payload"]
+        grant = replace(direct_pay()[0], subject_key=bytes.fromhex(one["public"]), cnf=found.hospital)
+        ticket.verify(found.envelope(digest, grant), grant, digest)
+    key = KemPrivate(Alg.X25519, bytes.fromhex(CODE_VECTOR["online_private"]))
+    sealed = bytes.fromhex(CODE_VECTOR["online_sealed"])
+    assert ticket.open_online(sealed, key, bytes.fromhex(CODE_VECTOR["hospital"])) == found
+
+
+@pytest.mark.parametrize("why", CODE_VECTOR["refused"])
+def test_the_published_codes_that_are_none(why: str) -> None:
+    with pytest.raises(Malformed):
+        ticket.parse_text(CODE_VECTOR["refused"][why])
+
+
+def test_the_published_recovery_code_gives_its_key() -> None:
+    one = VECTORS["recovery"]
+    key = subject_keys.recovery_key(one["code"], bytes.fromhex(one["hospital"]), bytes.fromhex(one["recipient"]))
+    assert (bytes(key).hex(), bytes(key.verify_key).hex()) == (one["seed"], one["public"])
 
 
 # --- attacks ----------------------------------------------------------------------------------------------------------

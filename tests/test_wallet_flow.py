@@ -209,6 +209,15 @@ def test_above_the_cap_she_confirms_hospital_and_amount(scene: Scene) -> None:
     assert house.settle(BILL, kept).ok().json["state"] == "confirmed"
 
 
+def test_for_another_stay_she_is_asked_again(scene: Scene) -> None:
+    """The code is hers, and the stay is not the one that she agreed to."""
+    agreed(scene)
+    other = json.loads(BILL)
+    other["setlinfo"]["mdtrt_id"] += "2"
+    refused = redeem(scene, code_of(scene)["code"], json.dumps(other).encode())
+    assert (refused.code, "consent.confirm" in refused.err, "not for this stay" in refused.err) == (4, True, True)
+
+
 def _active(scene: Scene) -> list[str]:
     rows = run("wallet", "grants", scene.patient.wallet, "--json").ok().json
     return [one["grant"] for one in rows if one["state"] == "active" and one["mode"] == "direct_pay"]

@@ -146,6 +146,12 @@ def test_the_code_settles_and_is_drawn_from_what_the_browser_signed(served: Serv
         page.goto(f"{served.base}/code")
         expect(page.locator("#code")).to_be_visible()
         at.picture("09-code-zh")
+        page.locator("#online").click()
+        expect(page.locator("#digits")).to_have_text(re.compile(r"^\d{3}( \d{3}){5}$"))
+        digits = page.locator("#digits").inner_text()
+        stranger = house.file("bill.json", sample_bill(2))
+        refused = run("hospital", "redeem", house.path / "hospital", digits, "--bill", stranger)
+        assert "consent.subject_mismatch" in refused.err, "the digits stand for her code alone"
         code = str(page.locator("#code").get_attribute("data-text"))
         done = run(
             "hospital", "redeem", house.path / "hospital", code, "--bill", house.file("bill.json", BILL), "--json"

@@ -6,6 +6,7 @@ implementation is not repeated by the other. `python -m tests.vectors.make` writ
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import tomllib
@@ -113,6 +114,8 @@ def build() -> dict[str, Any]:
         "key_ids": make_key_ids(),
         "signed": {name: {k: v for k, v in one.items() if k != "payload_bytes"} for name, one in signed.items()},
         "frame": make_frame(),
+        "code": make_code(),
+        "recovery": make_recovery(),
         "audit": make_audit(schema_hash, ceilings, bytes.fromhex(gate["released"]), signed["presentation"]),
     }
 
@@ -416,6 +419,61 @@ def make_frame() -> dict[str, Any]:
         "public": HOSPITAL_SIGNING.public.hex(),
         "signature": second.ed25519_sign(HOSPITAL_SIGNING.seed, frame).hex(),
         "paths": [[one.hex() for one in second.tree_path(i, leaves)] for i in range(len(leaves))],
+    }
+
+
+def make_code() -> dict[str, Any]:
+    """A direct-pay code of two tickets, as bytes, as the text of a QR code, and sealed for an 18-digit handle."""
+    seed, subjects = drawn("code seed", 16), {drawn("grant hash a"): SUBJECT, drawn("grant hash b"): OPERATOR}
+    tickets = {grant_hash: _ticket(seed, grant_hash, subject) for grant_hash, subject in subjects.items()}
+    head = b"\1\1" + ISSUED.to_bytes(5, "big") + seed + HOSPITAL.holder
+    parts = [grant_hash + bytes.fromhex(one["signature"]) for grant_hash, one in sorted(tickets.items())]
+    data = head + b"".join(parts)
+    text = "ZHIFU1:" + base64.b32encode(data).decode().rstrip("=")
+    private, ephemeral = drawn("hospital kem"), drawn("online ephemeral")
+    info = b"zhifu/v1 online code\0" + SUITE + HOSPITAL.holder
+    return {
+        "hospital": HOSPITAL.holder.hex(),
+        "issued_at": ISSUED,
+        "seed": seed.hex(),
+        "tickets": [{"grant_hash": digest.hex(), **one} for digest, one in sorted(tickets.items())],
+        "bytes": data.hex(),
+        "text": text,
+        "refused": {
+            "out of order": "ZHIFU1:" + base64.b32encode(head + parts[1] + parts[0]).decode().rstrip("="),
+            "twice the same": "ZHIFU1:" + base64.b32encode(head + 2 * parts[0]).decode().rstrip("="),
+            "lower case": text.lower(),
+            "padded": text + "=",
+            "another version": "ZHIFU1:" + base64.b32encode(b"\2" + data[1:]).decode().rstrip("="),
+        },
+        "online_info": info.hex(),
+        "online_private": private.hex(),
+        "online_ephemeral_private": ephemeral.hex(),
+        "online_sealed": second.hpke_seal(second.x25519_public(private), ephemeral, info, data).hex(),
+    }
+
+
+def _ticket(seed: bytes, grant_hash: bytes, subject: Signer) -> dict[str, Any]:
+    nonce = sha256(b"zhifu/v1 ticket nonce\0", seed, grant_hash)[:16]
+    payload = protobuf((1, 1), (2, 1), (3, grant_hash), (4, nonce), (5, HOSPITAL.holder), (6, ISSUED))
+    made = envelope("ticket", payload, subject)
+    return {"nonce": nonce.hex(), "payload": payload.hex(), "public": made["public"], "signature": made["signature"]}
+
+
+def make_recovery() -> dict[str, Any]:
+    """A recovery code, and the key that it gives for one hospital and recipient."""
+    bits = drawn("recovery", 20)
+    check = base64.b32encode(sha256(b"zhifu/v1 recovery check\0", bits)).decode()[:4]
+    spelled = base64.b32encode(bits).decode() + check
+    info = b"zhifu/v1 recovery\0" + HOSPITAL.holder + INSURER.holder
+    seed = hkdf_expand(bits + bytes(12), info, 32)
+    return {
+        "bits": bits.hex(),
+        "code": "-".join(spelled[at : at + 4] for at in range(0, 36, 4)),
+        "hospital": HOSPITAL.holder.hex(),
+        "recipient": INSURER.holder.hex(),
+        "seed": seed.hex(),
+        "public": second.ed25519_public(seed).hex(),
     }
 
 
