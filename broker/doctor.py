@@ -36,7 +36,7 @@ from zhifu.findings import Finding, caught, fail, ok, warn
 _ASK_S: Final = 5.0
 _OLD_S: Final = 86_400
 _PRIVATE: Final = ("*.key", "*.pepper", "gate/*.key", "pseudonym/*.key", "*.db", "*.db-wal", "*.invitation")
-_CERTIFICATES: Final = "see the runbook: the broker's certificates"
+_CERTIFICATES: Final = "zhifu broker rotate DIR tls; see the runbook: the broker's certificates"
 
 
 def run(arguments: argparse.Namespace) -> int:

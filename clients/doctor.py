@@ -37,6 +37,7 @@ ASK_S: Final = 10.0
 _BUSY: Final = MAX_WAITING // 10
 _MAX_PEM: Final = 65_536
 _DAY_S: Final = 86_400
+_RENEW: Final = "a running node renews it by itself: zhifu node serve; its log says why it could not"
 _ENROL: Final = "ask the broker's operator for an invitation and enrol this node anew"
 
 
@@ -86,7 +87,7 @@ def _certificates(settings: NodeConfig, keystore: FileKeystore) -> Iterator[Find
     if own.public_key() != tls_private(keystore).public_key():
         raise NotAuthentic("key.unknown", "tls.crt is for another key than keys/tls.key")
     for name, one in (("tls.crt", own), ("ca.crt", authority)):
-        yield findings.expiry("certificate", name, one.not_valid_after_utc.timestamp() - time.time(), _ENROL)
+        yield findings.expiry("certificate", name, one.not_valid_after_utc.timestamp() - time.time(), _RENEW)
 
 
 def _pins(settings: NodeConfig) -> Iterator[Finding]:

@@ -76,7 +76,7 @@ class Node:
         self.clock_ms = Clock(clock_ms)
         self.directory = Directory(settings.pins, keystore, store)
         self.outbox = Outbox(store, keystore, self.directory, settings.origin, self.clock_ms)
-        self._keystore = keystore
+        self.keystore = keystore
         self._parts = Parts(
             settings.origin,
             settings.log_key,
@@ -257,7 +257,7 @@ class Node:
         """One stream; whether exchanges flowed on it. Raises what no retry can mend."""
         self._session = Session(self._parts, self._open.set)
         try:
-            async with channel.node_channel(self.config, self._keystore, attempt) as opened:
+            async with channel.node_channel(self.config, self.keystore, attempt) as opened:
                 await self._session.run(opened)
         except Error as error:
             if _is_final(error):

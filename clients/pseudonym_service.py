@@ -87,6 +87,8 @@ class PseudonymService:
         self._statement = statement
         self._clock_ms = clock_ms
         self._channel: grpc.aio.Channel | None = None
+        self._certificate = b""
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> PseudonymService:
         return self
@@ -202,11 +204,20 @@ class PseudonymService:
     def _shown(self) -> Any:
         return None if self._contact.is_broker else self._statement().to_proto()
 
-    async def _call(self, method: str, asked: Any) -> Any:
-        if self._channel is None:
-            certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
+    def _dialled(self) -> grpc.aio.Channel:
+        """The connection; another one where the certificate was renewed, and calls on the one before it end there."""
+        certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
+        if self._channel is None or certificate != self._certificate:
+            if self._channel is not None:
+                ending = asyncio.create_task(self._channel.close(CALL_S))
+                self._ending.add(ending)
+                ending.add_done_callback(self._ending.discard)
+            self._certificate = certificate
             self._channel = channel.mutual(self._contact.address, self._contact.authority, self._keystore, certificate)
-        stub = pseudonym_pb2_grpc.PseudonymServiceStub(self._channel)
+        return self._channel
+
+    async def _call(self, method: str, asked: Any) -> Any:
+        stub = pseudonym_pb2_grpc.PseudonymServiceStub(self._dialled())
         try:
             return await getattr(stub, method)(asked, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:

@@ -36,7 +36,6 @@ from clients.insurer import core_system, product, progress
 from clients.insurer.core_system import CoreSystem
 from clients.insurer.reviewing import Reviewing
 from clients.insurer.role import Insurer
-from clients.keystore import FileKeystore
 from clients.node import Node, serve
 from clients.parcel_service import Fetching
 from clients.pseudonym_service import PseudonymService
@@ -89,9 +88,7 @@ async def run(directory: Path, options: Options) -> None:
     settings = config.load(directory)
     own = role(settings, options)
     node = Node.open(directory, own)
-    service = PseudonymService(
-        settings, FileKeystore.load(settings.keys), node.store, lambda: node.directory.own(int(time.time()))
-    )
+    service = PseudonymService(settings, node.keystore, node.store, lambda: node.directory.own(int(time.time())))
     monitored = _bind(options.metrics_port) if options.metrics_port is not None else None
     beside = [asyncio.create_task(_announce(node, settings.role, monitored))]
     if monitored is not None:
@@ -136,7 +133,7 @@ def _fetching(node: Node, settings: NodeConfig, own: Insurer) -> Fetching:
         at = node.clock_ms() // 1000
         return node.directory.statements(at)
 
-    keystore = FileKeystore.load(settings.keys)
+    keystore = node.keystore
     return Fetching(settings, keystore, node.store, node.transaction, own, statements, node.clock_ms)
 
 
@@ -161,7 +158,7 @@ async def _keep_keys(node: Node, service: PseudonymService) -> None:
 async def _with_api(node: Node, settings: NodeConfig, options: Options, service: PseudonymService) -> None:
     names = {participant: pin.name for participant, pin in settings.pins.items()}
     pseudonyms = Pseudonyms(node.store, service)
-    bundle, keystore = load.load(settings.policies), FileKeystore.load(settings.keys)
+    bundle, keystore = load.load(settings.policies), node.keystore
     offers = Offers(
         node.store, node.outbox, bundle, keystore.signing, settings.origin, node.participant, node.clock_ms
     )  # fmt: skip

@@ -6,17 +6,21 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 
 _NOBODY: Final = 65534
+_AS_NOBODY: Final = (
+    f"import os, sys; os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY}); os.execv(sys.argv[1], sys.argv[1:])"
+)
 _PATIENCE_S: Final = 60
 # Tests kill processes, never the machine: what was written survives without reaching the disk.
 _SETTINGS: Final = ("max_connections=200", "shared_buffers=128MB", "fsync=off", "log_min_messages=fatal")
@@ -54,12 +58,14 @@ class Server:
         return self.url(f"test{self.made}")
 
     def _run(self, name: str, *arguments: str) -> None:
-        # As root it must run as somebody else: PostgreSQL refuses root.
-        other: dict[str, Any] = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        command = [str(self.binaries / name), *arguments]
+        if os.geteuid() == 0:
+            # As somebody else: PostgreSQL refuses root. By a process between, since one that has gRPC's threads and
+            # changes its user before it runs another program is ended by them.
+            command = [sys.executable, "-c", _AS_NOBODY, *command]
         subprocess.run(
-            [self.binaries / name, *arguments],
-            check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_PATIENCE_S, **other,
-        )  # fmt: skip
+            command, check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=_PATIENCE_S
+        )
 
 
 def _installed() -> Path:

@@ -109,8 +109,8 @@ async def test_every_key_is_rotated_under_load_and_no_call_fails(tmp_path: Path)
         await house.await_ready()
         await progress(load)
         load.goes_on = False
-        faults = await crash._peace(house, workers, running)
-        faults += load.faults + await asyncio.to_thread(crash._check, stage, load.told)
+        faults = await crash.peace(house, workers, running)
+        faults += load.faults + await asyncio.to_thread(crash.check, stage, load.told)
         assert faults == []
         logs = (tmp_path / "broker" / "log").read_text() if (tmp_path / "broker" / "log").exists() else ""
         assert "key.unknown" not in logs

@@ -21,7 +21,7 @@ import uvloop
 
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import abuse, crash, decoders, live, memory, withheld
+from tests.soak import abuse, crash, database, decoders, live, memory, withheld
 
 INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
@@ -77,6 +77,13 @@ def _memory(seconds: float, _: int, say: Tell) -> Faults:
     return found.faults
 
 
+def _database(_: float, seed: int, say: Tell) -> Faults:
+    with stage() as found:
+        survived = asyncio.run(database.run(found, seed, say))
+    say(f"{survived.restarts} restarts, {survived.exchanges} exchanges, slowest recovery {survived.slowest_s:.1f} s")
+    return survived.faults
+
+
 def _crash(seconds: float, seed: int, say: Tell) -> Faults:
     with stage() as found:
         survived = asyncio.run(crash.run(found, seconds, seed, say))
@@ -100,6 +107,7 @@ PARTS: Final = {
     "withheld": _withheld,
     "memory": _memory,
     "crash": _crash,
+    "database": _database,
     "abuse": _abuse,
 }
 

@@ -12,14 +12,16 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import Any, Final
 
+from broker import home
 from broker.store import tables
 from broker.store.interface import Reader
-from broker.store.sqlite import open_read_only
+from broker.store.rows import Rows
 from clients.auditor.cli import audit
 from clients.demo import cast as casting
 from clients.demo.cast import Cast
@@ -101,8 +103,9 @@ class House:
     starts_s: list[float] = field(default_factory=list)
 
     @staticmethod
-    def open(stage: Stage) -> House:
-        call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN)
+    def open(stage: Stage, *more: str) -> House:
+        """``more`` words go to the broker's init."""
+        call("broker", "init", str(stage.path / "broker"), "--origin", casting.ORIGIN, *more)
         broker = stage.start("broker", "broker", "serve", str(stage.path / "broker"))
         said = stage.ready(broker)
         return House(
@@ -186,9 +189,9 @@ async def run(stage: Stage, seconds: float, start: int, tell: Callable[[str], No
     workers = [asyncio.create_task(load_.work(number)) for number in range(WORKERS)]
     kills = await _kill_until(house, random, time.monotonic() + seconds, running, tell)
     load_.goes_on = False
-    faults = await _peace(house, workers, running)
+    faults = await peace(house, workers, running)
     tell("checking")
-    faults += load_.faults + await asyncio.to_thread(_check, stage, load_.told)
+    faults += load_.faults + await asyncio.to_thread(check, stage, load_.told)
     slowest = max(house.starts_s, default=0.0)
     if slowest > READY_S:
         faults.append(f"a start took {slowest:.1f} s")
@@ -214,7 +217,7 @@ async def _kill_until(
     return kills
 
 
-async def _peace(
+async def peace(
     house: House, workers: Sequence[asyncio.Task[None]], running: Sequence[asyncio.Task[None]]
 ) -> list[str]:
     """Let everything end that was begun, then end the processes themselves."""
@@ -246,14 +249,19 @@ async def _quiet(stage: Stage) -> None:
     until = time.monotonic() + LAST_S
     while time.monotonic() < until:
         # A new connection each time: what it reads is what is committed then.
-        if not open_read_only(stage.path / "broker" / "broker.db").find(tables.Delivery, limit=1):
-            return
+        with closing(_reader(stage)) as rows:
+            if not rows.find(tables.Delivery, limit=1):
+                return
         await asyncio.sleep(0.1)
 
 
-def _check(stage: Stage, told: dict[bytes, str]) -> list[str]:
+def _reader(stage: Stage) -> Rows:
+    return home.open_home(stage.path / "broker").open_read_only()
+
+
+def check(stage: Stage, told: dict[bytes, str]) -> list[str]:
     """Every exchange that a node was told of is there once, nothing else is, and the log verifies."""
-    reader = open_read_only(stage.path / "broker" / "broker.db")
+    reader = _reader(stage)
     report = audit(stage.path)
     faults = [] if report.verified else [f"the log does not verify: {report.first_bad}"]
     return [*faults, *_exchanges(reader, told), *_entries(reader, told)]
