@@ -66,6 +66,8 @@ class Committer:
         self._begun_s: float | None = None
         self.committed_s = float("-inf")
         """When the last commit returned (monotonic s)."""
+        self.is_full = False
+        """The disk is full: only what is essential is committed."""
         self.refusal: Refused | None = None
         """Why nothing is committed any more, where that is so."""
 
@@ -107,16 +109,21 @@ class Committer:
         self.refusal = error
         _fail(self._waiting.clear(), error)
 
-    async def run(self, apply: Apply[T], weight: int = 1, lane: bytes = OWN, *, bulk: bool = False) -> Done[T]:
+    async def run(
+        self, apply: Apply[T], weight: int = 1, lane: bytes = OWN, *, bulk: bool = False, essential: bool = False
+    ) -> Done[T]:
         """Apply and commit. ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits
-        until nothing else does (`broker.lanes`).
+        until nothing else does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full.
 
-        Raises what ``apply`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store).
+        Raises what ``apply`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store,
+        unavailable.space).
         """
         if self._closing:
             raise Refused("unavailable.draining")
         if self.refusal is not None:
             raise self.refusal
+        if self.is_full and not essential:
+            raise Refused("unavailable.space")
         if self._waiting.weight + weight > MAX_WAITING:
             raise Refused("unavailable.overload")
         operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())

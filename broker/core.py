@@ -88,7 +88,7 @@ class Core:
                     lapse_at = self.now() + LAPSE_S
                     await self._lapse()
                 if self.store.reader.overdue(self.now()):
-                    ended = (await self.committer.run(delivery.expire)).result
+                    ended = (await self.committer.run(delivery.expire, essential=True)).result
                     COUNTS.ended["expired"] += len(ended)
                     self.mailroom.wake(ended)
             except Error as error:
@@ -104,6 +104,6 @@ class Core:
         gone = self.gate.gone(self.store.reader, self.now())
         if gone:
             try:
-                self.mailroom.wake((await self.committer.run(partial(delivery.strand, gone))).result)
+                self.mailroom.wake((await self.committer.run(partial(delivery.strand, gone), essential=True)).result)
             except Error as error:
                 _log.warning("queue not looked through", extra={"reason": error.reason})

@@ -16,6 +16,7 @@ from typing import Final
 
 from broker.audit import Sequence
 from broker.core import Core
+from broker.reserve import Reserve
 from broker.store import tables
 from broker.store.interface import Transaction
 from zhifu.errors import Error, Refused
@@ -36,6 +37,8 @@ class Readiness:
     say: Callable[[bool], Awaitable[None]]
     reasons: tuple[str, ...] = ("unavailable.broker",)
     draining: bool = False
+    reserve: Reserve | None = None
+    """Where the database is a file: room for what ends work."""
 
     @property
     def ready(self) -> bool:
@@ -68,7 +71,9 @@ class Readiness:
     async def look(self) -> None:
         """Work out the reasons anew."""
         before = self.ready, self.reasons
-        self.reasons = tuple(reason for reason in (self._log(), await self._written()) if reason)
+        # Room first: what is tried next needs it.
+        found = (self._log(), self._room(), await self._written())
+        self.reasons = tuple(reason for reason in found if reason)
         if (self.ready, self.reasons) != before:
             level = logging.INFO if self.ready else logging.WARNING
             _log.log(level, "readiness", extra={"reason": " ".join(self.why_not) or "ready"})
@@ -81,6 +86,10 @@ class Readiness:
 
     def _log(self) -> str:
         return self.core.committer.refusal.reason if self.core.committer.refusal else ""
+
+    def _room(self) -> str:
+        self.core.committer.is_full = self.reserve is not None and self.reserve.look()
+        return "unavailable.space" if self.core.committer.is_full else ""
 
     async def _written(self) -> str:
         """Why the store is not written; empty if it is.
@@ -96,7 +105,7 @@ class Readiness:
     async def _try(self) -> str:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                await self.core.committer.run(_write_and_forget, weight=0)
+                await self.core.committer.run(_write_and_forget, weight=0, essential=True)
         except TimeoutError:
             return "unavailable.store"
         except Refused as error:

@@ -37,6 +37,7 @@ from broker.pipeline import Pipeline
 from broker.quota import Quotas
 from broker.readiness import Readiness
 from broker.renewing import Renewal
+from broker.reserve import Reserve
 from broker.revocation import Revoker
 from broker.services import http
 from broker.services import log as log_service
@@ -190,6 +191,9 @@ async def serve(
     log_socket = http.bind(at.log, at.address)
     monitored = http.bind(at.metrics, at.metrics_address) if at.metrics is not None else None
     served = await start(core, opened, at)
+    reserve = Reserve(opened.path)
+    if not opened.store:
+        served.readiness.reserve = reserve
     # What was loaded by now stays: no collection need look through it again.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
@@ -205,6 +209,7 @@ async def serve(
             await _terminated()
         feeder.cancel()
         await served.stop()
+        reserve.release()
         flush()
 
 
@@ -243,7 +248,7 @@ def _indexer(core: Core, opened: Home) -> Indexer:
 
     def wait() -> bool:
         audited = index.size > 0 or any(one.role == "auditor" for one in core.directory.members)
-        return core.committer.busy or not audited
+        return core.committer.busy or core.committer.is_full or not audited
 
     return Indexer(index, core.log, core.store.reader, wait)
 

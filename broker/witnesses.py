@@ -161,7 +161,9 @@ class Witnesses:
         self._committer.start()
         if self._is_restored:
             with suppress(Refused):
-                await self._committer.run(lambda state, _sequence, _now_ms: state.delete(tables.Restored, id=1))
+                await self._committer.run(
+                    lambda state, _sequence, _now_ms: state.delete(tables.Restored, id=1), essential=True
+                )
         while True:
             await asyncio.sleep(max(self.pace.cosign_s, _SPREAD_S * self.attached()))
             try:
@@ -206,7 +208,9 @@ class Witnesses:
         commit = self._log.commit_at(size)
         checkpoint.verify_cosignature(Checkpoint(self._log.origin, size, commit.root), line, key)
         passed = min((self._seen_by(one) for one in self._members), default=0)
-        await self._committer.run(lambda state, _sequence, now_ms: _store(state, key.name, size, line, passed, now_ms))
+        await self._committer.run(
+            lambda state, _sequence, now_ms: _store(state, key.name, size, line, passed, now_ms), essential=True
+        )
         if size >= self.seen.get(key.name, Seen()).size:
             self.seen[key.name] = Seen(size, self._clock_ms())
         if size == self.shown.commit.size:

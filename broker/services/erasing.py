@@ -40,7 +40,8 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             signed = _envelopes(envelope.ERASURE, request.orders)
             order = orders.verify_order(signed, self._officers, core.log.origin, core.now())
             done = await core.committer.run(
-                lambda state, sequence, now_ms: erasure.erase(order, signed, state, sequence, now_ms)
+                lambda state, sequence, now_ms: erasure.erase(order, signed, state, sequence, now_ms),
+                essential=True,
             )
             self._forget(done.result.erased)
             core.store.forget()
@@ -59,7 +60,8 @@ class LogService(log_pb2_grpc.LogServiceServicer):
             signed = _envelopes(envelope.HOLD, request.orders)
             order = orders.verify_hold(signed, self._officers, core.log.origin, core.now())
             done = await core.committer.run(
-                lambda state, sequence, now_ms: erasure.hold(order, signed, state, sequence, now_ms)
+                lambda state, sequence, now_ms: erasure.hold(order, signed, state, sequence, now_ms),
+                essential=True,
             )
             index = done.result.index
             proof = Known(Head()).prove(core.log, done.commit, index, index + 1)

@@ -26,6 +26,7 @@ _log = logging.getLogger("broker.services")
 _BY_REASON: Final = {
     "unavailable.overload": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "unavailable.quota": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "unavailable.space": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "unavailable.deadline": grpc.StatusCode.DEADLINE_EXCEEDED,
     "enrolment.exists": grpc.StatusCode.ALREADY_EXISTS,
     "exchange.unknown": grpc.StatusCode.NOT_FOUND,

@@ -294,12 +294,15 @@ class Session:
 
     async def _notices_read(self, through: int) -> None:
         node = self._member.id
-        await self._core.committer.run(lambda state, _s, _n: state.delete_through(tables.Notice, through, node=node))
+        await self._core.committer.run(
+            lambda state, _s, _n: state.delete_through(tables.Notice, through, node=node), essential=True
+        )
 
     async def _key_statement(self, message: signed_pb2.Envelope) -> None:
         signed = envelope.from_proto(envelope.KEY_STATEMENT, message)
         await self._core.committer.run(
-            lambda state, sequence, now_ms: directory.state_keys(self._member.id, signed, state, sequence, now_ms)
+            lambda state, sequence, now_ms: directory.state_keys(self._member.id, signed, state, sequence, now_ms),
+            essential=True,
         )
         self._core.directory.reload()
         self._changed()
@@ -328,7 +331,8 @@ class Session:
         done = await core.committer.run(
             lambda state, sequence, now_ms: revocation.take_deletion(
                 signed, node, key, core.log.origin, state, sequence, now_ms
-            )
+            ),
+            essential=True,
         )
         core.mailroom.wake([done.result])
 
@@ -386,6 +390,7 @@ async def acknowledge(
         ),
         weight=len(signed),
         lane=recipient,
+        essential=True,
     )
     COUNTS.ended["refused"] += done.result.refused
     COUNTS.ended["delivered"] += len(done.result.entries) - done.result.refused

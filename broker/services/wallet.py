@@ -134,7 +134,8 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         async with refusing(context):
             core, signed = self._core, envelope.from_proto(envelope.REVOCATION, request.revocation)
             done = await core.committer.run(
-                lambda state, sequence, now_ms: core.revoker.revoke(signed, state, sequence, now_ms)
+                lambda state, sequence, now_ms: core.revoker.revoke(signed, state, sequence, now_ms),
+                essential=True,
             )
             COUNTS.ended["withdrawn"] += done.result.withheld
             core.mailroom.wake(done.result.told)
@@ -151,7 +152,8 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         async with refusing(context):
             core, signed = self._core, _change(request.key)
             done = await core.committer.run(
-                lambda state, sequence, now_ms: core.revoker.change_key(signed, state, sequence, now_ms)
+                lambda state, sequence, now_ms: core.revoker.change_key(signed, state, sequence, now_ms),
+                essential=True,
             )
             changed, told = done.result
             core.mailroom.wake(told)

@@ -83,7 +83,12 @@ def _rows(exit_code: Exit, retryable: bool, **meanings: str) -> list[Reason]:
 
 
 _RETRY_USUAL_S: Final = 1.0
-_RETRY_S: Final = {"unavailable.overload": 2.0, "unavailable.store": 5.0, "unavailable.log": 60.0}
+_RETRY_S: Final = {
+    "unavailable.overload": 2.0,
+    "unavailable.store": 5.0,
+    "unavailable.log": 60.0,
+    "unavailable.space": 15.0,
+}
 
 _ROWS: Final = [
     *_rows(
@@ -220,6 +225,7 @@ _ROWS: Final = [
         unavailable__draining="the broker is shutting down; connect again",
         unavailable__overload="the queue is full; try again later",
         unavailable__quota="this participant's quota is used up; try again later",
+        unavailable__space="the broker's disk is full; nothing new is accepted until there is room",
         unavailable__deadline="no answer within the deadline",
         unavailable__port="the port is in use",
         unavailable__clock="this clock is too far from the broker's",
