@@ -31,6 +31,7 @@ from zhifu.envelope import (
     QUOTA,
     REQUEST,
     REVOCATION,
+    STANDING,
     SUBJECT_KEY,
     TICKET,
     WALLET,
@@ -46,6 +47,7 @@ KINDS = {
     "revocation": REVOCATION, "key_statement": KEY_STATEMENT, "epoch_offer": EPOCH_OFFER, "attestation": ATTESTATION,
     "acknowledgement": ACKNOWLEDGEMENT, "wallet": WALLET, "pseudonym_quota": QUOTA, "erasure_order": ERASURE,
     "legal_hold": HOLD, "subject_key": SUBJECT_KEY, "deletion": DELETION,
+    "standing": STANDING,
 }  # fmt: skip
 KEY = HOSPITAL.signing
 PUBLIC = bytes(KEY.verify_key)

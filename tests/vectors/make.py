@@ -369,6 +369,9 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         (1, 1), (2, 1), (3, ORIGIN), (4, INSURER.holder), (5, drawn("presentation hash")), (6, 2),
         (7, "payment.committed"), (8, ISSUED + 86_400 * 180), (9, ISSUED + 90),
     )  # fmt: skip
+    standing = protobuf(
+        (1, 1), (2, 1), (3, ORIGIN), (4, INSURER.holder), (5, 1), (6, "audit-2026-11"), (7, ISSUED * 1000)
+    )  # fmt: skip
     return {
         "consent_request": envelope("consent request", request, HOSPITAL_SIGNING),
         "grant": envelope("grant", grant, SUBJECT),
@@ -383,6 +386,7 @@ def make_signed(schema_hash: bytes, ceilings: bytes) -> dict[str, dict[str, Any]
         "pseudonym_quota": envelope("pseudonym quota", quota, OPERATOR),
         "erasure_order": envelope("erasure order", erasure, OPERATOR),
         "legal_hold": envelope("legal hold", hold, OPERATOR),
+        "standing": envelope("standing", standing, OPERATOR),
         "subject_key": envelope("subject key", added, SUBJECT),
         "deletion": envelope("deletion", deletion, INSURER_SIGNING),
     }
