@@ -171,12 +171,21 @@ def create(
         raise Refused("usage.file", f"{path.name} is a broker's folder already")
     draw_gate_key(path, now)
     write_private(path / "log.key", SigningKey.generate().encode().hex().encode())
-    write_private(path / "code.pepper", secrets.token_hex(32).encode())
+    add_missing(path)
     authority.create(path, write_private)
     keys = [f"operators = [{_listed(operators)}]", f"hotline = [{_listed(hotline)}]"]
     lines = [f'origin = "{origin}"', *keys, *([f'store = "{store}"'] if store else [])]
     write_private(path / "broker.toml", "\n".join([*lines, ""]).encode())
     return open_home(path)
+
+
+def add_missing(path: Path) -> tuple[str, ...]:
+    """Draw what folders of earlier versions did not have; the names of the files."""
+    pepper = path / "code.pepper"
+    if pepper.exists():
+        return ()
+    write_private(pepper, secrets.token_hex(32).encode())
+    return (pepper.name,)
 
 
 def draw_gate_key(path: Path, now: int) -> KemPrivate:

@@ -18,12 +18,14 @@ _EVERY_S: Final = 2.0
 
 
 def migrate(arguments: argparse.Namespace) -> None:
-    """``migrate``: what was done, or with ``--check`` would be, as JSON."""
+    """``migrate``: what was done, or with ``--check`` would be, as JSON; with the keys that the folder did not have."""
     opened = home.named(arguments)
     if not opened.store and not opened.database.exists():
         raise Refused("usage.file", "there is no database yet: the first zhifu broker serve makes it")
     done = opening.migrate(opened.database, opened.store, check=arguments.check)
-    print(json.dumps({"from": done.before, "to": done.after, "steps": done.steps}, ensure_ascii=False))
+    drawn = () if arguments.check else home.add_missing(opened.path)
+    said = {"from": done.before, "to": done.after, "steps": done.steps, "drawn": drawn}
+    print(json.dumps(said, ensure_ascii=False))
     if arguments.check and done.steps:
         sys.exit(int(Exit.FAILURE))
 

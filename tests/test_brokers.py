@@ -125,6 +125,23 @@ def test_a_rolling_restart_fails_no_settlement(house: Brokers) -> None:
     assert Counter(settled(house, one) for one in settlements) == {FIGURES: 3}
 
 
+def test_a_suspension_reaches_a_node_on_the_other_broker_and_what_waits_is_kept(house: Brokers) -> None:
+    bill, consent = house.patient_bill(25)
+    insurer = house.cast.ids["insurer"]
+    operator, _ = casting.operator_files(house.stage)
+    words = (insurer.hex(), "--reason", "contract ended", "--operator", operator)
+    # The insurer is attached to the second broker; the word is said to the first.
+    with house.frozen("insurer"):
+        settlement = house.begin(bill, consent)
+        until(lambda: house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", insurer), "the claim waits")
+        operate("suspend", house.path / "broker", *words)
+    until(lambda: "participant.suspended" in house.log("insurer"), "the insurer was cut off")
+    assert house.look(settlement)["state"] not in ("confirmed", "failed")
+    assert house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", insurer)
+    operate("resume", house.path / "broker", *words)
+    assert settled(house, settlement) == FIGURES
+
+
 def test_the_database_restarts_and_nothing_is_lost(house: Brokers, server: Server) -> None:
     bill, consent = house.patient_bill(30)
     with house.frozen("public-payer"):
