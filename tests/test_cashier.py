@@ -145,7 +145,18 @@ def at_desk(house: House) -> tuple[bytes, Path]:
 
 
 @pytest.fixture(scope="module")
-def page(at_desk: object) -> Iterator[Page]:
+def paid_by_code(house: House) -> tuple[bytes, str, bytes]:
+    """A bill, the code that its patient's phone shows, and somebody else's bill."""
+    bill = sample_bill(next(SEEDS))
+    patient = house.enrol(bill, "payer-by-code")
+    kept, _ = house.agree(patient, house.ask(patient, bill, "--direct-pay", "--cap", 2_000_000))
+    run("hospital", "keep-consent", house.path / "hospital", kept).ok()
+    shown = run("wallet", "code", patient.wallet, "--hospital", house.cast.cards["hospital"], "--json").ok().json
+    return bill, str(shown["code"]), sample_bill(next(SEEDS))
+
+
+@pytest.fixture(scope="module")
+def page(at_desk: object, paid_by_code: object) -> Iterator[Page]:
     """After the patient's wallet has signed: the browser's own loop and the wallet's do not share a thread."""
     need_chromium()
     with sync_playwright() as playwright:
@@ -181,6 +192,32 @@ def test_the_cashier_takes_a_patient_through(house: House, at_desk: tuple[bytes,
     page.click("#refund")
     page.wait_for_selector("text=reversed", timeout=60_000)
     assert count_of(house)["reversed"] >= 2
+    assert faults == []
+
+
+def test_a_scanned_code_starts_the_settlement(house: House, paid_by_code: tuple[bytes, str, bytes], page: Page) -> None:
+    """A scanner types the code and presses Enter; another patient's bill refuses it, and uses nothing up."""
+    bill, code, other = paid_by_code
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    desk = run("hospital", "cashier", house.path / "hospital").ok().out.strip() + "&lang=zh"
+    page.goto(desk)
+    page.goto(desk.partition("?")[0] + "?lang=zh")
+    page.set_input_files("#bill", house.file("bill.json", other))
+    page.fill("#code", code)
+    page.press("#code", "Enter")
+    page.wait_for_selector("text=consent.subject_mismatch", timeout=60_000)
+    faults.clear()  # A refusal is a page of status 400, which the browser writes down.
+    page.goto(desk.partition("?")[0] + "?lang=zh")
+    page.set_input_files("#bill", house.file("bill.json", bill))
+    _shot(page, "code-zh")
+    page.fill("#code", code)
+    page.press("#code", "Enter")
+    page.wait_for_selector("#confirm", timeout=60_000)
+    _shot(page, "code-split-zh")
+    page.click("#confirm")
+    page.wait_for_selector(".state.good", timeout=60_000)
     assert faults == []
 
 

@@ -102,9 +102,15 @@ class Api:
         """
         document = await _body(request)
         if isinstance(code := document.get("code"), str) and isinstance(bill := document.get("bill"), str):
-            given = await self._codes.redeem(code, bills.parse(intake.national_file(bill.encode())))
-            return self._opened(document, given)
+            return self._opened(document, await self.redeem(code, bill))
         return self._opened(document)
+
+    async def redeem(self, code: str, bill: str) -> list[Consented]:
+        """What the code that a phone shows pays with, for the patient of this bill alone.
+
+        Raises `Refused` (ticket.*, consent.*), `NotAuthentic`, `Malformed` (malformed.*, bill.*).
+        """
+        return await self._codes.redeem(code, bills.parse(intake.national_file(bill.encode())))
 
     async def _quote(self, request: Request) -> Response:
         """A settlement that stops at the split: every payer's reservation is the quote, cancelled or confirmed."""
