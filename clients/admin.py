@@ -197,6 +197,7 @@ def serve_(
     core: Annotated[
         str, typer.Option(help="Insurer: the core system's address, asked what the rules leave open.")
     ] = "",
+    core_timeout: Annotated[float, typer.Option(min=0.1, help="Insurer: how long an answer is awaited, s.")] = 10.0,
     core_decides: Annotated[bool, typer.Option("--core-decides", help="Insurer: it is asked every claim.")] = False,
     api_port: Annotated[int, typer.Option(help="Hospital: the local API's port, 0 for a free one.")] = 0,
     metrics_port: Annotated[
@@ -208,4 +209,6 @@ def serve_(
     if not folder.is_dir():
         raise Malformed("usage.file", f"no folder {folder}")
     log_to_stderr()
-    node.run_process(serve.run(folder, serve.Options(product, table, api_port, core, core_decides, metrics_port)))
+    node.run_process(
+        serve.run(folder, serve.Options(product, table, api_port, core, core_timeout, core_decides, metrics_port))
+    )

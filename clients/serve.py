@@ -59,6 +59,7 @@ class Options:
     table: str = DEFAULT_TABLE
     api_port: int = 0
     core: str = ""
+    core_timeout: float = core_system.TIMEOUT_S
     core_decides: bool = False
     metrics_port: int | None = None
 
@@ -96,7 +97,7 @@ async def run(directory: Path, options: Options) -> None:
     if settings.role in _CALLING:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
     if settings.role == "insurer":
-        core = CoreSystem(options.core, core_system.secret(directory)) if options.core else None
+        core = CoreSystem(options.core, core_system.secret(directory), options.core_timeout) if options.core else None
         beside.append(asyncio.create_task(Reviewing(node.store, node.transaction, core).run()))
         if isinstance(own, Insurer):
             beside.append(asyncio.create_task(_fetching(node, settings, own).run()))
@@ -182,13 +183,15 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     driving.resume()
+    sweeping = asyncio.create_task(driving.sweep())
     filing = asyncio.create_task(Filing(settlements, driving, service_of_codes, node.store, node.clock_ms).run())
     try:
         await serve(node)
     finally:
         filing.cancel()
+        sweeping.cancel()
         server.should_exit = True
-        await asyncio.gather(serving, filing, driving.close(), return_exceptions=True)
+        await asyncio.gather(serving, filing, sweeping, driving.close(), return_exceptions=True)
 
 
 def _public_payer(roles: Mapping[bytes, str]) -> bytes:

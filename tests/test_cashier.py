@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from clients.hospital import case as cases
 from clients.hospital.sample import sample_bill
 from tests.browser import need_chromium
 from tests.house import House, open_house, run, until
@@ -232,3 +234,14 @@ def _shot(page: Page, name: str) -> None:
     folder = os.environ.get("ZHIFU_SCREENSHOTS")
     if folder:
         page.screenshot(path=f"{folder}/cashier-{name}.png", full_page=True)
+
+
+def test_a_split_that_nobody_confirmed_expires_by_itself(house: House) -> None:
+    settlement = held(house)
+    with house.store("hospital") as store, store.transaction():
+        case = cases.get(store, bytes.fromhex(settlement))
+        cases.put(store, replace(case, expires=1), 1000 * case.expires)
+    ended = house.finish(settlement)
+    assert ended["state"] == "cancelled"
+    held_now = [one for role in ("public-payer", "insurer") for one in house.holdings(role) if one.state == "reserved"]
+    assert held_now == []

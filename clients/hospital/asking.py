@@ -107,8 +107,19 @@ class Asking:
         opened, after = await self._first(case, claim, beside), 0
         while case.desk.patient and read(opened).outcome == "review":
             after += 1
-            opened = await self._node.answer_to(case.exchanges[claim], ANSWER_S, after)
+            patience = ANSWER_S if case.quick else self._patience(read(opened))
+            opened = await self._node.answer_to(case.exchanges[claim], patience, after)
         return opened
+
+    def _patience(self, found: Decision) -> float:
+        """How long the desk waits at a time for a reviewer. Raises `Refused` (settlement.undecided): it is over.
+
+        A claim after payment is waited for however long it takes: its insurer pays for being late.
+        """
+        left = found.expires - self._clock_ms() / 1000 if found.expires else ANSWER_S
+        if left <= 0:
+            raise Refused("settlement.undecided", "nobody decided by the reviewer's deadline")
+        return min(ANSWER_S, left + 1)
 
     async def _first(self, case: Case, *steps: str) -> Opened:
         """The claim is answered; what others pay never is, but where it is refused no answer will come."""

@@ -210,6 +210,12 @@ def unfinished(store: Store) -> list[Case]:
     return [_read(job) for job in store.jobs.find(KIND, *UNFINISHED, limit=_MOST)]
 
 
+def lapsed_splits(store: Store, now: int) -> list[Case]:
+    """Splits that wait for the desk though a payer's reservation has run out (``now`` in Unix s)."""
+    held = (_read(job) for job in store.jobs.find(KIND, "reserved", limit=_MOST))
+    return [case for case in held if not case.desk.wish and case.desk.hold and 0 < case.expires < now]
+
+
 def offered(store: Store) -> list[Case]:
     """Quick claims that their patients have not filed."""
     return [_read(job) for job in store.jobs.find(KIND, "offered", limit=_MOST)]

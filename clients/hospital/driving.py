@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from clients.hospital import case as cases
@@ -14,6 +15,7 @@ from clients.store import Store
 from zhifu.errors import Refused
 
 RETRY_S: Final = 1.0
+SWEEP_S: Final = 2.0
 _log = logging.getLogger("zhifu.api")
 
 
@@ -49,6 +51,15 @@ class Driving:
             await asyncio.wait([task])
         self.drive(case_id)
         return case
+
+    async def sweep(self) -> None:
+        """Until cancelled: a split that nobody confirmed in time has expired at the payers, and does here."""
+        while True:
+            for case in cases.lapsed_splits(self._store, self._clock_ms() // 1000):
+                with suppress(Refused):
+                    await self.wish(case.id, "cancel")
+                    _log.info("settlement.expired", extra={"about": {"settlement": case.id}})
+            await asyncio.sleep(SWEEP_S)
 
     async def wait(self, case_id: bytes, seconds: float) -> None:
         """Until it stands still, or for so long."""

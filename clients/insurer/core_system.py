@@ -1,9 +1,10 @@
 """The webhook to an insurer's own core system: it is asked what the rules leave open, and may decide at once or later.
 
 A request is one JSON document, signed with HMAC-SHA256 of its bytes under a secret that both sides keep (header
-``Zhifu-Signature: v1=<hex>``). An answer 200 decides (``{"outcome": "pay"|"refuse", "pay": "120.00", "clause": …,
-"reason": …}``); 202 says that a person will, with ``zhifu insurer decide`` or a later call. Anything else is tried
-again. It goes to https, or to this computer.
+``Zhifu-Signature: v1=<hex>``) and named by the claim (``Idempotency-Key``): asked again, it is the same question. An
+answer 200 decides (``{"outcome": "pay"|"refuse", "pay": "120.00", "clause": …, "reason": …}``); 202 says that a person
+will, with ``zhifu insurer decide``, or with ``Retry-After: S`` when it is asked again. Anything else, or none in time,
+is tried again, ever later. The first decision counts. It goes to https, or to this computer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hmac
 import json
 import logging
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -28,6 +30,7 @@ from zhifu.fields import AMOUNT, Fields, Grammar, text
 SECRET_FILE: Final = "core.secret"
 TIMEOUT_S: Final = 10.0
 _MAX_ANSWER: Final = 65_536
+_DAY_S: Final = 86_400
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 _OUTCOME: Final[Grammar[str]] = Grammar('"pay" or "refuse"', {"pay": "pay", "refuse": "refuse"}.get)
 _log = logging.getLogger("zhifu.insurer")
@@ -46,36 +49,54 @@ def sign(key: bytes, body: bytes) -> str:
     return "v1=" + hmac.digest(key, body, "sha256").hex()
 
 
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A person decides; ``again_s``: when the core system is to be asked again, None for never."""
+
+    again_s: float | None
+
+
 class CoreSystem:
     """Asks one address. Raises `Malformed` (usage.argument) for one that is neither https nor on this computer."""
 
-    def __init__(self, url: str, key: bytes) -> None:
+    def __init__(self, url: str, key: bytes, timeout_s: float = TIMEOUT_S) -> None:
         parts = urlsplit(url)
         if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
             raise Malformed("usage.argument", "a core system is asked over https, or on this computer")
         self._url = url
         self._key = key
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
+        self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
 
-    async def ask(self, item: Item) -> Verdict | None:
-        """The decision on one claim; None where a person will make it.
+    async def ask(self, item: Item) -> Verdict | Later:
+        """The decision on one claim, or that a person will make it.
 
         Raises `Refused` (unavailable.recipient) where there was no answer, `Malformed` (usage.file) for another one.
         """
         body = json.dumps(_document(item), ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", "Zhifu-Signature": sign(self._key, body)}
+        headers = {
+            "Content-Type": "application/json",
+            "Idempotency-Key": item.claim.hex(),
+            "Zhifu-Signature": sign(self._key, body),
+        }
         try:
             answer = await self._client.post(self._url, content=body, headers=headers)
         except httpx.HTTPError as error:
             raise Refused("unavailable.recipient", "the core system does not answer") from error
         if answer.status_code == httpx.codes.ACCEPTED:
-            return None
+            return Later(_seconds(answer.headers.get("Retry-After")))
         if answer.status_code != httpx.codes.OK:
             raise Refused("unavailable.recipient", f"the core system answers {answer.status_code}")
+        if len(answer.content) > _MAX_ANSWER:
+            raise Malformed("usage.file", "the core system's answer is too long")
         return _verdict(answer.content)
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+def _seconds(text: str | None) -> float | None:
+    """A number of seconds from 1 to a day; anything else counts as none."""
+    return float(text) if text is not None and text.isdecimal() and 1 <= int(text) <= _DAY_S else None
 
 
 def _document(item: Item) -> dict[str, object]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Final
 
 from clients.insurer import progress, promise, review
-from clients.insurer.core_system import CoreSystem
+from clients.insurer.core_system import CoreSystem, Later
 from clients.insurer.review import Item
 from clients.role import Transaction
 from clients.store import Store
 from zhifu.errors import Error
 
 LOOK_S: Final = 0.25
-AGAIN_S: Final = 30.0
+AGAIN_S: Final = 1.0
+LATEST_S: Final = 300.0
+AT_ONCE: Final = 8
 _log = logging.getLogger("zhifu.insurer")
 
 
@@ -30,18 +33,24 @@ class Reviewing:
         self._store = store
         self._transaction = transaction
         self._core = core
+        # When a claim may be asked about next, how long to wait after that, and who is asked now.
         self._again: dict[bytes, float] = {}
+        self._pause: dict[bytes, float] = {}
+        self._asking: dict[bytes, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
         """Until cancelled."""
         try:
             while True:
                 if self._core is not None:
-                    await self._ask(self._core)
+                    self._ask(self._core)
                 self.send()
                 self.tell()
                 await asyncio.sleep(LOOK_S)
         finally:
+            for task in self._asking.values():
+                task.cancel()
+            await asyncio.gather(*self._asking.values(), return_exceptions=True)
             if self._core is not None:
                 await self._core.close()
 
@@ -63,20 +72,31 @@ class Reviewing:
                     progress.tell(tx, claim, state, clock, documents=documents)
                 progress.told(tx.store, job)
 
-    async def _ask(self, core: CoreSystem) -> None:
+    def _ask(self, core: CoreSystem) -> None:
+        """Ask about what is due, some at a time: a core system that is slow must not keep decisions from being sent."""
+        self._asking = {claim: task for claim, task in self._asking.items() if not task.done()}
         now = time.monotonic()
-        for item in review.find(self._store, review.OPEN):
-            if self._again.get(item.claim, 0.0) <= now:
-                self._again[item.claim] = now + AGAIN_S
-                await self._ask_one(core, item)
+        for item in review.find(self._store, review.OPEN, review.ASKED):
+            first = 0.0 if item.state == review.OPEN else math.inf
+            due = self._again.get(item.claim, first) <= now and item.claim not in self._asking
+            if due and len(self._asking) < AT_ONCE:
+                self._asking[item.claim] = asyncio.create_task(self._ask_one(core, item))
+
+    def _later(self, claim: bytes) -> None:
+        """After a failure: ever later, up to `LATEST_S`."""
+        pause = self._pause.get(claim, AGAIN_S)
+        self._again[claim] = time.monotonic() + pause
+        self._pause[claim] = min(2 * pause, LATEST_S)
 
     async def _ask_one(self, core: CoreSystem, item: Item) -> None:
         now = int(time.time())
         try:
-            verdict = await core.ask(item)
-            if verdict is None:
+            said = await core.ask(item)
+            if isinstance(said, Later):
                 review.mark_asked(self._store, item, now)
+                self._again[item.claim] = math.inf if said.again_s is None else time.monotonic() + said.again_s
             else:
-                review.decide(self._store, item.claim, verdict, now)
+                review.decide(self._store, item.claim, said, now)
         except Error as error:
+            self._later(item.claim)
             _log.warning("core.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +93,9 @@ class Insurer:
             decided = self._queue(bill, reasons, policy.number, terms, clock, tx)
         else:
             decided = self._by_rules(policy, bill, coordination, clock, tx)
+        if decided.outcome == "review":
+            # By when somebody decides: the hospital does not wait for longer.
+            decided = replace(decided, expires=_deadline(terms, clock, tx.now))
         if clock is not None:
             _tell(bill.hash, decided, clock, tx)
         return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))

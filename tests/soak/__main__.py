@@ -21,7 +21,7 @@ import uvloop
 
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import abuse, crash, database, decoders, live, memory, withheld
+from tests.soak import abuse, crash, database, decoders, live, memory, settlement, withheld
 
 INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
@@ -101,7 +101,14 @@ def _abuse(seconds: float, _: int, say: Tell) -> Faults:
     return borne.faults
 
 
+def _settlement(_: float, __: int, say: Tell) -> Faults:
+    survived = settlement.run_table(say)
+    say(f"{survived.rows} rows, {survived.died} processes killed")
+    return survived.faults
+
+
 PARTS: Final = {
+    "settlement": _settlement,
     "decoders": _decoders,
     "live": _live,
     "withheld": _withheld,

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,19 +128,34 @@ def _reconciled(house: House) -> Iterator[str]:
         yield from (f"{role}: a reservation hangs" for _ in hanging)
 
 
-def main() -> int:
-    """Run the whole table; 1 where something did not hold."""
-    died, faults = 0, []
+@dataclass(frozen=True, slots=True)
+class Survived:
+    """How many rows were played, in how many of them the process died, and what did not hold afterwards."""
+
+    rows: int
+    died: int
+    faults: tuple[str, ...]
+
+
+def run_table(say: Callable[[str], None]) -> Survived:
+    """Play every row in one house, so that ledgers and the day must bear all of them together."""
+    died, faults, rows = 0, [], table()
     with tempfile.TemporaryDirectory(prefix="zhifu-kills-") as folder, open_house(Path(folder)) as house:
-        for number, one in enumerate(rows := table(), start=1):
+        for number, one in enumerate(rows, start=1):
             try:
                 died += play(house, one)
             except AssertionError as error:
                 faults.append(f"{one}: {error}")
-            print(f"{number}/{len(rows)} {one.role} commit {one.commits} {one.what}", file=sys.stderr, flush=True)
+            say(f"{number}/{len(rows)} {one.role} commit {one.commits} {one.what}")
         faults += list(_reconciled(house))
-    print(f"{len(rows)} cases, {died} processes killed, {len(faults)} faults", *faults, sep="\n")
-    return 1 if faults else 0
+    return Survived(len(rows), died, tuple(faults))
+
+
+def main() -> int:
+    """Run the whole table; 1 where something did not hold."""
+    found = run_table(lambda line: print(line, file=sys.stderr, flush=True))
+    print(f"{found.rows} cases, {found.died} processes killed, {len(found.faults)} faults", *found.faults, sep="\n")
+    return 1 if found.faults else 0
 
 
 if __name__ == "__main__":
