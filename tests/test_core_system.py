@@ -145,7 +145,12 @@ def test_a_person_decides_later_and_it_is_asked_again(scene: Scene) -> None:
 def test_a_slow_core_keeps_nobody_else_waiting(scene: Scene) -> None:
     """One claim is never answered in time; another, after it, is decided by a person at once."""
     house = scene.house
-    scene.core.script = lambda number, asked: (time.sleep(3), paid("1.00"))[1]
+
+    def never_in_time(number: int, asked: dict[str, Any]) -> Answer:
+        time.sleep(3)
+        return paid("1.00")
+
+    scene.core.script = never_in_time
     bill, other = sample_bill(45), sample_bill(46)
     slow = house.submit(bill, [("medical", house.consent(house.enrol(bill, "slow"), bill))], patient=True)
     quick = house.submit(other, [("medical", house.consent(house.enrol(other, "quick"), other))], patient=True)

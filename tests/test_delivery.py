@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -384,3 +385,17 @@ def test_waking_a_node_wakes_each_of_its_streams_and_nobody_elses() -> None:
 
 class Silent:
     """A store that nobody asks."""
+
+
+def test_notices_of_both_kinds_go_in_the_order_of_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node stores how far it read: what came behind a larger id would be lost to it."""
+    monkeypatch.setattr(frames, "commit_of", lambda *_: None)
+    monkeypatch.setattr(frames, "stored_entry", lambda *_: None)
+    nothing: Any = SimpleNamespace(prove=lambda *_: None)
+    recorded = (7, -1, -1, 8, -1)
+    rows = [
+        tables.Notice(id=place, node=b"", exchange=b"", state="x", acknowledgement=b"", entry=entry)
+        for place, entry in enumerate(recorded, start=1)
+    ]
+    made = list(frames.notices(rows, nothing, nothing, nothing))
+    assert [[one.id for one in frame.notices] for frame in made] == [[1], [2, 3], [4], [5]]

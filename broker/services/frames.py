@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Final
 
 from broker.audit import Commit, Log, stored_entry
@@ -183,12 +184,15 @@ def _standing_grant(grant_hash: bytes, reader: Reader, now: int) -> signed_pb2.E
 def notices(
     rows: Sequence[tables.Notice], log: Log, known: Known, reader: Reader
 ) -> Iterator[exchange_pb2.NoticeFrame]:
-    """Notices as frames; those that the broker recorded itself come with their entry's proof."""
-    signed = [row for row in rows if row.entry < 0]
-    if signed:
-        yield exchange_pb2.NoticeFrame(notices=[_notice(row, None) for row in signed])
-    for row in rows:
-        if row.entry >= 0:
+    """Notices as frames, in the order of their ids, since a node's cursor passes over what comes after a larger one.
+
+    Those that the broker recorded itself come with their entry's proof, each in a frame of its own.
+    """
+    for is_signed, run in groupby(rows, lambda row: row.entry < 0):
+        if is_signed:
+            yield exchange_pb2.NoticeFrame(notices=[_notice(row, None) for row in run])
+            continue
+        for row in run:
             proof = known.prove(log, commit_of(row.entry, log, reader), row.entry, row.entry + 1)
             entry = stored_entry(row.entry, reader)
             yield exchange_pb2.NoticeFrame(proof=proof, notices=[_notice(row, entry)])
