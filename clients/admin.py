@@ -7,19 +7,24 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Column, Table
 
-from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve
+from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve, trimming
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
 from clients.keystore import FileKeystore, participant_of
 from clients.pseudonym_service import contact
+from clients.retention import Retention
 from clients.store import Store
 from clients.tiles import Mirror
+from policies import load
 from zhifu.envelope import POLICY
 from zhifu.envelope import from_bytes as envelope_from_bytes
 from zhifu.errors import Exit, Malformed, Refused
@@ -177,6 +182,32 @@ def receipt(
             proof = reconcile.portable(found, settings.log_key, cosigned, mirror)
     config.write_file(output, proof.encode())
     print_json({"exchange": exchange, "state": "final" if found.final else "pending", "index": proof.index})
+
+
+@app.command()
+@clear
+def retention(folder: Folder, as_json: Json = False) -> None:
+    """Show what is kept of what came: by purpose, record and unit how many, and when they go; no values.
+
+    The policy's times; a patient's grant can only be sooner. "overdue" is held, because it was paid or a reviewer has
+    it, or the node stood still.
+    """
+    settings = config.load(folder)
+    with _opened(settings) as store:
+        found = trimming.report(store, Retention(load.load(settings.policies), settings.role), int(time.time()))
+    if as_json:
+        print_json({"kept": [asdict(one) for one in found]})
+        return
+    words = (Column(name, overflow="fold") for name in ("purpose", "record", "unit"))
+    table = Table(*words, "kept", "first goes", "last goes", "overdue")
+    for one in found:
+        ends = (_day(one.first), _day(one.last))
+        table.add_row(one.purpose, one.schema, one.unit, str(one.count), *ends, str(one.overdue or ""))
+    Console().print(table if found else "nothing is kept")
+
+
+def _day(at: int | None) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat() if at is not None else "with the record"
 
 
 @contextmanager

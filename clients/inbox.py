@@ -12,7 +12,6 @@ from typing import Final
 
 from clients import wire
 from clients.counts import COUNTS
-from clients.outbox import KEEP_S
 from clients.role import Draft, Parts, Transaction
 from clients.store import Receipt
 from zhifu import acknowledgement, presentation, pseudonym, receive
@@ -99,8 +98,9 @@ class Inbox:
         opened = receive.receive(received, recipient, now_ms // 1000)
         said = self._acknowledge(opened.hash, entry, proven, "")
         grant = received.grant.to_bytes() if received.grant else b""
-        erase_at = opened.grant.data_erase_at if opened.grant else now_ms // 1000 + KEEP_S
-        self._store.incoming.put_opened(opened, grant, said, now_ms, erase_at)
+        retention = self._parts.retention
+        erase_at, periods = retention.erase_at(opened, now_ms // 1000), retention.periods(opened)
+        self._store.incoming.put_opened(opened, grant, said, now_ms, erase_at, periods)
         self._remember(opened, delivery.presentation.payload)
         tx = self._parts.transaction()
         draft = self._parts.role.on_opened(opened, tx)

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from clients import channel, config, rotation
+from clients import channel, config, rotation, trimming
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.counts import COUNTS
@@ -30,6 +30,7 @@ from clients.keystore import Keystore
 from clients.live_keys import LiveKeystore
 from clients.outbox import Outbox
 from clients.renewal import Renewal
+from clients.retention import Retention
 from clients.role import Draft, Parts, Role, Transaction
 from clients.session import Session
 from clients.store import Mandate, Sent, Store
@@ -87,6 +88,7 @@ class Node:
             self.outbox,
             role,
             self.clock_ms,
+            Retention(load.load(settings.policies), settings.role),
         )
         self._renewal = Renewal(settings, keystore, self.clock_ms)
         self._session: Session | None = None
@@ -283,9 +285,17 @@ class Node:
         await self._open.wait()
         while True:
             with suppress(Refused):
-                erased = self.store.erase_overdue(self._parts.now())
-                _log.info("erased", extra={"about": {"count": erased}})
+                await self.keep_house()
             await asyncio.sleep(HOUSEKEEPING_S)
+
+    async def keep_house(self) -> None:
+        """Erase what is over, once: whole, and by unit. Raises `Refused` (unavailable.store)."""
+        erased = self.store.erase_overdue(self._parts.now())
+        while looked := trimming.sweep(self._parts):
+            erased += looked
+            await asyncio.sleep(0)
+        gone = self.store.leave_no_trace()
+        _log.info("erased", extra={"about": {"count": erased, "log_emptied": gone}})
 
 
 def policy_in_force(settings: NodeConfig, now: int) -> bytes:

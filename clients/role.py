@@ -14,6 +14,7 @@ from clients.clock import Clock
 from clients.directory import Directory
 from clients.keystore import Keystore
 from clients.outbox import KEEP_S, Outbox
+from clients.retention import Retention
 from clients.store import Mandate, Store
 from zhifu import schema
 from zhifu.cbor import Value
@@ -102,6 +103,10 @@ class Role(Protocol):
         """The grant of a record was revoked: why it is kept all the same, or empty where it is to be erased now."""
         ...
 
+    def holds(self, opened: Opened, store: Store) -> str:
+        """A unit's time by the policy is over and the grant's is not: why the record is kept whole, or empty."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:
@@ -116,6 +121,7 @@ class Parts:
     outbox: Outbox
     role: Role
     clock_ms: Clock
+    retention: Retention
 
     def now(self) -> int:
         """Unix s."""

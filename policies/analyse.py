@@ -22,6 +22,8 @@ from zhifu.presentation import PURPOSES
 from zhifu.schema import ABSENT, Schema
 
 ANSWER: Final = "answer"
+_OWN: Final = "patient"
+"""What is hers she keeps as long as she likes."""
 _Matter = tuple[str, str, str]
 """(purpose, schema name) of what an answer answers, and the role of one who took part in it."""
 Place = tuple[str, str, str]
@@ -32,7 +34,8 @@ Place = tuple[str, str, str]
 class Findings:
     """``dead`` are rules that no request ever meets; ``unnamed`` units that no table speaks of, where it should.
 
-    ``silent`` are permitted exchanges that would release nothing, ``unreachable`` tables that no rule leads to.
+    ``silent`` are permitted exchanges that would release nothing, ``unreachable`` tables that no rule leads to,
+    ``unbounded`` the (purpose, role) of those who may see something and to whom nothing says for how long.
     """
 
     permitted: tuple[Request, ...]
@@ -40,6 +43,7 @@ class Findings:
     unnamed: tuple[tuple[Place, str], ...]
     silent: tuple[Place, ...]
     unreachable: tuple[Place, ...]
+    unbounded: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,14 @@ def check(bundle: Bundle, directory: Path | None) -> Findings:
     reached = {(one.purpose, one.recipient_role, one.schema) for one in found}
     tables = {(purpose, role, schema.by_hash(digest).name) for purpose, role, digest in bundle.tables}
     silent = {place for place in reached if not _speaks(bundle, place)}
+    kept = {(purpose, role) for purpose, role, _ in tables if role != _OWN}
     return Findings(
         tuple(found),
         tuple(rule for rule in bundle.access.rules if rule not in met),
         tuple(sorted(_unnamed(directory, reached & tables))),
         tuple(sorted(silent)),
         tuple(sorted(tables - reached)),
+        tuple(sorted(kept - bundle.retention.keys())),
     )
 
 

@@ -21,6 +21,21 @@ Tables = Mapping[tuple[str, str, bytes], bytes]
 """(purpose, recipient role, schema hash) -> finest level of each unit; what is not there is absent throughout."""
 
 
+@dataclass(frozen=True, slots=True)
+class Period:
+    """For how many days after its arrival a unit is kept: ``default``, or what ``units`` say by name."""
+
+    default: int
+    units: Mapping[str, int]
+
+    def days(self, unit: str) -> int:
+        return self.units.get(unit, self.default)
+
+
+Retention = Mapping[tuple[str, str], Period]
+"""(purpose, recipient role) -> what it keeps for how long; what is not there only the grant bounds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """May this sender hand one record to this recipient? Every field but the last two must be said.
@@ -91,10 +106,11 @@ class Access:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
-    """A loaded policy: its hash, both halves, and what it answered before (`policies.decide` bounds both)."""
+    """A loaded policy: its hash, its three parts, and what it answered before (`policies.decide` bounds both)."""
 
     hash: bytes
     access: Access
     tables: Tables
+    retention: Retention
     decisions: dict[Request, Permit | Deny] = field(default_factory=dict, repr=False)
     releases: dict[tuple[str, str, bytes, bytes], bytes] = field(default_factory=dict, repr=False)

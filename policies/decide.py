@@ -10,7 +10,9 @@ from policies.bundle import Bundle, Deny, Permit, Release, Request
 from policies.tables import ENCOUNTER
 from zhifu.schema import ABSENT, Schema, coarser
 
-__all__ = ["Deny", "Permit", "Release", "Request", "Row", "decide", "explain_rows", "finest", "release", "released"]
+__all__ = [
+    "Deny", "Permit", "Release", "Request", "Row", "days", "decide", "explain_rows", "finest", "release", "released",
+]  # fmt: skip
 
 CACHED: Final = 4096
 """Answers kept of either kind; a policy has a few dozen, so only nonsense ever fills this."""
@@ -32,6 +34,14 @@ def finest(bundle: Bundle, purpose: str, recipient_role: str, schema: Schema) ->
     """The finest level of each unit that the policy allows, one byte a unit; what no table names is 0xff, absent."""
     found = bundle.tables.get((purpose, recipient_role, schema.hash))
     return bytes([ABSENT]) * len(schema.units) if found is None else found
+
+
+def days(bundle: Bundle, purpose: str, recipient_role: str, unit: str) -> int | None:
+    """For how many days after its arrival a recipient keeps a unit; None where only the grant bounds it, as it does the
+    unit that names the exchange.
+    """
+    found = bundle.retention.get((purpose, recipient_role))
+    return None if found is None or unit == ENCOUNTER else found.days(unit)
 
 
 def released(bundle: Bundle, purpose: str, recipient_role: str, schema: Schema, ceilings: bytes) -> bytes:

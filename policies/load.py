@@ -9,25 +9,30 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
-from policies import cedar, tables
+from policies import cedar, retention, tables
 from policies.bundle import Access, Bundle, Files, Rule
 from zhifu.errors import Refused
 
 __all__ = ["Access", "Bundle", "Rule", "load", "policy_hash"]
 
 _LABEL: Final = b"zhifu/v1 policy\0"
-_SUFFIXES: Final = {"access": (".cedar", ".cedarschema"), "disclosure": (".toml",)}
+_SUFFIXES: Final = {"access": (".cedar", ".cedarschema"), "disclosure": (".toml",), "retention": (".toml",)}
 
 
 def load(directory: Path | None = None) -> Bundle:
-    """Read a policy: ``directory`` holds ``access`` and ``disclosure``; None means the packaged one.
+    """Read a policy: ``directory`` holds ``access``, ``disclosure`` and ``retention``; None means the packaged one.
 
     Raises `Refused` (policy.invalid) with the file at fault, usage.file where there is no such folder; nothing of a
     policy that is not wholly valid is used.
     """
     files = read(directory)
-    halves = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
-    return Bundle(policy_hash(files), cedar.parse(halves["access"]), tables.parse(halves["disclosure"]))
+    parts = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
+    return Bundle(
+        policy_hash(files),
+        cedar.parse(parts["access"]),
+        tables.parse(parts["disclosure"]),
+        retention.parse(parts["retention"]),
+    )
 
 
 def read(directory: Path | None = None) -> Files:

@@ -486,6 +486,9 @@ class Recorder:
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         return ""
 
+    def holds(self, opened: Opened, store: Store) -> str:
+        return ""
+
 
 def node_of(member: Member, role: Recorder, clock_ms: Callable[[], int] | None = None) -> Node:
     """The member's node as a process would open it, with `POLICY` in force."""

@@ -339,7 +339,7 @@ def copy(tmp_path: Path) -> Copy:
 
     def make(name: str = "", new: str = "", old: str = "") -> Path:
         with resources.as_file(resources.files("policies")) as packaged:
-            for folder in ("access", "disclosure"):
+            for folder in ("access", "disclosure", "retention"):
                 shutil.copytree(packaged / folder, tmp_path / folder, dirs_exist_ok=True)
         if name:
             text = (tmp_path / name).read_text("utf-8") if old else ""

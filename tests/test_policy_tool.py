@@ -20,7 +20,7 @@ runner = CliRunner()
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A policy of our own to change."""
-    for half in ("access", "disclosure"):
+    for half in ("access", "disclosure", "retention"):
         shutil.copytree(PACKAGED / half, tmp_path / half)
     return tmp_path
 
@@ -33,7 +33,7 @@ def change(path: Path, old: str, new: str) -> None:
 
 def test_the_packaged_policy_is_whole_and_passes_its_cases() -> None:
     found = analyse.check(load.load(), None)
-    assert (found.dead, found.unnamed, found.silent, found.unreachable) == ((), (), (), ())
+    assert (found.dead, found.unnamed, found.silent, found.unreachable, found.unbounded) == ((), (), (), (), ())
     assert len(found.permitted) == 23
     outcomes = analyse.run_cases(load.load(), CASES.read_bytes())
     assert len(outcomes) > 20

@@ -10,6 +10,7 @@ import logging
 from clients.decision import DECISION, read_decision
 from clients.hospital import filing, offers
 from clients.role import Draft, Noticed, Transaction
+from clients.store import Store
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Refused
@@ -46,3 +47,7 @@ class Hospital:
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A hospital is never a grant's recipient."""
         return "statute"
+
+    def holds(self, opened: Opened, store: Store) -> str:
+        """A settlement is over long before."""
+        return ""

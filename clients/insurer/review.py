@@ -121,6 +121,12 @@ def tell_paid(tx: Transaction, claim: bytes, amounts: Mapping[str, int]) -> None
     progress.tell(tx, claim, progress.PAID, promise.need(tx.store, claim), amounts)
 
 
+def is_open(store: Store, claim: bytes) -> bool:
+    """Whether a claim waits for a decision, or for the node to send it."""
+    job = store.jobs.get(KIND, claim)
+    return job is not None and job.state != ANSWERED
+
+
 def queue(
     store: Store, claim: bytes, policy: str, account: bytes, rows: Sequence[Explanation],
     proposed: adjudicate.Decision | None, uses: dict[str, int], deadline: int, now: int,

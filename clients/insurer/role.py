@@ -18,7 +18,7 @@ from clients.insurer.promise import Promise
 from clients.ledger import Ledger, follow
 from clients.parcel_jobs import Kept
 from clients.role import Draft, Noticed, Transaction
-from clients.store import Insured, Job
+from clients.store import Insured, Job, Store
 from zhifu import cbor, pseudonym
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
@@ -153,9 +153,22 @@ class Insurer:
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A claim that was paid is kept with its payment, as long as the law asks; everything else goes."""
-        job = tx.store.jobs.get(_KIND, opened.presentation.workflow)
-        claimed = _Parts(*cbor.decode(job.payload, 256)).claim if job else b""
-        return "payment.committed" if Ledger(tx.store).state(claimed) == "committed" else ""
+        return _paid(_claimed(opened, tx.store), tx.store)
+
+    def holds(self, opened: Opened, store: Store) -> str:
+        """What was paid, as above; and what a reviewer has before him, or decided and the node has not sent yet."""
+        claimed = _claimed(opened, store)
+        return _paid(claimed, store) or ("review.open" if review.is_open(store, claimed) else "")
+
+
+def _claimed(opened: Opened, store: Store) -> bytes:
+    """The claim of a record's workflow; empty where none came."""
+    job = store.jobs.get(_KIND, opened.presentation.workflow)
+    return _Parts(*cbor.decode(job.payload, 256)).claim if job else b""
+
+
+def _paid(claimed: bytes, store: Store) -> str:
+    return "payment.committed" if Ledger(store).state(claimed) == "committed" else ""
 
 
 def _promised(bill: Opened, coordination: Opened, terms: Product, tx: Transaction) -> Promise | None:

@@ -16,7 +16,7 @@ from clients.command import Json, Language, clear, print_json
 from policies import analyse, load
 from policies.analyse import Change, Findings
 from policies.bundle import ROLES, Bundle, Request
-from policies.decide import decide, finest
+from policies.decide import days, decide, finest
 from zhifu import schema
 from zhifu.errors import Exit, Malformed, Refused
 from zhifu.presentation import PURPOSES
@@ -42,8 +42,8 @@ def check(directory: Directory = None, as_json: Json = False) -> None:
         print_json(_findings(bundle, found))
     else:
         _print_findings(bundle, found)
-    if found.dead or found.unnamed or found.silent or found.unreachable:
-        what = "a rule is dead, a table forgets a unit or is never reached, or an exchange releases nothing"
+    if found.dead or found.unnamed or found.silent or found.unreachable or found.unbounded:
+        what = "a rule is dead, a table forgets a unit, is never reached or is missing, or an exchange releases nothing"
         raise Refused("policy.invalid", what)
 
 
@@ -55,6 +55,7 @@ def _findings(bundle: Bundle, found: Findings) -> dict[str, Any]:
         "unnamed_units": [{"place": list(place), "unit": unit} for place, unit in found.unnamed],
         "nothing_released": [list(place) for place in found.silent],
         "unreachable_tables": [list(place) for place in found.unreachable],
+        "without_retention": [list(place) for place in found.unbounded],
     }
 
 
@@ -74,6 +75,7 @@ def _print_findings(bundle: Bundle, found: Findings) -> None:
         ("dead rules", found.dead),
         ("permitted, but nothing would be released", [" ".join(place) for place in found.silent]),
         ("tables that no rule leads to", [" ".join(place) for place in found.unreachable]),
+        ("recipients that nothing says for how long they keep", [" ".join(place) for place in found.unbounded]),
         ("units that a table does not name (absent by default)", [f"{' '.join(p)}: {u}" for p, u in found.unnamed]),
     ):
         out.print(f"{title}: {', '.join(rows) if rows else 'none'}")
@@ -90,7 +92,7 @@ def explain(
     lang: Language = "zh",
     as_json: Json = False,
 ) -> None:
-    """Show what a recipient may see for a purpose, by which rule, and what changed since an older policy."""
+    """Show what a recipient may see for a purpose, by which rule, for how long, and what changed since an older one."""
     if {sender, recipient} - set(ROLES) or purpose not in PURPOSES:
         raise Malformed("usage.argument", f"roles: {', '.join(ROLES)}; purposes: {', '.join(PURPOSES)}")
     bundle = load.load(policies)
@@ -125,16 +127,19 @@ def _schema_rows(
     kind = schema.load(name)
     levels = finest(bundle, purpose, recipient, kind)
     units = {unit.name: analyse.level_name(kind, unit.index, levels[unit.index]) for unit in kind.units}
-    return {"schema": name, "rules": sorted(rules), "units": units}
+    kept = {unit: days(bundle, purpose, recipient, unit) for unit, level in units.items() if level != "absent"}
+    return {"schema": name, "rules": sorted(rules), "units": units, "days": kept}
 
 
 def _print_explained(shown: Sequence[dict[str, Any]], lang: str) -> None:
     for row in shown:
         kind = schema.load(row["schema"])
-        table = Table("", "", title=f"{kind.name}  ({', '.join(row['rules'])})")
+        table = Table(
+            "", "", "保存天数" if lang == "zh" else "kept, days", title=f"{kind.name}  ({', '.join(row['rules'])})"
+        )
         for unit in kind.units:
             rank = unit.level_named(row["units"][unit.name])
-            table.add_row(unit.title(lang), plain.level_name(unit, rank, lang))
+            table.add_row(unit.title(lang), plain.level_name(unit, rank, lang), str(row["days"].get(unit.name) or ""))
         Console().print(table)
 
 

@@ -11,6 +11,7 @@ from clients.public_payer.decision import decide
 from clients.public_payer.personal import follow_notice
 from clients.public_payer.rules import Table
 from clients.role import Draft, Noticed, Transaction
+from clients.store import Store
 from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.errors import Refused
@@ -55,3 +56,7 @@ class PublicPayer:
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """Settles by statute, which no revocation ends."""
         return "statute"
+
+    def holds(self, opened: Opened, store: Store) -> str:
+        """The policy's time is the statute's: nothing holds it up."""
+        return ""

@@ -81,5 +81,12 @@ class Store:
         with self.transaction():
             return self.records.erase(now) + self.incoming.erase(now) + self.trust.erase_epochs(now)
 
+    def leave_no_trace(self) -> bool:
+        """Empty the write-ahead log: what was erased is in no file any more. False while another process reads.
+
+        Raises `Refused` (unavailable.store).
+        """
+        return self._database.truncate_log()
+
     def close(self) -> None:
         self._database.close()

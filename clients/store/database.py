@@ -14,7 +14,7 @@ from zhifu.errors import Refused
 
 Row = tuple[Any, ...]
 BUSY_MS: Final = 5_000
-VERSION: Final = 3
+VERSION: Final = 4
 
 _TABLES: Final = """
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
@@ -58,8 +58,11 @@ CREATE TABLE notice (id INTEGER PRIMARY KEY, exchange BLOB NOT NULL, content BLO
 CREATE INDEX notice_exchange ON notice (exchange);
 CREATE TABLE incoming (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, exchange BLOB NOT NULL UNIQUE, acknowledgement BLOB NOT NULL,
-    reason TEXT NOT NULL, in_reply_to BLOB, content BLOB, received INTEGER NOT NULL, erase_at INTEGER NOT NULL
+    reason TEXT NOT NULL, in_reply_to BLOB, content BLOB, received INTEGER NOT NULL, erase_at INTEGER NOT NULL,
+    purpose TEXT NOT NULL DEFAULT '', schema BLOB NOT NULL DEFAULT x'', periods BLOB NOT NULL DEFAULT x'',
+    look_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHERE content IS NOT NULL;
 CREATE INDEX incoming_answers ON incoming (in_reply_to, seq) WHERE in_reply_to IS NOT NULL;
 CREATE TABLE receipt (
     exchange BLOB PRIMARY KEY, opening BLOB NOT NULL, note BLOB NOT NULL, range BLOB NOT NULL,
@@ -77,6 +80,17 @@ CREATE TABLE job (
 ) STRICT;
 CREATE INDEX job_state ON job (kind, state, updated);
 """
+
+_UPGRADES: Final = {
+    3: """
+ALTER TABLE incoming ADD COLUMN purpose TEXT NOT NULL DEFAULT '';
+ALTER TABLE incoming ADD COLUMN schema BLOB NOT NULL DEFAULT x'';
+ALTER TABLE incoming ADD COLUMN periods BLOB NOT NULL DEFAULT x'';
+ALTER TABLE incoming ADD COLUMN look_at INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHERE content IS NOT NULL;
+""",
+}
+"""From a version to the one after it."""
 
 
 class Database:
@@ -100,10 +114,16 @@ class Database:
             self._connection.execute(f"PRAGMA {pragma}").fetchall()
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            self._connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version={VERSION}; COMMIT;")
-        elif version != VERSION:
+            self._become(_TABLES, VERSION)
+        while version in _UPGRADES:
+            self._become(_UPGRADES[version], version + 1)
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version not in (0, VERSION):
             self._connection.close()
             raise Refused("unavailable.store", f"the store is of version {version}, not {VERSION}")
+
+    def _become(self, statements: str, version: int) -> None:
+        self._connection.executescript(f"BEGIN IMMEDIATE; {statements} PRAGMA user_version={version}; COMMIT;")
 
     @contextmanager
     def transaction(self, durable: bool) -> Iterator[None]:
@@ -170,6 +190,14 @@ class Database:
         except sqlite3.Error as error:
             # SQLite's message may quote a value; its type says enough.
             raise Refused("unavailable.store", type(error).__name__) from None
+
+    def truncate_log(self) -> bool:
+        """Empty the write-ahead log, so that what was overwritten or erased is in no file; False while others read.
+
+        Raises `Refused` (unavailable.store).
+        """
+        (busy, _, _) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")[0]
+        return not busy
 
     def touch(self, exchange: bytes) -> None:
         self._touched.add(exchange)

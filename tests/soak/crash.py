@@ -30,7 +30,7 @@ from clients.hospital import record
 from clients.hospital.sample import sample_bill
 from clients.node import Node
 from clients.role import Draft, Noticed, Transaction
-from clients.store import Mandate
+from clients.store import Mandate, Store
 from policies import load
 from policies.decide import finest
 from zhifu import bill, receipt, schema, sealed
@@ -76,6 +76,9 @@ class Hospital:
         return ""
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
+        return ""
+
+    def holds(self, opened: Opened, store: Store) -> str:
         return ""
 
 
