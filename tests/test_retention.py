@@ -15,6 +15,7 @@ import pytest
 import pytest_asyncio
 
 from clients import trimming
+from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.hospital.role import Hospital
 from clients.inbox import Inbox
@@ -94,7 +95,7 @@ def keeper_of(folder: Path, role: Role) -> Keeper:
     )
     node = Node(settings, keystore, Store(folder / "node.db", keystore), role, frozenset())
     found = Keeper(node._parts, folder)
-    found.parts = replace(node._parts, clock_ms=lambda: found.now * 1000)
+    found.parts = replace(node._parts, clock_ms=Clock(lambda: found.now * 1000))
     return found
 
 
