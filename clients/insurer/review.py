@@ -123,8 +123,8 @@ def tell_paid(tx: Transaction, claim: bytes, amounts: Mapping[str, int]) -> None
 
 def is_open(store: Store, claim: bytes) -> bool:
     """Whether a claim waits for a decision, or for the node to send it."""
-    job = store.jobs.get(KIND, claim)
-    return job is not None and job.state != ANSWERED
+    found = maybe(store, claim)
+    return found is not None and found.state != ANSWERED
 
 
 def queue(
