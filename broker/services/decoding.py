@@ -5,7 +5,7 @@ gRPC by itself answers UNKNOWN and calls it an error of the server, so that anyb
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -15,11 +15,12 @@ from broker.services.errors import refusing
 from zhifu.errors import Malformed
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _UNREADABLE: Final = object()
 
 
 class Decoding(grpc.aio.ServerInterceptor):
-    """For unary methods; what cannot be read on a stream is met by `broker.services.errors.refusing`."""
+    """For methods with one request; what cannot be read on a stream is met by `broker.services.errors.refusing`."""
 
     async def intercept_service(
         self,
@@ -28,10 +29,15 @@ class Decoding(grpc.aio.ServerInterceptor):
     ) -> Handler | None:
         handler = await continuation(handler_call_details)
         # None: no such method.
-        if handler is None or handler.unary_unary is None:
+        if handler is None or handler.request_streaming:
             return handler
-        return grpc.unary_unary_rpc_method_handler(
-            _refusing_unreadable(handler.unary_unary),
+        make, behaviour = (
+            (grpc.unary_stream_rpc_method_handler, _refusing_unreadable_stream(handler.unary_stream))
+            if handler.response_streaming
+            else (grpc.unary_unary_rpc_method_handler, _refusing_unreadable(handler.unary_unary))
+        )
+        return make(
+            behaviour,
             request_deserializer=_reading(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
@@ -48,10 +54,28 @@ def _reading(deserialize: Any) -> Callable[[bytes], Any]:
 
 
 def _refusing_unreadable(behaviour: Any) -> Any:
-    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        if request is _UNREADABLE:
-            async with refusing(context):
-                raise Malformed("malformed.encoding", "not a message of this method")
+    async def call(request: Any, context: Context) -> Any:
+        await _refuse_unreadable(request, context)
         return await behaviour(request, context)
 
     return call
+
+
+def _refusing_unreadable_stream(behaviour: Any) -> Any:
+    async def call(request: Any, context: Context) -> None:
+        await _refuse_unreadable(request, context)
+        # gRPC takes both: one that yields, and one that writes by itself.
+        answers = behaviour(request, context)
+        if not isinstance(answers, AsyncIterator):
+            await answers
+            return
+        async for answer in answers:
+            await context.write(answer)
+
+    return call
+
+
+async def _refuse_unreadable(request: Any, context: Context) -> None:
+    if request is _UNREADABLE:
+        async with refusing(context):
+            raise Malformed("malformed.encoding", "not a message of this method")

@@ -19,12 +19,15 @@ from typing import Final
 
 import uvloop
 
+from clients import channel
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import abuse, crash, database, decoders, live, memory, settlement, withheld
+from tests.soak import abuse, crash, database, decoders, live, memory, rpcs, settlement, withheld
 
 INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
+REQUESTS_A_SECOND: Final = 10
+"""Of each method."""
 _BEGUN: Final = time.monotonic()
 Tell = Callable[[str], None]
 Faults = Sequence[object]
@@ -107,6 +110,23 @@ def _settlement(_: float, __: int, say: Tell) -> Faults:
     return survived.faults
 
 
+def _rpcs(seconds: float, seed: int, say: Tell) -> Faults:
+    with world() as made:
+        found = uvloop.run(_ask_all(made, seconds, seed))
+    say(f"{found.calls} hostile requests, answered {dict(found.answers)}")
+    return found.faults
+
+
+async def _ask_all(made: World, seconds: float, seed: int) -> rpcs.Answered:
+    one = made.hospitals[0]
+    authority = one.settings.authority.read_bytes()
+    async with (
+        channel.node_channel(one.settings, one.keys) as nodes,
+        channel.public_channel(one.settings.public_address, authority) as public,
+    ):
+        return await rpcs.fuzz(nodes, public, round(seconds * REQUESTS_A_SECOND), seed)
+
+
 PARTS: Final = {
     "settlement": _settlement,
     "decoders": _decoders,
@@ -116,6 +136,7 @@ PARTS: Final = {
     "crash": _crash,
     "database": _database,
     "abuse": _abuse,
+    "rpcs": _rpcs,
 }
 
 
