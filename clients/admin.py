@@ -106,7 +106,7 @@ def pin(
 @clear
 def rotate(
     folder: Folder,
-    what: Annotated[list[str], typer.Argument(help="signing, kem, tls; or all")],
+    what: Annotated[list[str], typer.Argument(help="signing, kem, tls, or all of these; or storage")],
     forget: Annotated[
         bool,
         typer.Option(
@@ -114,13 +114,28 @@ def rotate(
         ),
     ] = False,
 ) -> None:
-    """Draw new keys; a running node states them within a second, and has its new TLS key certified."""
+    """Draw new keys; a running node states them within a second, and has its new TLS key certified.
+
+    storage: what the node's memory is wrapped with; the node is stopped, and everything is wrapped anew.
+    """
+    if what == ["storage"]:
+        print_json({"drawn": what, "rewrapped": _rotate_storage(config.load(folder))})
+        return
     kinds = tuple(rotation.KINDS) if what == ["all"] else tuple(what)
     if not set(kinds) <= rotation.KINDS.keys():
         raise Refused("usage.argument", f"what is rotated is one of {', '.join(rotation.KINDS)}, or all")
     settings = config.load(folder)
     drawn = rotation.draw(settings.keys, kinds)
     print_json({"drawn": list(drawn), "forgotten": rotation.forget(settings.keys) if forget else 0})
+
+
+def _rotate_storage(settings: config.NodeConfig) -> int:
+    with node.alone(settings.directory):
+        keystore = rotation.draw_storage(settings.keys)
+        with closing(Store(settings.database, keystore)) as store:
+            found = store.rewrap(keystore)
+        rotation.drop_storage_before(settings.keys)
+    return found
 
 
 @app.command()

@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -33,6 +34,7 @@ _KEMS: Final = {"kem-x25519": Alg.X25519, "kem-xwing": Alg.MLKEM768_X25519}
 EARLIER: Final = ".earlier"
 """Part of the name of a key's file that another has taken the place of."""
 NEXT_TLS: Final = "tls.next.key"
+STORAGE_BEFORE: Final = "storage.before.key"
 EARLIER_TLS: Final = f"tls{EARLIER}.key"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -82,6 +84,8 @@ class FileKeystore:
     storage: bytes = field(repr=False)
     stated_kems: tuple[KemPublic, ...] = field(repr=False)
     tls_keys: tuple[bytes, ...] = field(repr=False)
+    storage_before: bytes = field(repr=False, default=b"")
+    """While everything is wrapped anew: what was wrapped with this one is not yet."""
 
     @staticmethod
     def draw(folder: Path) -> FileKeystore:
@@ -123,6 +127,7 @@ class FileKeystore:
             seeds["storage"],
             tuple(sorted((kem.public for kem in kems), key=lambda key: key.alg)),
             tuple(dict.fromkeys(_spki(one) for one in (tls, *others))),
+            _read_hex(folder / STORAGE_BEFORE, 32) if (folder / STORAGE_BEFORE).exists() else b"",
         )
 
     def refresh(self) -> None:
@@ -135,10 +140,10 @@ class FileKeystore:
 
     def unwrap(self, row: bytes, wrapped: bytes) -> bytes:
         """Raises `NotAuthentic` (leaf.open)."""
-        try:
-            return AESGCM(self.storage).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _STORAGE + row)
-        except (InvalidTag, ValueError) as error:
-            raise NotAuthentic("leaf.open", "a stored row does not open with the storage key") from error
+        for key in (self.storage, self.storage_before):
+            with suppress(InvalidTag, ValueError):
+                return AESGCM(key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _STORAGE + row)
+        raise NotAuthentic("leaf.open", "a stored row does not open with the storage key")
 
 
 def participant_of(keystore: Keystore) -> bytes:

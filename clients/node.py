@@ -232,7 +232,7 @@ class Node:
         Raises what no retry can mend: `NotAuthentic` or `Malformed` where the broker lied (the evidence is kept),
         `Refused` (unavailable.clock, participant.*, usage.argument where another process runs this node).
         """
-        with _alone(self.config.directory):
+        with alone(self.config.directory):
             keepers = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._renewal.run())]
             try:
                 await self._stay_attached()
@@ -354,7 +354,7 @@ def _is_final(error: Error) -> bool:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def alone(directory: Path) -> Iterator[None]:
     """Two processes of one node would both answer. Raises `Refused` (usage.argument)."""
     descriptor = os.open(directory / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:

@@ -7,11 +7,12 @@ key serves the connections that are open. The next rotation, or ``forget``, dest
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from clients import config
-from clients.keystore import EARLIER, EARLIER_TLS, NEXT_TLS, FileKeystore, fresh
+from clients.keystore import EARLIER, EARLIER_TLS, NEXT_TLS, STORAGE_BEFORE, FileKeystore, fresh
 from zhifu.errors import Refused
 
 KINDS: Final = {
@@ -61,11 +62,32 @@ def _waiting(certificate: Path) -> Path:
     return certificate.with_name("tls.next.crt")
 
 
+def draw_storage(keys: Path) -> FileKeystore:
+    """Draw the key that what is stored is wrapped with; the one before stays until `drop_storage_before`.
+
+    Where a rotation was interrupted nothing is drawn: it is taken up again. Raises `Refused` (usage.file).
+    """
+    if not (keys / STORAGE_BEFORE).exists():
+        config.write_file(keys / STORAGE_BEFORE, (keys / "storage.key").read_bytes())
+        config.write_file(keys / "storage.key", fresh()["storage"])
+    return FileKeystore.load(keys)
+
+
+def drop_storage_before(keys: Path) -> None:
+    """Destroy the storage key before, once nothing is wrapped with it. Raises `Refused` (usage.file)."""
+    _destroy([keys / STORAGE_BEFORE])
+
+
 def forget(keys: Path) -> int:
     """Destroy the keys that others have taken the place of; how many. Raises `Refused` (usage.file)."""
     earlier = sorted(keys.glob(f"*{EARLIER}.key"))
+    _destroy(earlier)
+    return len(earlier)
+
+
+def _destroy(paths: Iterable[Path]) -> None:
     try:
-        for path in earlier:
+        for path in paths:
             with path.open("r+b") as file:
                 file.write(os.urandom(path.stat().st_size))
                 file.flush()
@@ -73,4 +95,3 @@ def forget(keys: Path) -> int:
             path.unlink()
     except OSError as error:
         raise Refused("usage.file", f"a key cannot be destroyed: {error.strerror}") from error
-    return len(earlier)

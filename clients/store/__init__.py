@@ -21,6 +21,7 @@ from clients.store.outgoing import Outgoing, Sent
 from clients.store.pseudonyms import Pseudonyms
 from clients.store.receipts import Evidence, Receipt, Receipts
 from clients.store.records import Records
+from clients.store.rewrapping import rewrap
 from clients.store.trust import Trust
 from clients.store.vault import Vault
 
@@ -87,6 +88,14 @@ class Store:
         Raises `Refused` (unavailable.store).
         """
         return self._database.truncate_log()
+
+    def rewrap(self, vault: Vault) -> int:
+        """Wrap everything anew under the ``vault``'s current key, durable when it returns; how many values.
+
+        Raises `Refused` (unavailable.store), `NotAuthentic` (leaf.open): then nothing was changed.
+        """
+        with self.transaction():
+            return rewrap(self._database, vault)
 
     def close(self) -> None:
         self._database.close()
