@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from tests.conftest import IN_CI
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
-PATIENCE_MS: Final = 15_000
+PATIENCE_MS: Final = 40_000
 PHONE: Final = {"width": 390, "height": 844}
 DESKTOP: Final = {"width": 1280, "height": 900}
 _ARGUMENTS: Final = [
