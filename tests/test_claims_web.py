@@ -17,6 +17,7 @@ from clients.hospital.sample import sample_bill
 from clients.web import words
 from tests.browser import DESKTOP, PHONE, Watched, browser, need_chromium
 from tests.house import House, open_house, python, run, until
+from zhifu import bill as bills
 
 BILL: Final = sample_bill(1)
 
@@ -126,10 +127,39 @@ def test_a_card_that_hides_a_unit_is_not_agreed_to(served: Served) -> None:
         expect(at.page.locator("[data-claim]")).to_be_disabled()
 
 
+def test_a_claim_reported_from_the_page(served: Served) -> None:
+    house = served.house
+    with served.open() as at:
+        page = at.page
+        page.goto(f"{served.base}/reports")
+        page.fill("#report-day", "2026-09-07")
+        page.fill("#report-hospital", "示例市第二人民医院")
+        page.locator("#report-outpatient").check()
+        page.fill("#report-number", bills.parse(BILL).setlinfo.certno)
+        page.fill("#report-total", "620.00")
+        page.fill("#report-public", "220.00")
+        at.picture("22-report-zh")
+        page.locator("#report").click()
+        expect(page.locator("[data-report]")).to_be_visible(timeout=30_000)
+        look_again(served, at, "/reports", "[data-report][data-state=review]")
+        claim = str(page.locator("[data-report]").get_attribute("data-report"))
+        page.locator("[data-report] input[type=file]").set_input_files(house.file("receipt.pdf", b"%PDF" * 100_000))
+        page.locator("[data-attach]").click()
+        expect(page.locator("[data-report]")).to_contain_text("receipt.pdf", timeout=30_000)
+        house.decide("insurer", claim, "--proposed")
+        look_again(served, at, "/reports", "[data-report][data-state=decided]")
+        page.locator("[data-accept]").click()
+        expect(page.locator("[data-accept]")).to_have_count(0, timeout=30_000)  # Signed and sent: the page comes anew.
+        look_again(served, at, "/reports", "[data-report][data-state=paid]")
+        expect(page.locator("[data-report]")).to_contain_text("400.00")
+        at.picture("23-reported-paid-zh")
+        assert at.faults == []
+
+
 @pytest.mark.parametrize(("size", "name"), [(PHONE, "phone"), (DESKTOP, "desktop")])
 def test_pages_fit_in_both_languages(served: Served, size: dict[str, int], name: str) -> None:
     with served.open(viewport=size, device_scale_factor=1) as at:
-        for path in ("/claims", "/"):
+        for path in ("/claims", "/reports", "/"):
             for language in words.LANGUAGES:
                 at.page.goto(f"{served.base}{path}?lang={language}")
                 at.picture(f"claims-{path.strip('/') or 'home'}-{name}-{language}")

@@ -20,7 +20,8 @@ from clients.patient.web.api import Api, text_of
 from zhifu.errors import Error
 
 Show = Callable[..., Response]
-_STEPS = ("filed", "review", "decided", "paid")
+STEPS = ("filed", "review", "decided", "paid")
+_BEHIND = {"received": 1, "review": 1, "waiting": 1, "decided": 2, "accepted": 2, "paid": 3, "reversed": 3}
 
 
 class ClaimPages:
@@ -50,12 +51,10 @@ class ClaimPages:
             return {}
         view = screen.document(self._wallet, seen, Choice.as_asked(seen), language)
         signed = asked.signed(seen, view)
-        return {**_row(one, language), "view": view, "asked": asked.units(seen, view, language), **signed}
+        return {**row(one, language), "view": view, "asked": asked.units(seen, view, language), **signed}
 
     async def _list(self, request: Request, language: str) -> Response:
-        listed = [
-            _row(one, language) for one in claims.listed(self._wallet, int(time.time())) if one.state != "offered"
-        ]
+        listed = [row(one, language) for one in claims.listed(self._wallet, int(time.time())) if one.state != "offered"]
         return self._show(request, "claims.html", offers=self.offers(language), claims=listed)
 
     async def _file(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +64,7 @@ class ClaimPages:
         return {"grant": given.grant_hash.hex(), "entry": given.entry}
 
 
-def _row(one: Claim, language: str) -> dict[str, Any]:
+def row(one: Claim, language: str) -> dict[str, Any]:
     pay, late = one.amount("pay"), one.amount("late")
     return {
         "claim": one.request.hex(),
@@ -76,12 +75,12 @@ def _row(one: Claim, language: str) -> dict[str, Any]:
         "total": plain.yuan(one.total),
         "public": plain.yuan(one.paid["public"]) if one.paid.get("public") else "",
         "cash": plain.yuan(one.paid.get("patient", 0)),
-        "pay": plain.yuan(pay) if pay is not None and one.state in ("decided", "paid", "reversed") else "",
+        "pay": plain.yuan(pay) if pay is not None and one.state in ("decided", "accepted", "paid", "reversed") else "",
         "late": plain.yuan(late) if late else "",
         "state": one.state,
         "state_words": claims.state_words(one.state, language),
         "words": claims.words(one, language),
-        "until_day": shown.day(one.until),
+        "until_day": shown.day(one.until) if one.until else "",
         "steps": _steps(one, language),
         "news": [{"time": shown.moment(int(said["at"])), "words": claims.state_words(said["state"], language)}
                  for said in one.news],
@@ -90,8 +89,8 @@ def _row(one: Claim, language: str) -> dict[str, Any]:
 
 def _steps(one: Claim, language: str) -> list[dict[str, Any]]:
     """The way of a claim, with what is behind it."""
-    reached = {"received": 1, "review": 1, "waiting": 1, "decided": 2, "paid": 3, "reversed": 3}.get(one.state, 0)
+    reached = _BEHIND.get(one.state, 0)
     return [
         {"words": claims.step_words(step, language), "done": place <= reached, "now": place == reached}
-        for place, step in enumerate(_STEPS)
+        for place, step in enumerate(STEPS)
     ]

@@ -21,6 +21,7 @@ from clients.patient.web import asked, door, errand, shown
 from clients.patient.web.api import Api
 from clients.patient.web.claim_pages import ClaimPages
 from clients.patient.web.key_pages import KeyPages
+from clients.patient.web.report_pages import ReportPages
 from clients.web.guard import LOOPBACK
 from clients.web.pages import Pages
 from zhifu.errors import CATALOGUE, Error
@@ -36,6 +37,7 @@ class Site:
         self._api = Api(wallet)
         self._pages = Pages(PACKAGE)
         self._claims = ClaimPages(wallet, self._api, self._show)
+        self._reports = ReportPages(wallet, self._api, self._show)
         self._keys = KeyPages(wallet, self._api, self._show)
 
     def app(self, key: str, hosts: frozenset[str] = LOOPBACK) -> Starlette:
@@ -44,12 +46,11 @@ class Site:
             "/": self._home, "/enrol": self._enrol, "/requests/{name}": self._review, "/code": self._code,
             "/grants/{name}": self._grant, "/history": self._history, "/statements": self._statements,
         }  # fmt: skip
-        pages |= {**self._claims.pages(), **self._keys.pages()}
+        pages |= {**self._claims.pages(), **self._reports.pages(), **self._keys.pages()}
         routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
         inner = [Middleware(door.Door, key=key)]
-        return self._pages.app(
-            [*routes, *self._api.routes(), *self._claims.routes(), *self._keys.routes()], hosts=hosts, inner=inner
-        )
+        calls = [*self._api.routes(), *self._claims.routes(), *self._reports.routes(), *self._keys.routes()]
+        return self._pages.app([*routes, *calls], hosts=hosts, inner=inner)
 
     def _guarded(self, page: Callable[[Request, str], Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
         """Our errors as a page, with the reason and what it means."""

@@ -2,6 +2,7 @@
 // The server proposes; a proposal that differs in one byte from what the screen says is not signed.
 
 import * as wire from "/static/wire.js";
+import * as parcel from "/static/parcel.js";
 import { findGrant, sha256 } from "/static/keys.js";
 
 const SKEW_S = 600;
@@ -97,6 +98,14 @@ const READ = {
     else must(intent.adds && added && wire.hex(found.key) === intent.adds.key && found.role === intent.adds.role, "added");
     must(soon(found.issued_at) || intent.kind === "add", "issued_at");
     return wire.encode(wire.SUBJECT_KEY, found);
+  },
+  async parcel(payload, key, intent) {
+    const found = parcel.decode(payload), [version, aud, recipient, claim, kind, , , digests, until, at] = found;
+    must(intent.kind === "parcel" && version === 1 && aud === key.origin, "parcel");
+    must(wire.hex(recipient) === key.recipient && wire.hex(claim) === intent.claim, "claim");
+    must(intent.sends.includes(kind), "kind");
+    must(digests.length > 0 && digests.length % 32 === 0 && soon(at) && until > at && until <= at + 400 * 86400, "digests");
+    return parcel.encode(found);
   },
   async wallet(payload, key) {
     const found = wire.decode(wire.PROOF, payload);

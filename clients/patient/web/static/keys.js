@@ -64,5 +64,6 @@ export async function sign(key, kind, payload) {
 }
 
 const kind = (name) => ({ label: `zhifu/v1 ${name}\0`, media: `application/vnd.zhifu.${name.replaceAll(" ", "-")}.v1+protobuf` });
-export const KINDS = Object.fromEntries(["grant", "ticket", "revocation", "subject key", "wallet", "acknowledgement"]
-  .map((name) => [kind(name).media, { ...kind(name), name }]));
+const PARCEL = { label: "zhifu/v1 parcel\0", media: "application/vnd.zhifu.parcel.v1+cbor", name: "parcel" };
+export const KINDS = Object.fromEntries([...["grant", "ticket", "revocation", "subject key", "wallet", "acknowledgement"]
+  .map((name) => [kind(name).media, { ...kind(name), name }]), [PARCEL.media, PARCEL]]);
