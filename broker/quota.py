@@ -110,6 +110,11 @@ class Quotas:
         """What `Reader.waiting` said a moment ago: who has so much waiting that nothing more is taken for it."""
         self._full = frozenset(recipient for recipient, number, _ in queue if number >= self.of(recipient).queued)
 
+    @property
+    def any_full(self) -> bool:
+        """Whether `check_room` refuses anything at all."""
+        return bool(self._full)
+
     def check_room(self, recipient: bytes) -> None:
         """Raises `Refused` (unavailable.overload) where too much waits for ``recipient`` already."""
         if recipient in self._full:

@@ -54,6 +54,8 @@ def _with_room(
     core: Core, verified: list[Submission | Rejected]
 ) -> tuple[list[Submission | Rejected], list[Refusal]]:  # fmt: skip
     """What is taken, and what is not because too much waits for its recipient: the others of a frame do not wait."""
+    if not core.quotas.any_full:
+        return verified, []
     taken, full = [], []
     for one in verified:
         try:
