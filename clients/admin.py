@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve, trimming
@@ -117,6 +118,8 @@ def rotate(
     """Draw new keys; a running node states them within a second, and has its new TLS key certified.
 
     storage: what the node's memory is wrapped with; the node is stopped, and everything is wrapped anew.
+    Interrupted, the same command takes it up again; till then the node runs with both keys. A backup made before opens
+    with the keys that were backed up with it, and with no others.
     """
     if what == ["storage"]:
         print_json({"drawn": what, "rewrapped": _rotate_storage(config.load(folder))})
@@ -130,12 +133,12 @@ def rotate(
 
 
 def _rotate_storage(settings: config.NodeConfig) -> int:
-    with node.alone(settings.directory):
-        keystore = rotation.draw_storage(settings.keys)
-        with closing(Store(settings.database, keystore)) as store:
-            found = store.rewrap(keystore)
-        rotation.drop_storage_before(settings.keys)
-    return found
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with node.alone(settings.directory), Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("rows", total=None)
+        return rotation.rotate_storage(
+            settings.keys, settings.database, lambda done, whole: shown.update(task, completed=done, total=whole)
+        )
 
 
 @app.command()

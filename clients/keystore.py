@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -73,6 +72,25 @@ class Keystore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StorageKey:
+    """A storage key by itself, 32 bytes."""
+
+    key: bytes = field(repr=False)
+
+    def wrap(self, row: bytes, secret: bytes) -> bytes:
+        """``nonce 12 || AES-256-GCM``; the aad names the row, so that a wrapped value opens nowhere else."""
+        nonce = os.urandom(_NONCE_BYTES)
+        return nonce + AESGCM(self.key).encrypt(nonce, secret, _STORAGE + row)
+
+    def unwrap(self, row: bytes, wrapped: bytes) -> bytes:
+        """Raises `NotAuthentic` (leaf.open)."""
+        try:
+            return AESGCM(self.key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _STORAGE + row)
+        except (InvalidTag, ValueError) as error:
+            raise NotAuthentic("leaf.open", "a stored row does not open with the storage key") from error
+
+
+@dataclass(frozen=True, slots=True)
 class FileKeystore:
     """Keys in ``keys/*.key``: 32-byte seeds and KEM keys as hex, the TLS key (P-256) as PEM."""
 
@@ -103,7 +121,7 @@ class FileKeystore:
             for name, content in fresh().items():
                 _write_private(partial / f"{name}.key", content)
             partial.rename(folder)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         except OSError as error:
             raise Refused("usage.file", f"{folder.name} cannot be written: {error.strerror}") from error
         return FileKeystore.load(folder)
@@ -134,16 +152,17 @@ class FileKeystore:
         """These are what they were when they were read."""
 
     def wrap(self, row: bytes, secret: bytes) -> bytes:
-        """``nonce 12 || AES-256-GCM``; the aad names the row, so that a wrapped value opens nowhere else."""
-        nonce = os.urandom(_NONCE_BYTES)
-        return nonce + AESGCM(self.storage).encrypt(nonce, secret, _STORAGE + row)
+        """As `StorageKey.wrap`, under the current key."""
+        return StorageKey(self.storage).wrap(row, secret)
 
     def unwrap(self, row: bytes, wrapped: bytes) -> bytes:
         """Raises `NotAuthentic` (leaf.open)."""
-        for key in (self.storage, self.storage_before):
-            with suppress(InvalidTag, ValueError):
-                return AESGCM(key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], _STORAGE + row)
-        raise NotAuthentic("leaf.open", "a stored row does not open with the storage key")
+        try:
+            return StorageKey(self.storage).unwrap(row, wrapped)
+        except NotAuthentic:
+            if not self.storage_before:
+                raise
+        return StorageKey(self.storage_before).unwrap(row, wrapped)
 
 
 def participant_of(keystore: Keystore) -> bytes:
@@ -219,7 +238,8 @@ def _write_private(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """What was made, renamed or removed in a folder is on the disk when this returns."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,12 +7,22 @@ key serves the connections that are open. The next rotation, or ``forget``, dest
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
 from clients import config
-from clients.keystore import EARLIER, EARLIER_TLS, NEXT_TLS, STORAGE_BEFORE, FileKeystore, fresh
+from clients.keystore import (
+    EARLIER,
+    EARLIER_TLS,
+    NEXT_TLS,
+    STORAGE_BEFORE,
+    FileKeystore,
+    StorageKey,
+    fresh,
+    sync_folder,
+)
+from clients.store import alone
 from zhifu.errors import Refused
 
 KINDS: Final = {
@@ -62,20 +72,39 @@ def _waiting(certificate: Path) -> Path:
     return certificate.with_name("tls.next.crt")
 
 
-def draw_storage(keys: Path) -> FileKeystore:
-    """Draw the key that what is stored is wrapped with; the one before stays until `drop_storage_before`.
+def rotate_storage(keys: Path, database: Path, progress: Callable[[int, int], None]) -> int:
+    """Another storage key: every row is wrapped anew, and the key before destroyed; how many rows were wrapped.
 
-    Where a rotation was interrupted nothing is drawn: it is taken up again. Raises `Refused` (usage.file).
+    ``progress`` gets rows done and rows in all. Nobody else may have the store open. Both keys are kept until every row
+    is under the new one: interrupted at any point, it is taken up again by the next call, and a node that is started in
+    between reads both. Raises `Refused` (usage.file; unavailable.store: another process uses it), `NotAuthentic`
+    (leaf.open): a row that neither key opens; then nothing is destroyed.
     """
-    if not (keys / STORAGE_BEFORE).exists():
-        config.write_file(keys / STORAGE_BEFORE, (keys / "storage.key").read_bytes())
-        config.write_file(keys / "storage.key", fresh()["storage"])
-    return FileKeystore.load(keys)
+    with alone(database) as rewrap:
+        draw_storage(keys)
+        held = FileKeystore.load(keys)
+        changed = rewrap(StorageKey(held.storage_before), StorageKey(held.storage), progress)
+        _destroy([keys / STORAGE_BEFORE])
+        sync_folder(keys)
+    return changed
 
 
-def drop_storage_before(keys: Path) -> None:
-    """Destroy the storage key before, once nothing is wrapped with it. Raises `Refused` (usage.file)."""
-    _destroy([keys / STORAGE_BEFORE])
+def draw_storage(keys: Path) -> None:
+    """Draw the key that what is stored is wrapped with; the one before stays beside it. Raises `Refused` (usage.file).
+
+    Where a rotation was interrupted nothing is drawn: it is taken up again.
+    """
+    FileKeystore.load(keys)
+    current, before, after = (keys / name for name in ("storage.key", STORAGE_BEFORE, "storage.next.key"))
+    if not before.exists():
+        config.write_file(after, fresh()["storage"])
+        sync_folder(keys)
+        config.write_file(before, current.read_bytes())
+        sync_folder(keys)
+    # Where a crash came before this, it is done now; where it came after, there is no next key any more.
+    if after.exists():
+        after.replace(current)
+        sync_folder(keys)
 
 
 def forget(keys: Path) -> int:

@@ -7,10 +7,12 @@ something about a patient is kept only wrapped under the node's storage key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Final
 
+from clients.store import rewrapping
 from clients.store.backlog import Backlog, backlog
 from clients.store.database import Database
 from clients.store.incoming import Incoming, Stored
@@ -21,21 +23,55 @@ from clients.store.outgoing import Outgoing, Sent
 from clients.store.pseudonyms import Pseudonyms
 from clients.store.receipts import Evidence, Receipt, Receipts
 from clients.store.records import Records
-from clients.store.rewrapping import rewrap
 from clients.store.trust import Trust
 from clients.store.vault import Vault
+from zhifu.errors import NotAuthentic, Refused
 
 __all__ = [
     "Evidence", "Incoming", "Insured", "InsuredPersons", "Job", "Jobs", "Mandate", "Outgoing", "Pseudonyms", "Receipt",
-    "Receipts", "Records", "Sent", "Store", "Stored", "Trust",
+    "Receipts", "Records", "Sent", "Store", "Stored", "Trust", "alone",
 ]  # fmt: skip
+
+_WITNESS: Final = ("storage-key", b"current")
+"""A job that the current storage key opens, made when it was drawn."""
+_Rewrap = Callable[[Vault, Vault, Callable[[int, int], None]], int]
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[_Rewrap]:
+    """A store that nobody else has open; what it gives wraps everything anew, from one vault to the other.
+
+    See `clients.store.rewrapping`; the last argument gets rows done and rows in all. Raises `Refused`
+    (unavailable.store).
+    """
+    database = Database(path, alone=True)
+
+    def anew(old: Vault, new: Vault, progress: Callable[[int, int], None]) -> int:
+        with database.transaction(True):
+            Jobs(database, new).put(Job(*_WITNESS, "current", b"", 0))
+        whole, done = rewrapping.count(database), 0
+
+        def went(rows: int) -> None:
+            nonlocal done
+            done += rows
+            progress(done, whole)
+
+        changed = rewrapping.rewrap(database, old, new, went)
+        if not database.truncate_log():
+            raise Refused("unavailable.store", "the write-ahead log cannot be emptied")
+        return changed
+
+    try:
+        yield anew
+    finally:
+        database.close()
 
 
 class Store:
     """The parts of a node's memory over one connection; used on the event loop's thread only."""
 
     def __init__(self, path: Path, vault: Vault) -> None:
-        """Open or make the file, 0600. Raises `Refused` (unavailable.store)."""
+        """Open or make the file, 0600. Raises `Refused` (unavailable.store), also while its key is being rotated."""
         self._database = Database(path)
         self.records = Records(self._database, vault)
         self.outgoing = Outgoing(self._database, vault)
@@ -45,6 +81,16 @@ class Store:
         self.pseudonyms = Pseudonyms(self._database, vault)
         self.insured = InsuredPersons(self._database, vault)
         self.jobs = Jobs(self._database, vault)
+        self._check_key()
+
+    def _check_key(self) -> None:
+        """Who read the key before it was rotated must not write with it any more."""
+        try:
+            self.jobs.get(*_WITNESS)
+        except NotAuthentic as error:
+            self.close()
+            why = "the storage key is not this store's: it was rotated since, or they are of two nodes"
+            raise Refused("unavailable.store", why) from error
 
     def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """All of the block or nothing, durable when it ends. Within a transaction it is a part that can fail alone.
@@ -88,14 +134,6 @@ class Store:
         Raises `Refused` (unavailable.store).
         """
         return self._database.truncate_log()
-
-    def rewrap(self, vault: Vault) -> int:
-        """Wrap everything anew under the ``vault``'s current key, durable when it returns; how many values.
-
-        Raises `Refused` (unavailable.store), `NotAuthentic` (leaf.open): then nothing was changed.
-        """
-        with self.transaction():
-            return rewrap(self._database, vault)
 
     def close(self) -> None:
         self._database.close()

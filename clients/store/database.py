@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -96,13 +97,15 @@ CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHER
 class Database:
     """One SQLite connection. Everything that changes a row runs inside `transaction`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        self._lock = _lock(path, alone=alone)
         try:
             # Made here first, so that it and the files SQLite puts beside it are nobody else's to read.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._connection = sqlite3.connect(path, timeout=BUSY_MS / 1000, isolation_level=None)
             self._prepare()
         except (OSError, sqlite3.Error) as error:
+            os.close(self._lock)
             raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self._depth = 0
         self._owner: asyncio.Task[Any] | None = None
@@ -209,6 +212,26 @@ class Database:
         with suppress(sqlite3.Error):
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._connection.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock(path: Path, *, alone: bool) -> int:
+    """Everybody may open the store, unless one wants it alone: to wrap it under another key. A lock ends with its
+    process. Raises `Refused` (unavailable.store).
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(path.with_name("storage.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        why = "another process uses the store: stop it first" if alone else "the storage key is being rotated"
+        raise Refused("unavailable.store", why) from error
+    except OSError as error:
+        raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
+    return descriptor
 
 
 def _task() -> asyncio.Task[Any] | None:

@@ -1,19 +1,22 @@
-"""Wrapping everything anew under another storage key, all of it or nothing."""
+"""Everything that lies wrapped in a node's store, from one storage key to another, in batches that a crash may part."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from clients.store.database import Database
 from clients.store.vault import Vault, row
+from zhifu.errors import NotAuthentic
 
-_EPOCH_BYTES: Final = 4
+BATCH: Final = 256
+"""Rows in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wrapped:
-    """A column that is kept wrapped, and the columns whose values name the place of each."""
+    """A column that is wrapped, and the key columns that name the row (`clients.store.vault.row`)."""
 
     table: str
     column: str
@@ -21,36 +24,64 @@ class Wrapped:
 
 
 WRAPPED: Final = (
+    Wrapped("epoch", "secret", ("id",)),
+    Wrapped("insured", "policy", ("person",)),
+    Wrapped("pseudonym", "pseudonym", ("side", "peer", "subject", "epoch")),
     Wrapped("record", "key", ("hash",)),
     Wrapped("outgoing", "mandate", ("exchange",)),
     Wrapped("incoming", "content", ("exchange",)),
-    Wrapped("epoch", "secret", ("id",)),
-    Wrapped("insured", "policy", ("person",)),
     Wrapped("job", "payload", ("kind", "id")),
-    Wrapped("pseudonym", "pseudonym", ("side", "peer", "subject", "epoch")),
 )
 
 
-def rewrap(database: Database, vault: Vault) -> int:
-    """Open each value with whatever key of the ``vault`` opens it, and wrap it with the current one; how many.
+def count(database: Database) -> int:
+    """How many values are wrapped."""
+    return sum(
+        database.rows(f"SELECT count(*) FROM {one.table} WHERE {one.column} IS NOT NULL")[0][0] for one in WRAPPED
+    )
 
-    Inside the caller's transaction. Raises `NotAuthentic` (leaf.open) for one that no key opens.
+
+def rewrap(database: Database, old: Vault, new: Vault, progress: Callable[[int], None]) -> int:
+    """Wrap under ``new`` what is wrapped under ``old``; how many rows were. What ``new`` opens already is left.
+
+    Each batch is durable when ``progress`` hears of it. When this returns, ``new`` opens every row. Nobody else may
+    write meanwhile. Raises `NotAuthentic` (leaf.open) at a row that neither opens, `Refused` (unavailable.store).
     """
-    return sum(_rewrap(database, vault, one) for one in WRAPPED)
+    changed = 0
+    for place in WRAPPED:
+        for batch in _batches(database, place):
+            with database.transaction(True):
+                changed += sum(_one(database, place, found, old, new) for found in batch)
+            progress(len(batch))
+    return changed
 
 
-def _rewrap(database: Database, vault: Vault, one: Wrapped) -> int:
-    names, where = ", ".join(one.keys), " AND ".join(f"{name} = ?" for name in one.keys)
-    found = database.rows(f"SELECT {one.column}, {names} FROM {one.table} WHERE {one.column} IS NOT NULL")
-    update = f"UPDATE {one.table} SET {one.column} = ? WHERE {where}"
-    for wrapped, *key in found:
-        place = row(one.table, *map(_encoded, key))
-        database.write(update, vault.wrap(place, vault.unwrap(place, wrapped)), *key)
-    return len(found)
+def _batches(database: Database, place: Wrapped) -> Iterator[list[Sequence[str | int | bytes]]]:
+    keys, marks = ", ".join(place.keys), ", ".join("?" * len(place.keys))
+    query = f"SELECT {keys}, {place.column} FROM {place.table} WHERE {place.column} IS NOT NULL"
+    order = f"ORDER BY {keys} LIMIT {BATCH}"
+    found = database.rows(f"{query} {order}")
+    while found:
+        yield list(found)
+        found = database.rows(f"{query} AND ({keys}) > ({marks}) {order}", *found[-1][:-1])
 
 
-def _encoded(key: Any) -> bytes:
-    """As the parts of the store name their places."""
-    if isinstance(key, int):
-        return key.to_bytes(_EPOCH_BYTES, "big")
-    return key.encode() if isinstance(key, str) else bytes(key)
+def _one(database: Database, place: Wrapped, found: Sequence[str | int | bytes], old: Vault, new: Vault) -> bool:
+    *keys, wrapped = found
+    assert isinstance(wrapped, bytes)
+    name = row(place.table, *(_named(key) for key in keys))
+    try:
+        new.unwrap(name, wrapped)
+        return False
+    except NotAuthentic:
+        again = new.wrap(name, old.unwrap(name, wrapped))
+    which = " AND ".join(f"{key} = ?" for key in place.keys)
+    database.write(f"UPDATE {place.table} SET {place.column} = ? WHERE {which}", again, *keys)
+    return True
+
+
+def _named(key: str | int | bytes) -> bytes:
+    """A key column as it stands in a row's name."""
+    if isinstance(key, str):
+        return key.encode()
+    return key.to_bytes(4, "big") if isinstance(key, int) else key
