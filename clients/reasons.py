@@ -56,6 +56,8 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "review.compensation_absent": ("未提供他方赔付，须人工核对", "what others paid was not shared: a person looks"),
     "review.route_absent": ("未提供是否经医保结算，须人工核对", "the route was not shared: a person looks"),
     "review.payee_absent": ("未提供收款人，须人工核对", "who is to be paid was not shared: a person looks"),
+    "review.diagnosis_absent": ("未提供诊断，须人工核对", "no diagnosis was shared: a person looks"),
+    "review.not_settled_publicly": ("未经医保结算，须人工核对", "public insurance was not used: a person looks"),
     "review.self_service": ("您自行报案，由人工核定", "you reported it yourself: a person decides"),
     "review.disputed": ("按您的异议重新审核", "looked at again because you disputed it"),
     "reviewer.decision": ("经人工核定赔付 {y} 元", "a reviewer decided on {y}"),
