@@ -84,6 +84,8 @@ def test_from_the_request_to_the_deletion(scene: Scene) -> None:
     assert shown["mode"] == "direct_pay"
     by_unit = {one["unit"]: one for one in shown["units"]}
     assert by_unit["birth-date"]["value"]
+    assert by_unit["birth-date"]["days"] == 90, "the policy has it erased before the grant does"
+    assert (by_unit["totals"]["days"], by_unit["encounter"]["days"]) == (None, None), "these the grant ends"
     assert [one["required"] for one in shown["units"] if one["required"]]
     assert shown["statutory"][0]["units"]
     assert all(shown[name] for name in ("refusing", "withdrawing", "lasting", "not_shared", "short_code"))

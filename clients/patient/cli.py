@@ -403,6 +403,7 @@ def receipt(
     print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
 
 
+_SOONER = ("收到 {} 天后删除", "erased {} days after it arrived")
 _NOT_YET = ("结算时才知道", "known at the settlement")
 
 
@@ -411,9 +412,10 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out.print(f"[bold]{shown['hospital']['name']}[/] → [bold]{shown['recipient']['name']}[/]   {shown['short_code']}")
     out.print(shown["purpose_words"])
     out.print(shown["notice"])
-    table = Table("", "", "")
+    table = Table("", "", "", "")
     for one in shown["units"]:
-        table.add_row(one["title"], one["level_title"], one["value"] or screen.pick(_NOT_YET, lang))
+        sooner = screen.pick(_SOONER, lang).format(one["days"]) if one["days"] else ""
+        table.add_row(one["title"], one["level_title"], one["value"] or screen.pick(_NOT_YET, lang), sooner)
     out.print(table)
     hidden = screen.pick(("不提供：", "Not shared: "), lang)
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))

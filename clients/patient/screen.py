@@ -13,7 +13,7 @@ from clients import plain
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Wallet
 from policies import load
-from policies.decide import finest
+from policies.decide import days, finest
 from zhifu import consent as consents
 from zhifu import ladder, schema
 from zhifu.cbor import Value
@@ -44,12 +44,14 @@ _STATUTE: Final = (
     "Done by law, for your information: you are not asked about it.",
 )
 _ALWAYS: Final = "encounter"
+_DAY_S: Final = 86_400
 
 
 def document(wallet: Wallet, seen: Review, choice: Choice, language: str) -> dict[str, Any]:
     """The screen in one language (zh or en), with what ``choice`` leaves of the request; JSON values only."""
     asked = seen.request
     shared, hidden = _units(seen, choice, language)
+    sooner = _sooner(wallet, seen, choice)
     return {
         "request": consents.hash_of(seen.signed.payload).hex(),
         "short_code": consents.short_code(seen.signed.payload),
@@ -58,7 +60,7 @@ def document(wallet: Wallet, seen: Review, choice: Choice, language: str) -> dic
         "purpose": asked.purpose,
         "purpose_words": pick(PURPOSES[asked.purpose], language),
         "mode": "direct_pay" if asked.grant_mode == GRANT_MODE_DIRECT_PAY else "request",
-        "units": shared,
+        "units": [{**one, "days": sooner.get(one["unit"])} for one in shared],
         "not_shared": hidden,
         "uses": asked.max_uses,
         "until": choice.expiry,
@@ -99,6 +101,19 @@ def _units(seen: Review, choice: Choice, language: str) -> tuple[list[dict[str, 
             else:
                 shared.append({**row, **_at(unit, rank, values, language), "required": unit.name == _ALWAYS})
     return shared, hidden
+
+
+def _sooner(wallet: Wallet, seen: Review, choice: Choice) -> dict[str, int]:
+    """Units that the policy has erased before the time she agrees to: their days after arrival, by name."""
+    asked, found = seen.request, wallet.parties.get(seen.request.recipient.hex())
+    bundle, role = load.load(None), found.role if found else ""
+    names = {unit.name for digest, _ in choice.scopes for unit in schema.by_hash(digest).units}
+    kept = {name: days(bundle, asked.purpose, role, name) for name in names}
+    return {
+        name: each
+        for name, each in kept.items()
+        if each is not None and asked.issued_at + each * _DAY_S < choice.data_erase_at
+    }
 
 
 def _offered(unit: Unit, ceiling: int, values: Mapping[str, Value], language: str) -> Iterator[dict[str, str]]:
