@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,15 +137,16 @@ class Survived:
     faults: tuple[str, ...]
 
 
-def run_table(say: Callable[[str], None]) -> Survived:
-    """Play every row in one house, so that ledgers and the day must bear all of them together."""
-    died, faults, rows = 0, [], table()
+def run_table(say: Callable[[str], None], rows: Sequence[Kill] = ()) -> Survived:
+    """Play every row, or those given, in one house, so that ledgers and the day must bear all of them together."""
+    died, faults, rows = 0, [], rows or table()
     with tempfile.TemporaryDirectory(prefix="zhifu-kills-") as folder, open_house(Path(folder)) as house:
         for number, one in enumerate(rows, start=1):
             try:
                 died += play(house, one)
             except AssertionError as error:
                 faults.append(f"{one}: {error}")
+                say(f"fault in {faults[-1]}")
             say(f"{number}/{len(rows)} {one.role} commit {one.commits} {one.what}")
         faults += list(_reconciled(house))
     return Survived(len(rows), died, tuple(faults))
