@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from policies import analyse
 from policies import decide as deciding
 from policies.bundle import BASES, ROLES, STATUSES
-from policies.decide import Deny, Permit, Release, Request, Row, decide, explain_rows, finest, release, released
+from policies.decide import Deny, Permit, Release, Request, Row, days, decide, explain_rows, finest, release, released
 from policies.load import Bundle, load, policy_hash
 from zhifu import schema
 from zhifu.errors import CATALOGUE, Malformed, Refused
@@ -400,6 +400,41 @@ SCOPE: Final = 'principal, action == Action::"disclose", resource'
 )
 def test_a_table_with_an_unknown_word_is_refused(copy: Copy, old: str, new: str, word: str) -> None:
     refused(copy(TABLE, new, old), TABLE, word)
+
+
+KEPT: Final = "retention/commercial-settlement.toml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ('purpose = "commercial-settlement"', 'purpose = "public-settlement"', "purpose"),
+        ('purpose = "commercial-settlement"', "", "purpose"),
+        ('purpose = "commercial-settlement"', 'version = 2\npurpose = "commercial-settlement"', "version"),
+        ("[insurer]", "[insuror]", "insuror"),
+        ("[insurer]", "[patient]", "patient"),
+        ("[hospital]\ndefault", "[hospital]\ndefaults", "default"),
+        ("birth-date = 90", "birth-day = 90", "birth-day"),
+        ("birth-date = 90", "encounter = 90", "encounter"),
+        ("birth-date = 90", "birth-date = 0", "birth-date"),
+        ("birth-date = 90", "birth-date = 36501", "birth-date"),
+        ("birth-date = 90", "birth-date = true", "birth-date"),
+        ("birth-date = 90", "birth-date = 90.0", "birth-date"),
+        ("birth-date = 90", 'birth-date = "90"', "birth-date"),
+        ("birth-date = 90", "sex = 90", ""),  # named twice
+    ],
+)
+def test_a_retention_table_with_an_unknown_word_is_refused(copy: Copy, old: str, new: str, word: str) -> None:
+    refused(copy(KEPT, new, old), KEPT, word)
+
+
+def test_another_number_of_days_is_another_policy(copy: Copy) -> None:
+    changed = load(copy(KEPT, "birth-date = 91", "birth-date = 90"))
+    assert changed.hash != PACKAGED.hash
+    asked = ("commercial-settlement", "insurer")
+    assert (days(changed, *asked, "birth-date"), days(PACKAGED, *asked, "birth-date")) == (91, 90)
+    assert (days(changed, *asked, "totals"), days(changed, *asked, "encounter")) == (180, None)
+    assert days(changed, "statement", "patient", "totals") is None
 
 
 @pytest.mark.parametrize("name", ["research.toml", "Statement.toml"])

@@ -51,6 +51,15 @@ def test_a_rule_that_no_request_meets_is_found(copy: Path) -> None:
     assert json.loads(result.stdout)["dead_rules"] == ["never-met"]
 
 
+def test_a_recipient_that_is_told_no_days_is_found(copy: Path) -> None:
+    (copy / "retention" / "public-settlement.toml").unlink()
+    result = runner.invoke(app, ["check", str(copy), "--json"])
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["without_retention"] == [
+        ["public-settlement", "hospital"], ["public-settlement", "public-payer"],
+    ]  # fmt: skip
+
+
 def test_a_unit_that_a_table_forgets_is_found(copy: Path) -> None:
     """It stays absent, but an officer has to say so."""
     change(copy / "disclosure" / "commercial-settlement.toml", 'phone = "absent"\n', "")
