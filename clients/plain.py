@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -165,3 +166,8 @@ _FORMS: Final[dict[str, Callable[[Value, str], str]]] = {
     "hospital": lambda value, _: str(value[1]),
     "insurance": lambda value, language: _list([_coded(item, language) for item in value if item], language),
 }
+
+
+def moment(at: int) -> str:
+    """Unix s as local time to the minute; nothing for 0."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from clients.demo import cast as casting
 from clients.demo.cast import Cast
 from clients.demo.stage import Stage, call
-from clients.hospital import cli as hospital
+from clients.hospital import bill_file, local_api
 from clients.hospital.sample import sample_bill
 from clients.insurer import product as products
 from zhifu import bill as bills
@@ -76,7 +76,7 @@ def read(options: Options) -> tuple[bytes, Bill]:
     """The bill, checked before anything is started. Raises `Malformed` (bill.*, usage.argument)."""
     products.load(options.product)
     if options.bill is not None:
-        return hospital.read_bill(options.bill)
+        return bill_file.read_bill(options.bill)
     content = sample_bill(1)
     return content, bills.parse(content)
 
@@ -143,7 +143,7 @@ def _open_house(stage: Stage, options: Options, public_first: bool) -> tuple[Cas
 
 def _settle(stage: Stage, content: bytes, consent: Path, code: str | None, *, direct: bool) -> dict[str, Any]:
     given = consent if code is None else None
-    found = hospital.submit(stage.path / "hospital", content, given, direct=direct, timeout=SETTLE_S, code=code)
+    found = local_api.submit(stage.path / "hospital", content, given, direct=direct, timeout=SETTLE_S, code=code)
     if found["state"] != "confirmed":
         raise Refused(found["reason"], found["detail"])
     return found
@@ -153,7 +153,7 @@ def _final(stage: Stage, settlement: dict[str, Any]) -> dict[str, Any]:
     """The settlement once its last notices came: the statement is delivered when the patient opened it."""
     until = time.monotonic() + SETTLED_S
     while True:
-        found = hospital.look(stage.path / "hospital", settlement["settlement"])
+        found = local_api.look(stage.path / "hospital", settlement["settlement"])
         states = {one["state"] for one in found["exchanges"]}
         if states <= {"answered", "delivered"} or time.monotonic() > until:
             return found

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +13,7 @@ from rich.table import Table
 from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
-from clients.hospital import encounter, intake, openbill, redeem, request, stopped, wallets
+from clients.hospital import bill_file, encounter, local_api, openbill, redeem, request, stopped, wallets
 from clients.hospital.openbill import OpenBill
 from clients.hospital.sample import sample_bill
 from clients.hospital.wallets import Reach
@@ -26,7 +24,7 @@ from policies import load
 from zhifu import bill as bills
 from zhifu import consent as consents
 from zhifu.bill import Bill
-from zhifu.errors import CATALOGUE, Malformed, Refused
+from zhifu.errors import Malformed, Refused
 
 app = command.app("The hospital's desk: know the patient, ask for consent, settle a bill.")
 
@@ -40,30 +38,14 @@ Narrow = Annotated[list[str], typer.Option("--narrow", metavar="SCHEMA.UNIT=LEVE
 SubjectKey = Annotated[str, typer.Argument(metavar="SUBJECT_KEY", help="The key that the patient's wallet shows, hex.")]
 
 
-def read_bill(path: Path) -> tuple[bytes, Bill]:
-    """A bill file, or FHIR that says as much, parsed and checked. Raises `Malformed` (bill.*)."""
-    content = intake.national_file(read_given(path))
-    return content, bills.parse(content)
-
-
 def read_visit(bill: Path | None, admission: Path | None) -> Bill | OpenBill:
     """A bill, or what is known of a visit before there is one; exactly one of them. Raises `Malformed`."""
     if (bill is None) == (admission is None):
         raise Malformed("usage.argument", "one of --bill and --admission")
     if bill is not None:
-        return read_bill(bill)[1]
+        return bill_file.read_bill(bill)[1]
     assert admission is not None
-    return openbill.of_admission(bills.parse_admission(read_given(admission)))
-
-
-def read_given(path: Path) -> bytes:
-    """A bill file as it is, at most `zhifu.bill.MAX_BYTES`. Raises `Malformed` (bill.missing, bill.syntax)."""
-    try:
-        if path.stat().st_size > bills.MAX_BYTES:
-            raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
+    return openbill.of_admission(bills.parse_admission(bill_file.read_given(admission)))
 
 
 @app.command(name="sample-bill")
@@ -231,8 +213,8 @@ def redeem_code(
     Exit 4 with consent.confirm where the amount is above the code's cap, or the code is for another stay: ask her to
     confirm (zhifu hospital request-consent --confirm), then zhifu hospital settle.
     """
-    content = read_bill(bill)[0]
-    _print(submit(folder, content, None, direct=direct, timeout=timeout, code=code, narrow=narrow), as_json)
+    content = bill_file.read_bill(bill)[0]
+    _print(local_api.submit(folder, content, None, direct=direct, timeout=timeout, code=code, narrow=narrow), as_json)
 
 
 @app.command()
@@ -247,8 +229,8 @@ def settle(
     as_json: Json = False,
 ) -> None:
     """Settle a bill through the running node, and wait for the outcome."""
-    content = read_bill(bill)[0]
-    _print(submit(folder, content, consent, direct=direct, timeout=timeout, narrow=narrow), as_json)
+    content = bill_file.read_bill(bill)[0]
+    _print(local_api.submit(folder, content, consent, direct=direct, timeout=timeout, narrow=narrow), as_json)
 
 
 @app.command()
@@ -265,11 +247,13 @@ def paid(
     """
     if (bill is None) == (not settlement):
         raise Malformed("usage.argument", "one of --bill and --settlement")
-    with _client(folder) as client:
+    with local_api.connect(folder) as client:
         if bill is not None:
-            found = _answer(client, "POST", "/paid", json={"bill": read_given(bill).decode("utf-8", "replace")}).json()
+            found = local_api.answered(
+                client, "POST", "/paid", json={"bill": bill_file.read_given(bill).decode("utf-8", "replace")}
+            ).json()
         else:
-            found = _answer(client, "POST", f"/settlements/{settlement}/paid").json()
+            found = local_api.answered(client, "POST", f"/settlements/{settlement}/paid").json()
     if as_json:
         print_json(found)
     else:
@@ -280,8 +264,8 @@ def paid(
 @clear
 def claims(folder: Folder, as_json: Json = False) -> None:
     """List the claims after payment: offered to patients, and filed by them."""
-    with _client(folder) as client:
-        found = _answer(client, "GET", "/claims").json()
+    with local_api.connect(folder) as client:
+        found = local_api.answered(client, "GET", "/claims").json()
     if as_json:
         print_json(found)
         return
@@ -306,27 +290,6 @@ def cashier(folder: Folder) -> None:
     typer.echo(f"http://127.0.0.1:{port}/desk?key={token}")
 
 
-def submit(
-    folder: Path, content: bytes, consent: Path | None, *, direct: bool, timeout: float, code: str | None = None,
-    narrow: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
-    """Hand a bill to the running node and wait for the end. Raises `Refused` (unavailable.*), and the node's reason."""
-    given = desk.consent_document(desk.read_consent(consent)) if consent is not None else None
-    less = dict(one.split("=", 1) for one in narrow if "=" in one)
-    if len(less) != len(narrow):
-        raise Malformed("usage.argument", "--narrow: expected SCHEMA.UNIT=LEVEL")
-    route = "direct" if direct else "public"
-    body = {"bill": content.decode(), "consent": given, "route": route, "code": code, "narrow": less}
-    with _client(folder) as client:
-        return _wait(client, _ask(client, "POST", "/settlements", json=body), timeout)
-
-
-def look(folder: Path, settlement: str) -> dict[str, Any]:
-    """A settlement as the running node shows it. Raises `Refused`."""
-    with _client(folder) as client:
-        return _ask(client, "GET", f"/settlements/{settlement}")
-
-
 @app.command()
 @clear
 def show(
@@ -339,48 +302,12 @@ def show(
 ) -> None:
     """Show a settlement."""
     if not form:
-        _print(look(folder, settlement), as_json)
+        _print(local_api.look(folder, settlement), as_json)
         return
     if form not in ("fhir", "national"):
         raise Malformed("usage.argument", "a settlement is shown as fhir or national")
-    with _client(folder) as client:
-        typer.echo(_answer(client, "GET", f"/settlements/{settlement}/{form}").text)
-
-
-def _client(folder: Path) -> httpx.Client:
-    settings = config.load(folder)
-    try:
-        port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
-    except OSError as error:
-        raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
-    headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=75.0, trust_env=False)
-
-
-def _ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any]:
-    return dict(_answer(client, method, path, **more).json())
-
-
-def _answer(client: httpx.Client, method: str, path: str, **more: Any) -> httpx.Response:
-    """The answer, which is JSON. Raises `Refused` (unavailable.broker, or the node's own reason)."""
-    try:
-        answer = client.request(method, path, **more)
-        found = answer.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise Refused("unavailable.broker", "the node's local API does not answer") from error
-    if answer.is_error:
-        raise Refused(found["reason"] if found.get("reason") in CATALOGUE else "internal", found.get("detail", ""))
-    return answer
-
-
-def _wait(client: httpx.Client, found: dict[str, Any], timeout: float) -> dict[str, Any]:
-    until = time.monotonic() + timeout
-    while found["state"] not in ("confirmed", "failed"):
-        left = until - time.monotonic()
-        if left <= 0:
-            raise Refused("unavailable.deadline", f"settlement {found['settlement']} goes on: zhifu hospital show")
-        found = _ask(client, "GET", f"/settlements/{found['settlement']}", params={"wait": min(left, 30.0)})
-    return found
+    with local_api.connect(folder) as client:
+        typer.echo(local_api.answered(client, "GET", f"/settlements/{settlement}/{form}").text)
 
 
 def _print(found: dict[str, Any], as_json: bool) -> None:

@@ -19,6 +19,7 @@ from clients.command import Folder, Json, Language, Output, clear, print_json
 from clients.patient import (
     claim_cli,
     consent,
+    grant_cli,
     history_cli,
     key_cli,
     keys,
@@ -26,17 +27,14 @@ from clients.patient import (
     report_cli,
     requests,
     screen,
-    stop,
     wallet,
 )
 from clients.patient import code as codes
 from clients.patient.consent import Choice, Review
-from clients.patient.wallet import Pair, Wallet
+from clients.patient.wallet import Wallet
 from clients.patient.web import cli as web_cli
-from zhifu import consent as consents
 from zhifu import money, schema, subject_key
-from zhifu.errors import Error, Malformed, Refused
-from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
+from zhifu.errors import Malformed, Refused
 
 app = command.app("The patient's wallet: enrol, review what is asked, grant or refuse, show a code, see every access.")
 app.add_typer(key_cli.app, name="key")
@@ -44,6 +42,8 @@ app.command(name="recover")(key_cli.recover)
 app.command(name="serve")(web_cli.serve_pages)
 app.command(name="history")(history_cli.history)
 app.command(name="statement")(history_cli.statement)
+app.command(name="grants")(grant_cli.grants)
+app.command(name="revoke")(grant_cli.revoke)
 app.command(name="claims")(claim_cli.claims)
 app.command(name="claim")(claim_cli.claim)
 for _command in (
@@ -142,7 +142,7 @@ def list_requests(
         return
     table = Table("request", "code", "hospital", "recipient", "until", "state")
     for row in rows:
-        until = _day(row["expiry"])
+        until = plain.moment(row["expiry"])
         table.add_row(row["request"][:16], row["short_code"], row["hospital"], row["recipient"], until, row["state"])
     Console().print(table)
 
@@ -152,10 +152,6 @@ def _seen(opened: Wallet, request: str, now: int) -> Review:
     seen = consent.review(opened, shown, now)
     requests.take(opened, shown, now)
     return seen
-
-
-def _day(at: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if at else ""
 
 
 @app.command()
@@ -292,105 +288,6 @@ def _wishes(narrow: list[str]) -> dict[tuple[str, str], int]:
 
 @app.command()
 @clear
-def grants(folder: Folder, as_json: Json = False) -> None:
-    """List the grants this wallet gave, and say what other devices did about them."""
-    opened = wallet.load(folder)
-    rows = [_grant_row(opened, pair, given) for pair in opened.pairs for given in pair.grants]
-    if as_json:
-        print_json(rows)
-    else:
-        table = Table("grant", "hospital", "recipient", "purpose", "mode", "until", "state")
-        for row in rows:
-            parties = row["hospital"], row["recipient"], row["purpose"], row["mode"]
-            table.add_row(row["grant"][:16], *parties, _day(row["expiry"]), row["state"])
-        Console().print(table)
-    _tell_news(opened)
-
-
-def _tell_news(opened: Wallet) -> None:
-    """A key that another device or the recovery code added is told at once: it may be a stranger's."""
-    for pair in opened.pairs:
-        if not pair.enrolled:
-            continue
-        try:
-            for one in asyncio.run(keys.listed(opened, pair)):
-                if one.news:
-                    command.chatter.print(f"[bold]new key[/] ({one.role}, {one.status}): {one.key.hex()}")
-        except Error as error:
-            # Offline, the list above is what this device knows.
-            command.chatter.print(f"key log not read: {error.reason}")
-
-
-def _grant_row(opened: Wallet, pair: Pair, given: wallet.Given) -> dict[str, Any]:
-    signed = consent.grant_of(given)
-    found = consents.verify_grant(signed, pair.public)
-    over = time.time() > found.expiry
-    return {
-        "grant": consents.hash_of(signed.payload).hex(),
-        "hospital": opened.name(found.sender),
-        "recipient": opened.name(found.recipient),
-        "purpose": found.purpose,
-        "mode": "direct_pay" if found.mode == GRANT_MODE_DIRECT_PAY else "request",
-        "expiry": found.expiry,
-        "state": "revoked" if given.revoked else "expired" if over else "active",
-    }
-
-
-@app.command()
-@clear
-def revoke(
-    folder: Folder,
-    grant_hash: Annotated[str | None, typer.Argument(metavar="GRANT", show_default=False)] = None,
-    all_: Annotated[bool, typer.Option("--all", help="End every grant.")] = False,
-    hospital: Annotated[Path | None, typer.Option(help="End every grant of this hospital: its card.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Write the revocation, to show it to the hospital directly.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """End a grant for good, or all. What was delivered before cannot be taken back, and is counted here."""
-    opened, now = wallet.load(folder), int(time.time())
-    if (grant_hash is not None) + all_ + (hospital is not None) != 1:
-        raise Malformed("usage.argument", "one of: a GRANT, --all, or --hospital CARD")
-    if grant_hash is not None:
-        done = [asyncio.run(stop.one(opened, _hash(grant_hash), now))]
-    else:
-        whose = bytes.fromhex(wallet.party(hospital).id) if hospital is not None else None
-        done = asyncio.run(stop.every(opened, now, whose))
-    if output is not None and done:
-        desk.write_revocation(output, done[0].signed)
-    rows = [_stopped(one) for one in done]
-    if as_json:
-        print_json(rows[0] if grant_hash is not None else rows)
-        return
-    for row in rows:
-        typer.echo(f"revoked (entry {row['entry']}); delivered before: {row['delivered_before']}; "
-                   f"withheld: {row['withheld']}")  # fmt: skip
-    if not rows:
-        command.chatter.print("there was nothing to end")
-
-
-def _stopped(one: stop.Stopped) -> dict[str, Any]:
-    return {
-        "entry": one.entry,
-        "grants": [digest.hex() for digest in one.grants],
-        "delivered_before": one.delivered,
-        "withheld": one.withheld,
-    }
-
-
-def _hash(text: str) -> bytes:
-    try:
-        found = bytes.fromhex(text)
-    except ValueError:
-        found = b""
-    if len(found) != 32:
-        raise Malformed("usage.argument", "a grant is named by 64 hex digits")
-    return found
-
-
-@app.command()
-@clear
 def receipt(
     folder: Folder,
     name: Annotated[str, typer.Argument(metavar="GRANT_OR_REQUEST", help="A grant's hash, or a refused request's.")],
@@ -399,7 +296,7 @@ def receipt(
     as_json: Json = False,
 ) -> None:
     """Print the receipt of an answer: in the shape of ISO/IEC TS 27560, or as a FHIR R4 Consent."""
-    opened, digest = wallet.load(folder), _hash(name)
+    opened, digest = wallet.load(folder), grant_cli.hash_of(name)
     print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
 
 
@@ -421,7 +318,11 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))
     cap = plain.yuan(shown["cap_fen"]) if shown["cap_fen"] is not None else "—"
     words = ("次数 {}，有效至 {}，删除于 {}，上限 {}", "uses {}, until {}, erased by {}, at most {}")
-    out.print(screen.pick(words, lang).format(shown["uses"], _day(shown["until"]), _day(shown["erase_at"]), cap))
+    out.print(
+        screen.pick(words, lang).format(
+            shown["uses"], plain.moment(shown["until"]), plain.moment(shown["erase_at"]), cap
+        )
+    )
     for name in ("refusing", "withdrawing", "lasting"):
         out.print(shown[name])
     for one in shown["statutory"]:

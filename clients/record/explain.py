@@ -13,7 +13,7 @@ from rich.table import Table
 from clients import desk, plain
 from clients.command import Json, Language, clear, print_json
 from clients.hospital import intake, record
-from clients.hospital.cli import read_given
+from clients.hospital.bill_file import read_given
 from policies import load
 from policies.bundle import Bundle, Deny, Request
 from policies.decide import decide, finest

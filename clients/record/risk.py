@@ -19,7 +19,7 @@ from rich.table import Table
 
 from clients.command import Json, clear, print_json
 from clients.hospital import record
-from clients.hospital.cli import read_bill
+from clients.hospital.bill_file import read_bill
 from clients.record.explain import permitted, rows
 from clients.record.sealing import Policies, Purpose, Recipient
 from policies import load

@@ -11,7 +11,7 @@ import typer
 
 from clients import config
 from clients.command import Json, Language, chatter, clear, print_json, to_json
-from clients.hospital.cli import read_bill
+from clients.hospital.bill_file import read_bill
 from clients.hospital.scrub.found import How
 from clients.hospital.scrub.known import NOTHING, from_bill
 from clients.hospital.scrub.model import names

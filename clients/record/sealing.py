@@ -14,7 +14,7 @@ from nacl.signing import SigningKey
 from clients import command
 from clients.command import Json, Output, clear, print_json
 from clients.hospital import intake, record
-from clients.hospital.cli import read_given
+from clients.hospital.bill_file import read_given
 from clients.record import files
 from clients.record.explain import ROLES, granted, permitted
 from clients.record.files import GatedFile, SealedFile

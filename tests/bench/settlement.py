@@ -17,8 +17,7 @@ from clients.demo import cast as casting
 from clients.demo.cast import Cast
 from clients.demo.stage import Stage, call
 from clients.directory import Directory
-from clients.hospital import cli as hospital
-from clients.hospital import encounter, request
+from clients.hospital import encounter, local_api, request
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore, participant_of
 from clients.patient import consent, wallet
@@ -53,7 +52,7 @@ def measure(stage: Stage, cast: Cast, count: int) -> list[int]:
     agreed = asyncio.run(_agree(stage, cast, count))
     found = []
     for content, path in agreed:
-        settled = hospital.submit(stage.path / "hospital", content, path, direct=False, timeout=SETTLE_S)
+        settled = local_api.submit(stage.path / "hospital", content, path, direct=False, timeout=SETTLE_S)
         assert settled["state"] == "confirmed", settled["reason"]
         found.append(int(settled["settlement_ms"]))
     return found
