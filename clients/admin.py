@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Column, Table
+from rich.table import Table
 
 from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve, trimming
 from clients.command import Folder, Json, Output, clear, print_json
@@ -216,12 +217,14 @@ def retention(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         print_json({"kept": [asdict(one) for one in found]})
         return
-    words = (Column(name, overflow="fold") for name in ("purpose", "record", "unit"))
-    table = Table(*words, "kept", "first goes", "last goes", "overdue")
-    for one in found:
-        ends = (_day(one.first), _day(one.last))
-        table.add_row(one.purpose, one.schema, one.unit, str(one.count), *ends, str(one.overdue or ""))
-    Console().print(table if found else "nothing is kept")
+    out = Console()
+    for (purpose, record), rows in groupby(found, lambda one: (one.purpose, one.schema)):
+        table = Table("unit", "kept", "first goes", "last goes", "overdue", title=f"{record}, {purpose}")
+        for one in rows:
+            table.add_row(one.unit, str(one.count), _day(one.first), _day(one.last), str(one.overdue or ""))
+        out.print(table)
+    if not found:
+        out.print("nothing is kept")
 
 
 def _day(at: int | None) -> str:
