@@ -6,6 +6,7 @@ commitment stays in the leaf, so every proof that was given still holds.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,8 +20,8 @@ from zhifu.errors import Refused
 from zhifu.receipt import Detail, Entry, Meta, parse_detail, parse_meta
 
 ERASABLE: Final = frozenset(
-    "exchange.accepted exchange.denied exchange.expired exchange.withdrawn grant.registered grant.revoked"
-    " subject.enrolled subject.key_added subject.key_revoked".split()
+    "exchange.accepted exchange.denied exchange.expired exchange.withdrawn exchange.deleted grant.registered"
+    " grant.refused grant.revoked subject.enrolled subject.key_added subject.key_revoked ticket.redeemed".split()
 )
 """Events about a person. What acknowledgements and participants signed names none."""
 
@@ -71,8 +72,39 @@ def _destroy(one: Entry, recorded: int, state: Transaction) -> None:
     # The hash and the nonce stay: they keep what was presented once from being presented again.
     gone: dict[str, object] = {"payload": b"", "grant_hash": b"", "subject": b""}
     state.update(tables.Exchange, gone, entry=one.index)
-    if parse_meta(one.meta).event == "grant.registered":
-        state.update(tables.Grant, {"envelope": b"", "subject": b"", "status": "erased"}, hash=detail.grant)
+    beside = _BESIDE.get(parse_meta(one.meta).event)
+    if beside is not None:
+        beside(one.index, detail, state)
+
+
+def _destroy_grant(_: int, detail: Detail, state: Transaction) -> None:
+    state.update(tables.Grant, {"envelope": b"", "subject": b"", "status": "erased"}, hash=detail.grant)
+
+
+def _destroy_subject(_: int, detail: Detail, state: Transaction) -> None:
+    # The key's hash stays: a key that was somebody's once is never enrolled as another's.
+    state.update(tables.Subject, {"public_key": b"", "status": "erased"}, id=detail.subject)
+    state.delete(tables.Attested, subject=detail.subject)
+
+
+def _destroy_key(index: int, _: Detail, state: Transaction) -> None:
+    gone: dict[str, object] = {"subject": b"", "public_key": b"", "change": b"", "signer": b"", "status": "erased"}
+    state.update(tables.SubjectKey, gone, entry=index)
+
+
+def _destroy_ticket(index: int, _: Detail, state: Transaction) -> None:
+    # Its hash and nonce stay, as those of an exchange do.
+    state.update(tables.Ticket, {"grant_hash": b"", "workflow": b"", "envelope": b""}, entry=index)
+
+
+_BESIDE: Final[Mapping[str, Callable[[int, Detail, Transaction], None]]] = {
+    "grant.registered": _destroy_grant,
+    "subject.enrolled": _destroy_subject,
+    "subject.key_added": _destroy_key,
+    "subject.key_revoked": _destroy_key,
+    "ticket.redeemed": _destroy_ticket,
+}
+"""What stands beside the log, by event."""
 
 
 def hold(order: Hold, signed: tuple[Envelope, ...], state: Transaction, sequence: Sequence, now_ms: int) -> Entry:

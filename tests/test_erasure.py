@@ -19,6 +19,7 @@ from nacl.signing import SigningKey
 from broker import tiles
 from broker.audit import stored_leaf
 from broker.export import lines
+from broker.revocation import take_deletion
 from broker.store import tables
 from clients.auditor import pins
 from clients.auditor.pins import Pins
@@ -26,9 +27,11 @@ from clients.auditor.report import Report
 from clients.auditor.verify import Verification
 from clients.config import Pin, write_file
 from policies import load
-from tests.broker_rig import ROLES, Server, acknowledgements, epoch_of, present, reason, serving
+from tests.broker_rig import ROLES, Server, acknowledgements, epoch_of, fresh, present, reason, serving
 from tests.formats import EVERYONE, HOSPITAL, INSURER, NOW, PAYER, claim, seed
 from tests.house import run, spawn
+from tests.test_redemption import direct, hash_of, redeem
+from tests.test_subject_keys import word
 from zhifu import erasure, merkle, receipt
 from zhifu.envelope import Envelope
 from zhifu.erasure import Hold, Order
@@ -185,6 +188,50 @@ async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -
         assert report.entries["(erased)"] == len(entries)
         with pytest.raises(grpc.aio.AioRpcError, match="erased"):
             await office.erase(entries, A, B)
+
+
+async def test_what_stands_beside_the_log_goes_with_it(tmp_path: Path) -> None:
+    """A direct payment, a second device, the revocation, and the recipient's word on what it erased."""
+    async with serving(tmp_path, operators=OFFICERS) as server:
+        server.check = lambda: None  # type: ignore[method-assign]  # it opens every entry
+        for party in (HOSPITAL, INSURER):
+            said = Detail(documents=(epoch_of(party).epoch_id,))
+            await server.run(
+                lambda _, log, now, p=party, d=said: log.record(Meta("epoch.offered", sender=p.id), d, now)
+            )
+        exchange, ticket = direct()
+        await server.grant(exchange)
+        await redeem(server, ticket)
+        sent = present(exchange, ticket_hash=hash_of(ticket))
+        insurer = await server.attach(INSURER)
+        assert [reason(one) for one in await server.submit(sent)] == [""]
+        await server.acknowledge(INSURER, acknowledgements(INSURER, await insurer.deliveries()))
+        await server.revoke(exchange)
+        signing = bytes(INSURER.signing.verify_key)
+        await server.run(
+            lambda state, log, now: take_deletion(word(sent.hash), INSURER.id, signing, ORIGIN, state, log, now)
+        )
+        key = exchange.subject
+        assert key is not None
+        entries = about(server, participant_id(bytes(key.verify_key)))
+        events = {meta.event for index, meta, _ in server.entries() if index.index in entries}
+        assert {"ticket.redeemed", "exchange.deleted", "grant.revoked", "subject.key_added"} <= events
+        assert audit(server).first_bad is None
+
+        done = await Office(server).erase(entries, A, B)
+        assert done.erased == len(entries)
+        assert audit(server).first_bad is None
+        files = b"".join(path.read_bytes() for path in (tmp_path / "broker").glob("broker.db*"))
+        further = [row.public_key for row in server.rows(tables.SubjectKey)]
+        for gone in (bytes(key.verify_key), ticket.payload):
+            assert gone not in files
+        assert (set(further), [row.document for row in server.rows(tables.Attested)]) == ({b""}, [])
+        assert [row.subject for row in server.rows(tables.SubjectKey)] == [b""]
+        # It can be neither used nor enrolled again.
+        (again,) = await server.submit(present(fresh(exchange), ticket_hash=hash_of(ticket)))
+        assert reason(again).startswith("consent.")
+        with pytest.raises(Error):
+            await server.attest(key)
 
 
 async def test_what_may_not_be_erased_is_refused_whole(tmp_path: Path) -> None:
