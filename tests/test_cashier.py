@@ -138,6 +138,17 @@ def client(house: House) -> httpx.Client:
     return httpx.Client(base_url=url(house), headers=headers, timeout=60, trust_env=False)
 
 
+def test_a_split_that_nobody_confirmed_expires_by_itself(house: House) -> None:
+    settlement = held(house)
+    with house.store("hospital") as store, store.transaction():
+        case = cases.get(store, bytes.fromhex(settlement))
+        cases.put(store, replace(case, expires=1), 1000 * case.expires)
+    ended = house.finish(settlement)
+    assert ended["state"] == "cancelled"
+    held_now = [one for role in ("public-payer", "insurer") for one in house.holdings(role) if one.state == "reserved"]
+    assert held_now == []
+
+
 # --- in a browser -----------------------------------------------------------------------------------------------------
 
 
@@ -234,14 +245,3 @@ def _shot(page: Page, name: str) -> None:
     folder = os.environ.get("ZHIFU_SCREENSHOTS")
     if folder:
         page.screenshot(path=f"{folder}/cashier-{name}.png", full_page=True)
-
-
-def test_a_split_that_nobody_confirmed_expires_by_itself(house: House) -> None:
-    settlement = held(house)
-    with house.store("hospital") as store, store.transaction():
-        case = cases.get(store, bytes.fromhex(settlement))
-        cases.put(store, replace(case, expires=1), 1000 * case.expires)
-    ended = house.finish(settlement)
-    assert ended["state"] == "cancelled"
-    held_now = [one for role in ("public-payer", "insurer") for one in house.holdings(role) if one.state == "reserved"]
-    assert held_now == []

@@ -550,8 +550,9 @@ async def test_a_revocation_withholds_what_is_queued_within_a_second(server: Ser
     begun = time.monotonic()
     done = await server.revoke(claim())
     server.core.mailroom.wake(done.told)
-    told = await hospital.notices(2)
+    granted, *told = await hospital.notices(3)
     assert time.monotonic() - begun < 1.0
+    assert granted.state == "granted"
     assert {(one.presentation_hash, one.state) for one in told} == {
         (leased.hash, "withdrawn"), (queued.hash, "withdrawn")
     }  # fmt: skip
