@@ -33,8 +33,8 @@ FIGURES: Final[Mapping[str, tuple[int, int, int]]] = {
 }
 ROLES: Final = {"hospital", "public-payer", "insurer", "patient", "auditor"}
 PURPOSES: Final = {"public-settlement", "commercial-settlement", "statement"}
-RUN: Final = ("full", "in-catalog")
-"""Nothing left to pay, and a part; `make soak` runs the others, which `tests.test_payers` plays through nodes."""
+RUN: Final = ("full", "in-catalog", "no-insurance-60")
+"""Each route, and a patient who pays a part; `make soak` runs the others, whose figures `tests.test_product` has."""
 KEPT: Final = "full"
 OTHER_BILL: Final = "in-catalog"
 LIMIT_S: Final = 60.0
