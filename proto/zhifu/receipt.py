@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 
 from zhifu import cbor, checkpoint, merkle, ranges
@@ -19,6 +20,7 @@ from zhifu.ranges import Range
 
 _ENTRY: Final = b"zhifu/v1 entry\0"
 _STATEMENT: Final = b"zhifu/v1 statement\0"
+_LEAF: Final = b"\0" + _ENTRY
 _META: Final = b"zhifu/v1 audit meta\0"
 _DETAIL: Final = b"zhifu/v1 audit detail\0"
 MAX_META: Final = 4096
@@ -140,22 +142,18 @@ def leaf(index: int, time_ms: int, c_meta: bytes, c_detail: bytes) -> bytes:
     return _ENTRY + index.to_bytes(8, "big") + time_ms.to_bytes(8, "big") + c_meta + c_detail
 
 
-def commit_meta(key: bytes, meta: bytes) -> bytes:
-    """C_meta of a leaf."""
-    return commit(key, _META, meta)
-
-
-def commit_detail(key: bytes, detail: bytes) -> bytes:
-    """C_detail of a leaf."""
-    return commit(key, _DETAIL, detail)
+def leaf_hash(index: int, time_ms: int, meta_key: bytes, meta: bytes, detail_key: bytes, detail: bytes) -> bytes:
+    """`Entry.leaf_hash` by an entry's parts, for whoever computes very many: a third of what an `Entry` costs."""
+    committed = hmac.digest(meta_key, _META + meta, "sha256") + hmac.digest(detail_key, _DETAIL + detail, "sha256")
+    return sha256(_LEAF + index.to_bytes(8, "big") + time_ms.to_bytes(8, "big") + committed).digest()
 
 
 def meta_commitment(one: Entry) -> bytes:
-    return commit_meta(one.meta_key, one.meta)
+    return commit(one.meta_key, _META, one.meta)
 
 
 def detail_commitment(one: Entry) -> bytes:
-    return commit_detail(one.detail_key, one.detail)
+    return commit(one.detail_key, _DETAIL, one.detail)
 
 
 @dataclass(frozen=True, slots=True)
