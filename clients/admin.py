@@ -21,6 +21,7 @@ from clients import command, config, desk, enrol, log_to_stderr, node, reconcile
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
+from clients.insurer import product as products
 from clients.keystore import FileKeystore, participant_of
 from clients.pseudonym_service import contact
 from clients.retention import Retention
@@ -244,7 +245,7 @@ def _opened(settings: config.NodeConfig) -> Iterator[Store]:
 @clear
 def serve_(
     folder: Folder,
-    product: Annotated[str, typer.Option(help="Insurer: the product that decides.")] = serve.DEFAULT_PRODUCT,
+    product: Annotated[str, typer.Option(help="Insurer: the product that decides.")] = products.DEFAULT,
     table: Annotated[str, typer.Option(help="Public payer: the city's table.")] = serve.DEFAULT_TABLE,
     core: Annotated[
         str, typer.Option(help="Insurer: the core system's address, asked what the rules leave open.")

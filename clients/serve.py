@@ -33,6 +33,7 @@ from clients.hospital.redeem import Codes
 from clients.hospital.role import Hospital
 from clients.hospital.settlement import Settlements
 from clients.insurer import core_system, product, progress
+from clients.insurer import product as products
 from clients.insurer.core_system import CoreSystem
 from clients.insurer.reviewing import Reviewing
 from clients.insurer.role import Insurer
@@ -46,7 +47,6 @@ from policies import load
 from zhifu.errors import Error, Refused
 from zhifu.statement import KeyStatement
 
-DEFAULT_PRODUCT: Final = "full"
 _CALLING: Final = ("hospital", "insurer")
 DEFAULT_TABLE: Final = "example-city"
 
@@ -55,7 +55,7 @@ DEFAULT_TABLE: Final = "example-city"
 class Options:
     """What a role needs besides its folder."""
 
-    product: str = DEFAULT_PRODUCT
+    product: str = products.DEFAULT
     table: str = DEFAULT_TABLE
     api_port: int = 0
     core: str = ""

@@ -24,7 +24,7 @@ from broker.services.errors import refusing
 from broker.services.frames import Known
 from broker.services.submitting import submit
 from broker.store import tables
-from broker.store.bell import DIRECTORY
+from broker.store.interface import DIRECTORY
 from zhifu import envelope, epoch
 from zhifu.errors import Error, Malformed, Refused
 from zhifu.keys import VERSION

@@ -16,8 +16,6 @@ import psycopg
 
 from broker.store.postgres import CLIENT
 
-DIRECTORY: Final = bytes(32)
-"""Rung in place of a node: someone's keys or standing changed."""
 ID_BYTES: Final = 32
 _CHANNEL: Final = "zhifu"
 _PER_NOTE: Final = 100

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from sqlmodel import SQLModel
 
 T = TypeVar("T", bound=SQLModel)
+DIRECTORY: Final = bytes(32)
+"""Told to other brokers on the database in place of a node: someone's keys or standing changed."""
 
 
 class Reader(Protocol):

@@ -13,11 +13,8 @@ from rich.console import Console
 
 from clients import command
 from clients.command import Json, clear, print_json
-from clients.demo import play, story
-from clients.demo.play import Options, Played
-from clients.demo.stage import Stage
+from clients.demo import process
 from clients.insurer import product as products
-from clients.serve import DEFAULT_PRODUCT
 from zhifu.errors import NotAuthentic
 
 app = command.app("One discharge settled by real processes on this computer, told as a story in Chinese and English.")
@@ -30,7 +27,7 @@ def demo(
     bill: Annotated[Path | None, typer.Option(help="Another bill, JSON in the national interface's names.")] = None,
     product: Annotated[
         str, typer.Option(help=f"The insurer's product: {', '.join(products.names())}.")
-    ] = DEFAULT_PRODUCT,
+    ] = products.DEFAULT,
     code: Annotated[
         bool, typer.Option("--code", help="Settle with a direct-pay code that the patient shows at the desk.")
     ] = False,
@@ -40,7 +37,12 @@ def demo(
 
     Exit 0 only if the settlement confirmed and the log verified.
     """
-    options = Options(bill, product, keep, code)
+    process.warm()
+    # Only now, so that two processes import at the same time.
+    from clients.demo import play, story
+    from clients.demo.stage import Stage
+
+    options = play.Options(bill, product, keep, code)
     play.read(options)
     out = None if as_json else Console()
     # As an exception, so that whoever ends the demo ends its processes too.
@@ -51,10 +53,6 @@ def demo(
             played = play.play(options, stage, story.teller(out))
         finally:
             stage.stop()
-    _show(played, out)
-
-
-def _show(played: Played, out: Console | None) -> None:
     if out is None:
         print_json(played.document())
     else:

@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,11 @@ _SERVER: Final = get_context("forkserver")
 _SERVER.set_forkserver_preload(list(_PRELOADED))
 # To start a process also reads the exit codes of others; one that two threads read is lost to one of them.
 _ONE: Final = threading.Lock()
+
+
+def warm() -> None:
+    """Start the fork server, which begins to import; whoever does not call this waits for it at the first process."""
+    forkserver.ensure_running()
 
 
 class Process:

@@ -15,6 +15,8 @@ from zhifu.errors import Malformed
 from zhifu.explain import CLAUSE
 from zhifu.fields import AMOUNT, FLAG, RATIO, Fields, Grammar, text
 
+DEFAULT: Final = "full"
+"""No deductible, all that is left after the public payer (SETTLEMENT 4A)."""
 _REASON: Final = "policy.invalid"
 _CLAUSES: Final = tuple("eligible public other deductible offset ratio unsettled sum_insured route diagnosis".split())
 # Needed only where the product uses them.
