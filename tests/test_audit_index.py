@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.store.audit_index import HOUR_MS, AuditIndex, Line
+from broker.store.audit_index import HOUR_MS, LOOK_BACK, AuditIndex, Line, LookBack
 from zhifu import schema
 from zhifu.errors import Malformed
 from zhifu.trail import Query, Words
@@ -72,16 +72,23 @@ def expected(all_lines: Sequence[Line], query: Query, scope: bytes) -> list[int]
 
 
 @settings(max_examples=40, deadline=None)
-@given(entries, queries, st.sampled_from([b"", PARTIES[1]]), st.integers(1, 7))
+@given(
+    entries,
+    queries,
+    st.sampled_from([b"", PARTIES[1]]),
+    st.integers(1, 7),
+    st.sampled_from([LOOK_BACK, LookBack(0, 2, 8), LookBack(0, 16, 3)]),
+)
 def test_every_page_of_every_search_is_what_a_list_gives(
     tmp_path_factory: pytest.TempPathFactory,
     drawn: list[tuple[list[Words], list[bytes], int]],
     query: Query,
     scope: bytes,
     limit: int,
+    back: LookBack,
 ) -> None:
     all_lines = lines(drawn)
-    index = AuditIndex(tmp_path_factory.mktemp("index") / "index.db")
+    index = AuditIndex(tmp_path_factory.mktemp("index") / "index.db", back)
     try:
         if all_lines:
             index.add(all_lines)

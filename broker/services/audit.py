@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -146,9 +146,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
             total_known=page.total is not None,
             indexed_size=page.indexed_size,
         )
-        room = PAGE_BYTES
+        room, fetch = PAGE_BYTES, _remembering(self._core.log.fetch)
         for one in page.entries:
-            found = self._found(one, commit.size)
+            found = self._found(one, commit.size, fetch)
             room -= found.ByteSize()
             if room < 0 and answer.entries:
                 answer.next_before = answer.entries[-1].entry.index
@@ -156,8 +156,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
             answer.entries.append(found)
         return answer
 
-    def _found(self, one: Opened, size: int) -> audit_pb2.FoundEntry:
-        path = merkle.inclusion_proof(one.entry.index, size, self._core.log.fetch)
+    @staticmethod
+    def _found(one: Opened, size: int, fetch: merkle.Fetch) -> audit_pb2.FoundEntry:
+        path = merkle.inclusion_proof(one.entry.index, size, fetch)
         found = audit_pb2.FoundEntry(
             entry=opening(one.entry), plain=one.is_plain, inclusion=b"".join(path), withheld=one.withheld
         )
@@ -174,6 +175,19 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
         if not 0 < head.size <= commit.size:
             return head.size, b""
         return head.size, b"".join(merkle.consistency_proof(head.size, commit.size, self._core.log.fetch))
+
+
+def _remembering(fetch: merkle.Fetch) -> merkle.Fetch:
+    """The paths of one page share most of their nodes: each is read once."""
+    known: dict[merkle.Node, bytes] = {}
+
+    def answer(nodes: Sequence[merkle.Node]) -> list[bytes]:
+        missing = [node for node in nodes if node not in known]
+        if missing:
+            known.update(zip(missing, fetch(missing), strict=True))
+        return [known[node] for node in nodes]
+
+    return answer
 
 
 def query_of(message: audit_pb2.AuditQuery) -> Query:

@@ -46,6 +46,18 @@ CREATE TABLE waiting (entry INTEGER PRIMARY KEY, time_ms INTEGER, profile INTEGE
 
 
 @dataclass(frozen=True, slots=True)
+class LookBack:
+    """Above so many ``profiles`` a search first looks at the newest entries themselves: ``steps`` of ``step`` rows."""
+
+    profiles: int
+    steps: int
+    step: int
+
+
+LOOK_BACK: Final = LookBack(48, 16, 512)
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One entry for the index. ``ends`` are accepted entries that this one ends; ``begins``: something may end it."""
 
@@ -80,8 +92,10 @@ class Found(NamedTuple):
 class AuditIndex:
     """One file, one connection; used on the event loop's thread only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, back: LookBack = LOOK_BACK) -> None:
         """Open or make the index. Raises `Refused` (unavailable.store)."""
+        self._back = back
+        self._back = back
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -226,7 +240,7 @@ class AuditIndex:
             page = [entry for entry in every if entry < before]
             return Found(page[:limit], len(page) > limit, len(every))
         low, high = self._bounds(query)
-        page = self._merge(chosen, query, low, min(before, high), limit + 1)
+        page = self._page(chosen, query, low, min(before, high), limit + 1)
         total = None if query.since_ms or query.until_ms else self._distinct(chosen)
         return Found(page[:limit], len(page) > limit, total)
 
@@ -260,6 +274,37 @@ class AuditIndex:
             else:
                 high = middle
         return low
+
+    def _page(self, chosen: Sequence[Profile], query: Query, low: int, high: int, limit: int) -> list[int]:
+        """Of many profiles some are met by nearly every entry, so that looking back entry by entry is soon done."""
+        if len(chosen) > self._back.profiles:
+            found = self._look_back({one.id for one in chosen}, query, low, high, limit)
+            if found is not None:
+                return found
+        return self._merge(chosen, query, low, high, limit)
+
+    def _look_back(self, profiles: set[int], query: Query, low: int, high: int, limit: int) -> list[int] | None:
+        """The newest entries of these profiles, descending; None if too few of the last ones are."""
+        found: list[int] = []
+        for _ in range(self._back.steps):
+            sql = "SELECT entry, profile FROM said WHERE entry >= ? AND entry < ? ORDER BY entry DESC LIMIT ?"
+            rows = self._db.execute(sql, (low, high, self._back.step)).fetchall()
+            for entry, profile in rows:
+                if profile in profiles and entry not in found[-1:] and self._is_in_time(profile, entry, query):
+                    found.append(entry)
+                    if len(found) == limit:
+                        return found
+            if len(rows) < self._back.step:
+                return found
+            # Once more from the last entry: it may say more than what was read of it.
+            high = rows[-1][0] + 1
+        return None
+
+    def _is_in_time(self, profile: int, entry: int, query: Query) -> bool:
+        if not query.since_ms and not query.until_ms:
+            return True
+        sql = "SELECT time_ms FROM said WHERE profile = ? AND entry = ?"
+        return any(query.in_time(row[0]) for row in self._db.execute(sql, (profile, entry)))
 
     def _merge(self, chosen: Sequence[Profile], query: Query, low: int, high: int, limit: int) -> list[int]:
         """The newest of all chosen profiles together: each is read in order, and only as far as it is needed.
