@@ -48,7 +48,7 @@ async def run(stage: Stage, start: int, tell: Callable[[str], None], restarts: i
         load.goes_on = False
         faults = await crash.peace(house, workers, running)
         tell("checking")
-        faults += load.faults + await asyncio.to_thread(crash.check, stage, load.told)
+        faults += load.faults + await asyncio.to_thread(crash.check, stage, load.told, load.anew)
     slowest = max(recoveries)
     if slowest > RECOVERED_S:
         faults.append(f"exchanges went on after {slowest:.1f} s only")
