@@ -2,6 +2,8 @@
 
 An `Exchange` says everything its sender decides; `dataclasses.replace` changes one thing, and what depends on it
 follows, signatures included. So a test states its one lie and everything else stays honest.
+
+Long, since the parts build on one another.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 An attack that must fail is also run with the check that stops it taken away, where that is cheap: then it must succeed,
 or the test would not notice a broken check.
+
+Long, since what each adversary gains is compared with what the others do.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Each lie is written through the broker's own sequencer, so that tree and checkpoints fit; the auditor finds it by what
 the parties signed, and names the entry.
+
+Long, since every lie uses the same world, and a reader looks for one among all of them.
 """
 
 from __future__ import annotations

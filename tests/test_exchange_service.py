@@ -1,4 +1,7 @@
-"""The node port as a stranger finds it: real TLS, real gRPC, and peers that do not behave."""
+"""The node port as a stranger finds it: real TLS, real gRPC, and peers that do not behave.
+
+Long, since all of it is one port; each part has its heading.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A node on its stream, against a peer that follows a script and sometimes lies: handshake, results, deliveries."""
+"""A node on its stream, against a peer that follows a script and sometimes lies: handshake, results, deliveries.
+
+Long, since all of it is one stream and its script.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Each lie below changes one thing of an honest exchange. It must reach its sender with its own reason, stand in the log
 as a denial with that reason, leave no row behind, and not disturb the honest exchanges of the same frame.
+
+Long, since it is one table of lies with the broker that they are told to.
 """
 
 from __future__ import annotations

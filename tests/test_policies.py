@@ -1,4 +1,7 @@
-"""What may go to whom, how fine, and that a policy which is not wholly valid is not loaded at all."""
+"""What may go to whom, how fine, and that a policy which is not wholly valid is not loaded at all.
+
+Long, since most of it is tables of what must be refused.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The store's duties, written against `broker.store.interface` and run over every store there is (DESIGN section 8)."""
+"""The store's duties, written against `broker.store.interface` and run over every store there is (DESIGN section 8).
+
+Long, since it is one contract, run over both stores.
+"""
 
 from __future__ import annotations
 

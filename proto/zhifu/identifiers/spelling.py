@@ -7,6 +7,7 @@ the text given. `compact` drops what people put between the characters of one nu
 from __future__ import annotations
 
 import unicodedata
+from abc import ABC, abstractmethod
 from typing import Final
 
 SEPARATORS: Final = frozenset("-._/·'")
@@ -57,15 +58,16 @@ def _places(marked: str) -> tuple[str, list[int]]:
     return marked.replace(_DROPPED, ""), where
 
 
-class _ByCharacter(dict[int, str]):
+class _ByCharacter(dict[int, str], ABC):
     """A table for `str.translate` that works out one character at a time, when it first occurs."""
 
     def __missing__(self, code: int) -> str:
         self[code] = found = self._work_out(chr(code))
         return found
 
+    @abstractmethod
     def _work_out(self, character: str) -> str:
-        raise NotImplementedError
+        """What a character becomes."""
 
 
 class _Folds(_ByCharacter):
