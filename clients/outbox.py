@@ -212,6 +212,6 @@ class Outbox:
             _log.warning("renewal.refused", extra={"about": about})
             return None
 
-    def overdue(self) -> list[Sent]:
-        """Presentations whose time is over, `GRACE_S` included, without a result; the oldest 256."""
-        return self._store.outgoing.overdue(self._clock_ms() // 1000 - GRACE_S, 256)
+    def overdue(self, exchange: bytes | None = None) -> list[Sent]:
+        """Presentations whose time is over, `GRACE_S` included, without a result: the oldest 256, or ``exchange``."""
+        return self._store.outgoing.overdue(self._clock_ms() // 1000 - GRACE_S, 256, exchange)

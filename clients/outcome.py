@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hmac
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from clients import deletion, granting, parcel_jobs, wire
 from clients.counts import COUNTS
 from clients.inbox import receipt_of
+from clients.outbox import GRACE_S
 from clients.role import Noticed, Parts
 from clients.store import Receipt, Sent
 from zhifu import acknowledgement, envelope
@@ -200,13 +202,18 @@ class Outcomes:
         elif self._parts.now() >= sent.until:
             self._finish(sent, "expired", "exchange.expired", by_recipient=False)
         else:
-            self._store.outgoing.lapse(sent.exchange, self._parts.now())
+            # The log says that it will not be delivered any more: nothing is left to wait for.
+            self._store.outgoing.lapse(sent.exchange, self._parts.now() - GRACE_S)
+            self._renew(self._parts.outbox.overdue(sent.exchange))
 
     # Both
 
     def renew_overdue(self) -> None:
         """Present anew what outlived its time without a result, and end what may not be presented any more."""
-        for sent in self._parts.outbox.overdue():
+        self._renew(self._parts.outbox.overdue())
+
+    def _renew(self, overdue: Iterable[Sent]) -> None:
+        for sent in overdue:
             with self._store.transaction():
                 if not self._renewed(sent):
                     self._finish(sent, "expired", "exchange.expired", by_recipient=False)

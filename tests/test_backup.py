@@ -19,7 +19,7 @@ from broker.store.interface import Reader
 from clients.hospital.sample import sample_bill
 from tests.broker_rig import present, rig
 from tests.formats import NOW, refused
-from tests.house import House, open_house, run, spawn, until
+from tests.house import House, open_house, operate, run, spawn, until
 from tests.postgres import Server, open_server
 
 FIGURES: Final = ("confirmed", 1_200_000, 800_000)
@@ -233,7 +233,7 @@ def replaced(house: House, kept: Path) -> Path:
     """The broker's folder lost, and made anew from a backup; where the lost one is."""
     lost = house.path / f"lost-{kept.name}"
     (house.path / "broker").rename(lost)
-    spawn("broker", "restore", kept, house.path / "broker").ok()
+    operate("restore", kept, house.path / "broker")
     return lost
 
 
@@ -243,13 +243,13 @@ def test_a_restored_broker_goes_on_where_nothing_was_lost_and_refuses_where_some
     early, late = house.path / "early", house.path / "late"
     said = spawn("broker", "backup", house.path / "broker", "-o", early, "--with-keys").ok().json
     assert said["size"] > 0
-    # While it serves, with a claim under way.
+    # While it serves, with a claim under way that the insurer has perhaps read, and perhaps not.
     with house.frozen("insurer"):
         settlement = house.begin(*prepared_[1])
         waiting = house.cast.ids["insurer"]
         until(lambda: house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", waiting), "the claim waits")
         house.kill("broker")
-        spawn("broker", "backup", house.path / "broker", "-o", late, "--with-keys").ok()
+        operate("backup", house.path / "broker", "-o", late, "--with-keys")
         replaced(house, late)
         house.restart("broker")
         until(lambda: not house.broker_rows("SELECT 1 FROM restored"), "a majority was heard")

@@ -106,19 +106,21 @@ class Outgoing:
 
     def unanswered(self, now: int, limit: int) -> list[Sent]:
         """Presentations without a result that live at ``now`` (Unix s), in the order they were made."""
-        return self._open("not_after > ?", now, limit)
+        return self._open("not_after > ?", limit, now)
 
-    def overdue(self, now: int, limit: int) -> list[Sent]:
-        """Presentations without a result whose time is over at ``now`` (Unix s), oldest first."""
+    def overdue(self, now: int, limit: int, exchange: bytes | None = None) -> list[Sent]:
+        """Presentations without a result whose time is over at ``now`` (Unix s), oldest first; only ``exchange``."""
         # What was answered arrived, though its result is not here: it is sent no more.
-        unanswered = "NOT EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange)"
-        return self._open(f"not_after <= ? AND {unanswered}", now, limit)
+        condition = "not_after <= ? AND NOT EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange)"
+        if exchange is None:
+            return self._open(condition, limit, now)
+        return self._open(f"{condition} AND exchange = ?", limit, now, exchange)
 
-    def _open(self, condition: str, now: int, limit: int) -> list[Sent]:
+    def _open(self, condition: str, limit: int, *values: object) -> list[Sent]:
         query = (
             f"SELECT {_COLUMNS} FROM outgoing WHERE state IN ('waiting', 'sent') AND {condition} ORDER BY seq LIMIT ?"
         )
-        return [Sent(*found) for found in self._database.rows(query, now, limit)]
+        return [Sent(*found) for found in self._database.rows(query, *values, limit)]
 
     def is_full(self) -> bool:
         """Whether `MAX_WAITING` presentations have no result yet."""
