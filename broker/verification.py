@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 
 from broker.audit import COMMITTED, stored_leaf
 from broker.store import opening, tables
@@ -23,6 +24,8 @@ from zhifu.errors import NotAuthentic
 
 LEVEL: Final = 14
 """A process takes complete subtrees of this level at a time; what lies above them is computed at the end."""
+_PAGE: Final = 1024
+"""Entries that a process holds at once."""
 Tell = Callable[[int, int], None]
 """Called with (entries done, entries in all)."""
 
@@ -91,24 +94,31 @@ def _check(part: _Part) -> tuple[bytes, ...]:
         while row:
             _compare(reader, level, part.begin >> level, row)
             kept += row[len(row) & ~1 :]
-            row = [merkle.node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=False)]
+            row = [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=False)]
             level += 1
     return tuple(reversed(kept))
 
 
 def _leaves(reader: Reader, part: _Part) -> list[bytes]:
-    rows = reader.find(tables.Entry, after=part.begin - 1, limit=part.end - part.begin)
-    for index in range(part.begin, part.end):
-        at = index - part.begin
-        if at == len(rows) or rows[at].index != index:
-            raise NotAuthentic("log.corrupt", f"entry {index} is missing")
-    return [_leaf(reader, row) for row in rows]
+    """Leaf hashes of a part, a page of entries at a time: what is held in memory at once is slow to look through."""
+    found = list[bytes]()
+    while (begin := part.begin + len(found)) < part.end:
+        rows = reader.find(tables.Entry, after=begin - 1, limit=min(_PAGE, part.end - begin))
+        present = [row.index for row in rows]
+        if present != [*range(begin, begin + len(rows))] or not rows:
+            missing = next(index for index, here in enumerate([*present, -1], begin) if index != here)
+            raise NotAuthentic("log.corrupt", f"entry {missing} is missing")
+        found += _leaf_hashes(reader, cast(list[tuple[Any, ...]], rows))
+    return found
 
 
-def _leaf(reader: Reader, row: tables.Entry) -> bytes:
-    if row.kind != COMMITTED or not row.detail_key:
-        return merkle.leaf_hash(stored_leaf(row.index, reader))
-    return receipt.leaf_hash(row.index, row.time_ms, row.meta_key, row.meta, row.detail_key, row.detail)
+def _leaf_hashes(reader: Reader, rows: list[tuple[Any, ...]]) -> list[bytes]:
+    return [
+        receipt.leaf_hash(index, time_ms, meta_key, meta, detail_key, detail)
+        if kind == COMMITTED and detail_key
+        else merkle.leaf_hash(stored_leaf(index, reader))
+        for index, kind, time_ms, meta_key, meta, detail_key, detail in rows
+    ]
 
 
 def _compare(reader: Reader, level: int, first: int, row: list[bytes]) -> None:

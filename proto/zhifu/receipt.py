@@ -11,6 +11,7 @@ import hmac
 import os
 from dataclasses import dataclass
 from hashlib import sha256
+from struct import Struct
 from typing import Final
 
 from zhifu import cbor, checkpoint, merkle, ranges
@@ -21,8 +22,15 @@ from zhifu.ranges import Range
 _ENTRY: Final = b"zhifu/v1 entry\0"
 _STATEMENT: Final = b"zhifu/v1 statement\0"
 _LEAF: Final = b"\0" + _ENTRY
+_INNER: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER: Final = bytes(byte ^ 0x5C for byte in range(256))
+_INNER_PAD: Final = b"\x36" * 32
+_OUTER_PAD: Final = b"\x5c" * 32
+_PLACE: Final = Struct(">QQ").pack
 _META: Final = b"zhifu/v1 audit meta\0"
 _DETAIL: Final = b"zhifu/v1 audit detail\0"
+_INNER_META: Final = _INNER_PAD + _META
+_INNER_DETAIL: Final = _INNER_PAD + _DETAIL
 MAX_META: Final = 4096
 MAX_DETAIL: Final = 262_144
 
@@ -143,9 +151,14 @@ def leaf(index: int, time_ms: int, c_meta: bytes, c_detail: bytes) -> bytes:
 
 
 def leaf_hash(index: int, time_ms: int, meta_key: bytes, meta: bytes, detail_key: bytes, detail: bytes) -> bytes:
-    """`Entry.leaf_hash` by an entry's parts, for whoever computes very many: a third of what an `Entry` costs."""
-    committed = hmac.digest(meta_key, _META + meta, "sha256") + hmac.digest(detail_key, _DETAIL + detail, "sha256")
-    return sha256(_LEAF + index.to_bytes(8, "big") + time_ms.to_bytes(8, "big") + committed).digest()
+    """`Entry.leaf_hash` by an entry's parts, for whoever computes very many: half of what an `Entry` costs."""
+    if len(meta_key) != 32 or len(detail_key) != 32:
+        return Entry(index, time_ms, meta_key, meta, detail_key, detail).leaf_hash
+    c_meta = sha256(meta_key.translate(_INNER) + _INNER_META + meta).digest()
+    c_meta = sha256(meta_key.translate(_OUTER) + _OUTER_PAD + c_meta).digest()
+    c_detail = sha256(detail_key.translate(_INNER) + _INNER_DETAIL + detail).digest()
+    c_detail = sha256(detail_key.translate(_OUTER) + _OUTER_PAD + c_detail).digest()
+    return sha256(_LEAF + _PLACE(index, time_ms) + c_meta + c_detail).digest()
 
 
 def meta_commitment(one: Entry) -> bytes:
@@ -190,7 +203,11 @@ def entry(index: int, time_ms: int, meta: bytes, detail: bytes) -> Entry:
 
 def commit(key: bytes, label: bytes, content: bytes) -> bytes:
     """``HMAC-SHA256(key, label || content)``: hiding while the key is secret, binding always."""
-    return hmac.digest(key, label + content, "sha256")
+    if len(key) != 32:
+        return hmac.digest(key, label + content, "sha256")
+    # RFC 2104 by hand: OpenSSL 3 looks HMAC up for each call, which costs more than the two hashes of a short content.
+    inner = sha256(key.translate(_INNER) + _INNER_PAD + label + content).digest()
+    return sha256(key.translate(_OUTER) + _OUTER_PAD + inner).digest()
 
 
 def statement_leaf(index: int, time_ms: int, document: bytes) -> bytes:
