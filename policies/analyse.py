@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from policies.bundle import BASES, ROLES, Bundle, Deny, Permit, Request
-from policies.decide import decide, finest, release
+from policies.decide import decide, decide_all, finest, release
 from policies.load import read
 from zhifu import schema
 from zhifu.errors import Refused
@@ -65,14 +65,18 @@ def answers(bundle: Bundle) -> Iterator[tuple[Request, Permit | Deny]]:
     (`zhifu.presentation.check_answers`).
     """
     asked: dict[_Matter, None] = {}
-    for one in _first(answer=False):
-        yield from _ask(bundle, one, asked)
+    yield from _ask(bundle, list(_first(answer=False)), asked)
     done = 0
     while done < len(asked):
-        purpose, name, role = list(asked)[done]
-        done += 1
-        for one in _first(answer=True, senders=(role,)):
-            yield from _ask(bundle, replace(one, asked_purpose=purpose, asked_schema=name), asked)
+        matters = list(asked)[done:]
+        done += len(matters)
+        yield from _ask(bundle, [one for matter in matters for one in _answering(matter)], asked)
+
+
+def _answering(matter: _Matter) -> Iterator[Request]:
+    purpose, name, role = matter
+    for one in _first(answer=True, senders=(role,)):
+        yield replace(one, asked_purpose=purpose, asked_schema=name)
 
 
 def _first(*, answer: bool, senders: Sequence[str] = ROLES) -> Iterator[Request]:
@@ -86,11 +90,13 @@ def _first(*, answer: bool, senders: Sequence[str] = ROLES) -> Iterator[Request]
             yield replace(one, same_participant=True)
 
 
-def _ask(bundle: Bundle, one: Request, asked: dict[_Matter, None]) -> Iterator[tuple[Request, Permit | Deny]]:
-    found = decide(bundle, one)
-    if isinstance(found, Permit):
-        asked |= dict.fromkeys((one.purpose, one.schema, role) for role in (one.sender_role, one.recipient_role))
-    yield one, found
+def _ask(
+    bundle: Bundle, requests: Sequence[Request], asked: dict[_Matter, None]
+) -> Iterator[tuple[Request, Permit | Deny]]:
+    for one, found in zip(requests, decide_all(bundle, requests), strict=True):
+        if isinstance(found, Permit):
+            asked |= dict.fromkeys((one.purpose, one.schema, role) for role in (one.sender_role, one.recipient_role))
+        yield one, found
 
 
 def _request(sender: str, recipient: str, **more: Any) -> Request:

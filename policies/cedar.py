@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import cedarpy
@@ -65,6 +65,17 @@ def evaluate(access: Access, request: Request) -> tuple[bool, tuple[Rule, ...]]:
         answer = cedarpy.is_authorized(_question(request), access.policies, access.entities, access.schema)
     except (KeyError, ValueError):  # a word that cannot be a participant, or not even text
         return False, ()
+    return _read(access, answer)
+
+
+def evaluate_all(access: Access, requests: Sequence[Request]) -> list[tuple[bool, tuple[Rule, ...]]]:
+    """`evaluate` for many, whose words this protocol knows, in half the time. Raises `KeyError` for other words."""
+    questions = [_question(one) for one in requests]
+    answers = cedarpy.is_authorized_batch(questions, access.policies, access.entities, access.schema)
+    return [_read(access, answer) for answer in answers]
+
+
+def _read(access: Access, answer: cedarpy.AuthzResult) -> tuple[bool, tuple[Rule, ...]]:
     if answer.diagnostics.errors or answer.decision is cedarpy.Decision.NoDecision:
         return False, ()
     named = set(answer.diagnostics.id_annotations_by_reason.values())

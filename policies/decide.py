@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from policies import cedar
-from policies.bundle import Bundle, Deny, Permit, Release, Request
+from policies.bundle import Bundle, Deny, Permit, Release, Request, Rule
 from policies.tables import ENCOUNTER
 from zhifu.schema import ABSENT, Schema, coarser
 
 __all__ = [
-    "Deny", "Permit", "Release", "Request", "Row", "days", "decide", "explain_rows", "finest", "release", "released",
+    "Deny", "Permit", "Release", "Request", "Row", "days", "decide", "decide_all", "explain_rows", "finest", "release",
+    "released",
 ]  # fmt: skip
 
 CACHED: Final = 4096
@@ -91,8 +93,16 @@ def explain_rows(
     )
 
 
+def decide_all(bundle: Bundle, requests: Sequence[Request]) -> list[Permit | Deny]:
+    """What `decide` says of each, for many that stand in the protocol's own words; nothing is kept."""
+    return [_answer(bundle, *found) for found in cedar.evaluate_all(bundle.access, requests)]
+
+
 def _decide(bundle: Bundle, request: Request) -> Permit | Deny:
-    permitted, rules = cedar.evaluate(bundle.access, request)
+    return _answer(bundle, *cedar.evaluate(bundle.access, request))
+
+
+def _answer(bundle: Bundle, permitted: bool, rules: tuple[Rule, ...]) -> Permit | Deny:
     ids = tuple(rule.id for rule in rules)
     if permitted:
         return Permit(ids, bundle.hash)
