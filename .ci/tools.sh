@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Verifiers that nobody here wrote, for tests/test_other_verifiers.py, into .ci/tools: @sigstore/verify and aics-witness.
-# (Go's x/mod comes from Debian.) Run by .ci/run; by hand where those tests are wanted.
+# Programs that nobody here wrote, into .ci/tools: @sigstore/verify and aics-witness for tests/test_other_verifiers.py,
+# Helm and Kubernetes' own schemas for tests/test_deploy.py. (Go's x/mod and promtool come from Debian.)
+# Run by .ci/run; by hand where those tests are wanted.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 mkdir -p tools
@@ -26,5 +27,15 @@ if [[ ! -x tools/witness/bin/aics-witness ]]; then
         tools/witness/bin/python -m pip --disable-pip-version-check -qq install aics-witness==0.1.0
     else
         echo 'no Python 3.12 or newer for aics-witness' | tee tools/no-witness >&2
+    fi
+fi
+
+# Helm is a wheel with a library in it, which not every machine can load.
+if [[ ! -d tools/charts && ! -e tools/no-charts ]]; then
+    make --no-print-directory --directory .. .venv/.ready
+    if ! ../.venv/bin/python -m pip --disable-pip-version-check -qq install --target tools/charts --only-binary :all: \
+        --constraint ../requirements.lock helm-python-sdk==0.2.2 kubernetes-validate==1.37.0; then
+        rm -rf tools/charts
+        echo 'no Helm for this machine' | tee tools/no-charts >&2
     fi
 fi

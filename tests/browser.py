@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.conftest import IN_CI
+from tests.conftest import absent
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
 PATIENCE_MS: Final = 40_000
@@ -27,12 +26,9 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 def need_chromium() -> None:
-    """Skip with the reason where there is no Chromium; in CI that is a failure."""
+    """Skip, or in CI fail, where there is no Chromium."""
     if not CHROMIUM.exists():
-        reason = f"{CHROMIUM} is not installed"
-        if IN_CI:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(str(CHROMIUM))
 
 
 class Watched:
@@ -62,6 +58,18 @@ class Watched:
     def wide(self) -> bool:
         """Whether the page is wider than its window: on a phone that is a fault."""
         return bool(self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))
+
+
+@contextmanager
+def launched() -> Iterator[Browser]:
+    """Chromium that keeps nothing on disk, for pages and contexts of one's own."""
+    need_chromium()
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=_ARGUMENTS)
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
 @contextmanager

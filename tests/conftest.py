@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import settings
@@ -17,9 +19,29 @@ settings.register_profile("ci", settings.get_profile("default"), derandomize=Tru
 settings.load_profile("ci" if IN_CI else "default")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Each worker begins with another module, and finds those that others have compiled: that is slow."""
+    report = yield
+    if isinstance(collector, pytest.Dir) and isinstance(report.result, list):
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        first = len(report.result) * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) // workers
+        report.result = report.result[first:] + report.result[:first]
+    return report
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Modules that start processes come first: begun last, one of them would run alone while other workers idle."""
-    items.sort(key=lambda item: not hasattr(getattr(item, "module", None), "open_house"))
+    """In one order for all workers: modules that start processes first, for one that is begun last would run alone."""
+    items.sort(key=lambda item: (not hasattr(getattr(item, "module", None), "open_house"), item.path))
+
+
+def absent(what: str) -> NoReturn:
+    """Skip a test for want of something; in CI, where it is to be there, fail."""
+    if IN_CI:
+        pytest.fail(f"{what} is not here, although .ci/run sees to it")
+    pytest.skip(f"{what} is not here; .ci/run sees to it")
 
 
 @pytest.fixture(scope="session")
@@ -30,11 +52,8 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data(repo_root: Path) -> Path:
-    """The public reference data beside the repository; read only. Skips where it is absent, but in CI fails."""
+    """The public reference data beside the repository; read only."""
     path = repo_root.parent / "shared" / "data"
     if not path.is_dir():
-        reason = f"the reference data is not beside the repository ({path.relative_to(repo_root.parent)})"
-        if IN_CI:
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"the reference data beside the repository ({path.relative_to(repo_root.parent)})")
     return path

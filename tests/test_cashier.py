@@ -13,22 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from clients.hospital import case as cases
 from clients.hospital.sample import sample_bill
-from tests.browser import need_chromium
+from tests.browser import launched
 from tests.house import House, open_house, run, until
 
-CHROMIUM = "/usr/bin/chromium"
 SEEDS = count(800)
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +163,8 @@ def paid_by_code(house: House) -> tuple[bytes, str, bytes]:
 @pytest.fixture(scope="module")
 def page(at_desk: object, paid_by_code: object) -> Iterator[Page]:
     """After the patient's wallet has signed: the browser's own loop and the wallet's do not share a thread."""
-    need_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+    with launched() as browser:
         yield browser.new_context(locale="en", viewport={"width": 900, "height": 1100}).new_page()
-        browser.close()
 
 
 def test_the_cashier_takes_a_patient_through(house: House, at_desk: tuple[bytes, Path], page: Page) -> None:

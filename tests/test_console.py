@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import pytest
 from nacl.signing import SigningKey
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from clients import config
 from clients.auditor import rows
@@ -28,17 +25,11 @@ from clients.keystore import FileKeystore
 from clients.store import Store
 from clients.web import words
 from tests.audited import Audited, open_audited
+from tests.browser import launched, need_chromium
 from tests.house import PATIENCE_S, python, run, until
 from tests.test_audit_service import canaries
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.receipt import Head
-
-CHROMIUM: Final = shutil.which("chromium") or "/usr/bin/chromium"
-ARGS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-               "--disable-sync"]  # fmt: skip
-pytestmark = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason="chromium is not installed"
-)
 
 
 @dataclass
@@ -77,6 +68,7 @@ def console(folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    need_chromium()
     with open_audited(tmp_path_factory.mktemp("console")) as audited:
         operators = [
             bytes(SigningKey(bytes.fromhex(one.read_text())).verify_key).hex()
@@ -86,12 +78,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         inspector = audited.house.file("inspector.card", run("node", "card", audited.inspector).ok().out.encode())
         run("node", "pin", audited.auditor, inspector).ok()
         keep_evidence(audited.auditor)
-        with console(audited.auditor) as url, sync_playwright() as player:
-            browser = player.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-            try:
-                yield Served(audited, url, browser)
-            finally:
-                browser.close()
+        with console(audited.auditor) as url, launched() as browser:
+            yield Served(audited, url, browser)
 
 
 def keep_evidence(folder: Path) -> None:

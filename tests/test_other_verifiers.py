@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 from base64 import b64encode
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -23,11 +24,12 @@ from broker.feeding import Feeder
 from broker.serving import build
 from broker.witnesses import Pace
 from tests.broker_rig import present, rig
-from tests.conftest import IN_CI
+from tests.conftest import absent
 from tests.formats import HOSPITAL, PAYER, seed
 from zhifu import checkpoint, merkle, tlogpolicy
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.errors import Error
+from zhifu.merkle import Frontier
 from zhifu.tlogpolicy import Member, Policy
 
 HERE: Final = Path(__file__).parent
@@ -40,15 +42,9 @@ PROOFS: Final = 1000
 LEAVES: Final = [b"entry %d" % number for number in range(700)]
 HASHES: Final = [merkle.leaf_hash(leaf) for leaf in LEAVES]
 FETCH: Final = merkle.in_memory(HASHES)
-ROOTS: Final = [merkle.root(HASHES[:size]) for size in range(len(HASHES) + 1)]
+ROOTS: Final = [one.root() for one in accumulate(HASHES, lambda tree, leaf: tree.extend([leaf]), initial=Frontier())]
 
 Question = dict[str, Any]
-
-
-def absent(what: str) -> None:
-    if IN_CI:
-        pytest.fail(f"{what} is not installed, although .ci/run installs it")
-    pytest.skip(f"{what} is not installed: .ci/run installs it")
 
 
 # --- questions, each with whether it holds --------------------------------------------------------------------------
