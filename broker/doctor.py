@@ -20,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from broker import home, witnesses
+from broker import feeding, home, witnesses
 from broker.audit import Log
 from broker.authority import SERVER_NAME
 from broker.clock import clock_ms
@@ -97,20 +97,21 @@ def _store(opened: Home) -> Iterator[Finding]:
     try:
         log = Log(opened.origin, opened.log_key, rows)
         yield ok("store", f"of version {missing.after}; its head of {log.size} entries is the one that was signed")
-        yield from _witnessed(rows, log, Directory(rows))
+        yield from _witnessed(rows, log, Directory(rows), opened.path)
         yield from _queue(rows)
     finally:
         rows.close()
 
 
-def _witnessed(rows: Rows, log: Log, directory: Directory) -> Iterator[Finding]:
+def _witnessed(rows: Rows, log: Log, directory: Directory, folder: Path) -> Iterator[Finding]:
     members = [one for one in directory.members if one.status == "active"]
     expired = sum(one.statement.not_after < time.time() for one in members)
     if expired:
         yield warn("participants", f"the keys of {expired} have expired", "their nodes have not run for a week")
     seen = {row.witness: witnesses.Seen(row.size, row.time_ms) for row in rows.scan(tables.Witness)}
     sizes = [seen.get(witness.name_of(one.id), witnesses.Seen()).size for one in members]
-    far = witnesses.witnessed_by_majority(sizes)
+    policy = feeding.policy_of(folder)
+    far = min(policy.reached({name: one.size for name, one in seen.items()}), witnesses.witnessed_by_majority(sizes))
     waiting = rows.find(tables.Checkpoint, after=far, limit=1) if members else []
     age = (clock_ms() - waiting[0].time_ms) / 1000 if waiting else 0.0
     said = f"a majority of {len(members)} has cosigned {far} of {log.size} entries"

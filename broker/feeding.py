@@ -1,6 +1,7 @@
 """A regulator's own witness is fed over HTTP (C2SP tlog-witness, ``add-checkpoint``).
 
-Which there are stands in the broker's folder, ``witnesses.policy``, a C2SP tlog-policy: its witnesses with a URL.
+Which there are stands in the broker's folder, ``witnesses.policy``, a C2SP tlog-policy: its witnesses with a URL are
+fed, and what its quorum has not cosigned counts as unwitnessed.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from base64 import b64encode
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -83,9 +85,16 @@ class Feeder:
         return b"\n".join([b"old %d" % old, *map(b64encode, proof), b"", commit.note])
 
 
-def policy_in(content: bytes) -> Policy:
-    """The policy file's content. Raises `Malformed` (usage.file)."""
+def policy_of(folder: Path) -> Policy:
+    """The policy in a broker's folder; one that asks for nobody where there is none.
+
+    Raises `Malformed` (usage.file).
+    """
     try:
-        return tlogpolicy.parse(content)
+        return tlogpolicy.parse((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        return Policy()
+    except OSError as error:
+        raise Malformed("usage.file", f"{FILE} cannot be read") from error
     except Malformed as error:
         raise Malformed("usage.file", f"{FILE}: {error.detail}") from error

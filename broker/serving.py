@@ -95,7 +95,7 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
         directory=directory,
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
-        witnesses=Witnesses(audit, committer, directory, clock, pace),
+        witnesses=Witnesses(audit, committer, directory, clock, pace, feeding.policy_of(opened.path)),
         revoker=Revoker(opened.origin, directory, opened.hotline),
         pepper=opened.pepper,
         quotas=Quotas(opened.quota, opened.own_quotas),
@@ -236,9 +236,9 @@ def _monitoring(served: Served, opened: Home) -> Starlette:
 
 async def _feed(core: Core, opened: Home) -> None:
     """The regulator's own witnesses, if the folder names some."""
-    if (opened.path / feeding.FILE).exists():
+    policy = feeding.policy_of(opened.path)
+    if policy.witnesses:
         async with httpx.AsyncClient(timeout=feeding.TIMEOUT_S, trust_env=False) as client:
-            policy = feeding.policy_in(opened.read(feeding.FILE))
             await feeding.Feeder(core.witnesses, policy, client).run()
 
 

@@ -24,12 +24,14 @@ from zhifu.checkpoint import Checkpoint, VerifierKey
 from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.merkle import Frontier, frontier_nodes
 from zhifu.receipt import Head
+from zhifu.tlogpolicy import Policy
 
 ALARM_S: Final = 600
 """A log that no majority has witnessed for so long is an alarm."""
 _LATELY_S: Final = 60
 _SPREAD_S: Final = 0.01
 """For each attached witness: a thousand of them are asked every ten seconds, not every one."""
+NOBODY_ELSE: Final = Policy()
 _log = logging.getLogger("broker.witnesses")
 
 
@@ -69,16 +71,26 @@ class Shown:
 
 
 class Witnesses:
-    """Who cosigned what. ``clock_ms`` gives Unix ms; ``wake`` tells every stream that there is something to send."""
+    """Who cosigned what. ``clock_ms`` gives Unix ms; ``wake`` tells every stream that there is something to send.
+
+    ``policy`` says who else must have cosigned, beside a majority of the participants.
+    """
 
     def __init__(
-        self, log: Log, committer: Committer, directory: Directory, clock_ms: Callable[[], int], pace: Pace
+        self,
+        log: Log,
+        committer: Committer,
+        directory: Directory,
+        clock_ms: Callable[[], int],
+        pace: Pace,
+        policy: Policy = NOBODY_ELSE,
     ) -> None:
         self._log = log
         self._committer = committer
         self._directory = directory
         self._clock_ms = clock_ms
         self.pace = pace
+        self._policy = policy
         self.wake: Callable[[], None] = lambda: None
         self.attached: Callable[[], int] = lambda: 0
         self.shown = Shown(log.no_commit)
@@ -228,8 +240,9 @@ class Witnesses:
 
     @property
     def witnessed(self) -> int:
-        """The size of the tree that a majority of the participants has cosigned."""
-        return witnessed_by_majority([self._seen_by(one) for one in self._members])
+        """The size of the tree that a majority of the participants has cosigned, and whom the policy names."""
+        by_policy = self._policy.reached({name: seen.size for name, seen in self.seen.items()})
+        return min(by_policy, witnessed_by_majority([self._seen_by(one) for one in self._members]))
 
     def _seen_by(self, member: Member) -> int:
         return self.seen.get(witness.name_of(member.id), Seen()).size

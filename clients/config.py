@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from zhifu import tlogpolicy
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.errors import Malformed, Refused
 from zhifu.fields import Fields, Grammar, text
+from zhifu.tlogpolicy import Policy
 
 ROLES: Final = ("hospital", "public-payer", "insurer", "auditor", "registrar")
 FILE: Final = "node.toml"
+WITNESSES: Final = "witnesses.policy"
 _REASON: Final = "usage.file"
 _MAX_FILE: Final = 1 << 20
 
@@ -70,6 +73,17 @@ class NodeConfig:
     @property
     def policy_statement(self) -> Path:
         return self.directory / "policy.statement"
+
+    @property
+    def witnesses(self) -> Policy:
+        """Who else must have cosigned before an entry is final: ``witnesses.policy`` in the folder, a C2SP tlog-policy
+        with a regulator's key for example; nobody where there is none. Raises `Malformed` (usage.file).
+        """
+        path = self.directory / WITNESSES
+        try:
+            return tlogpolicy.parse(read_file(path, tlogpolicy.MAX_POLICY)) if path.exists() else Policy()
+        except Malformed as error:
+            raise Malformed(_REASON, f"{WITNESSES}: {error.detail}") from error
 
 
 def load(directory: Path) -> NodeConfig:

@@ -89,6 +89,7 @@ class Node:
             role,
             self.clock_ms,
             Retention(load.load(settings.policies), settings.role),
+            settings.witnesses,
         )
         self._renewal = Renewal(settings, keystore, self.clock_ms)
         self._session: Session | None = None

@@ -23,6 +23,7 @@ from zhifu.consent import Grant
 from zhifu.envelope import Envelope
 from zhifu.presentation import Presentation
 from zhifu.receive import Opened
+from zhifu.tlogpolicy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Parts:
     role: Role
     clock_ms: Clock
     retention: Retention
+    witnesses: Policy
 
     def now(self) -> int:
         """Unix s."""

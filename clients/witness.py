@@ -1,7 +1,8 @@
 """This node as a witness of the log, and what it knows of the other witnesses (DESIGN section 7).
 
 A checkpoint is checked against the largest head that was ever verified; the new head is on the disk before the
-cosignature leaves. Others' cosignatures come with the same checkpoint, and tell which exchanges are final.
+cosignature leaves. Others' cosignatures come with the same checkpoint, and tell which exchanges are final. Witnesses
+that are no participants count where the node's own ``witnesses.policy`` (C2SP tlog-policy) names their keys.
 """
 
 from __future__ import annotations
@@ -46,13 +47,17 @@ class Witness:
     def _note(self, signed: Checkpoint, note: bytes) -> None:
         """Others' cosignatures, by the keys of their verified statements; what they make final is final."""
         statements = self._parts.directory.statements(self._parts.now())
-        keys = [witness.key_of(stated) for stated in statements.values()]
+        asked = self._parts.witnesses
+        keys = {witness.key_of(stated) for stated in statements.values()}
+        keys |= {member.key for member in asked.witnesses.values()}
         for key in checkpoint.verify_cosignatures(note, keys):
             self._store.trust.saw_cosigned(key.name, signed.size)
-        cosigned = {name: size for name, size in self._store.trust.witnesses().items() if size >= signed.size}
-        if len(cosigned) < 2:
-            return
         known = {witness.name_of(participant) for participant in statements}
+        names = known | {self._name} | {member.key.name for member in asked.witnesses.values()}
+        seen = self._store.trust.witnesses().items()
+        cosigned = {name: size for name, size in seen if size >= signed.size and name in names}
+        if len(cosigned) < 2 or asked.reached(cosigned) < signed.size:
+            return
         done = [one for one in self._store.receipts.pending(signed.size) if _is_final(one, cosigned, known)]
         if done:
             self._store.receipts.finalise([one.exchange for one in done], signed.size, note)

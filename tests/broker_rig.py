@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -38,7 +38,6 @@ from broker.services.submitting import submit
 from broker.serving import Served, build, start
 from broker.store import tables
 from broker.store.interface import Reader, Store
-from broker.store.sqlite import open_read_only
 from broker.witnesses import Pace
 from clients import wire
 from tests.formats import (
@@ -312,18 +311,18 @@ class Rig:
     def check(self) -> None:
         """Everything that is stored fits together: the log is whole, and the rows say what it says."""
         # As of one moment: what came last may be committed while we look.
-        stored = open_read_only(self.home.database)
-        leaves = self._check_log(stored)
-        opened = self.entries(stored)
-        accepted = {one.index: detail.exchange for one, meta, detail in opened if meta.event == _ACCEPTED}
-        rows = {row.entry: row for row in self.rows(tables.Exchange, stored)}
-        assert accepted == {entry: row.hash for entry, row in rows.items()}
-        for delivery in self.rows(tables.Delivery, stored):
-            assert rows[delivery.entry].state in ("accepted", "answered")
-        uses = Counter(row.grant_hash for row in self.rows(tables.GrantUse, stored))
-        for grant in self.rows(tables.Grant, stored):
-            assert uses[grant.hash] == grant.uses <= grant.max_uses
-        assert self.core.log.frontier.size <= len(leaves)
+        with closing(self.home.open_read_only()) as stored:
+            leaves = self._check_log(stored)
+            opened = self.entries(stored)
+            accepted = {one.index: detail.exchange for one, meta, detail in opened if meta.event == _ACCEPTED}
+            rows = {row.entry: row for row in self.rows(tables.Exchange, stored)}
+            assert accepted == {entry: row.hash for entry, row in rows.items()}
+            for delivery in self.rows(tables.Delivery, stored):
+                assert rows[delivery.entry].state in ("accepted", "answered")
+            uses = Counter(row.grant_hash for row in self.rows(tables.GrantUse, stored))
+            for grant in self.rows(tables.Grant, stored):
+                assert uses[grant.hash] == grant.uses <= grant.max_uses
+            assert self.core.log.frontier.size <= len(leaves)
 
     def _check_log(self, stored: Reader) -> list[bytes]:
         """Every entry is the leaf at its index, without holes, and every checkpoint signs a prefix."""
@@ -357,9 +356,10 @@ def create(
     timing: Timing = Timing(),  # noqa: B008
     pace: Pace = Pace(),  # noqa: B008
     operators: Sequence[bytes] = (),
+    store: str = "",
 ) -> tuple[home.Home, Core]:
-    """A new broker's folder and parts."""
-    opened = home.create(path / "broker", ORIGIN, NOW, operators)
+    """A new broker's folder and parts; ``store`` is the address of its database."""
+    opened = home.create(path / "broker", ORIGIN, NOW, operators, store)
     return opened, replace(build(opened, None, clock, pace), timing=timing)
 
 
@@ -398,10 +398,11 @@ async def serving(
     pace: Pace = Pace(),  # noqa: B008
     operators: Sequence[bytes] = (),
     quota: Quota = DEFAULT,
+    store: str = "",
 ) -> AsyncIterator[Server]:
-    """`rig` behind real TLS on free ports; ``quota`` is everybody's."""
+    """`rig` behind real TLS on free ports; ``quota`` is everybody's, ``store`` the address of its database."""
     clock = Clock()
-    opened, core = create(path, clock, timing, pace, operators)
+    opened, core = create(path, clock, timing, pace, operators, store)
     core = replace(core, quotas=Quotas(quota))
     served = await start(core, opened)
     found = Server(opened, core, clock, served=served)

@@ -49,7 +49,7 @@ def hours(*rows: tuple[int, str, int], latency: int = 0) -> Counts:
 
 def standing(clock_ms: int, refused: dict[bytes, str] | None = None) -> Standing:
     head = Checkpoint(ORIGIN, 9, bytes(32))
-    return Standing(head, 0, {}, 2, 9, clock_ms, b"", {}, {}, refused or {})
+    return Standing(head, 0, {}, {}, 2, 9, clock_ms, b"", {}, {}, refused or {})
 
 
 def row(index: int, time_ms: int, purpose: str = "", reason: str = "") -> Row:

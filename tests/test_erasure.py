@@ -7,12 +7,13 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from nacl.signing import SigningKey
 
@@ -27,6 +28,7 @@ from clients.auditor.report import Report
 from clients.auditor.verify import Verification
 from clients.config import Pin, write_file
 from policies import load
+from tests import postgres
 from tests.broker_rig import ROLES, Server, acknowledgements, epoch_of, fresh, present, reason, serving
 from tests.formats import EVERYONE, HOSPITAL, INSURER, NOW, PAYER, claim, seed
 from tests.house import run, spawn
@@ -101,6 +103,41 @@ def test_one_officer_holds_and_two_lift() -> None:
 # --- a broker -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[postgres.Server]:
+    with postgres.open_server() as opened:
+        yield opened
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where a broker's database is, and the files that hold it."""
+
+    address: str
+    folder: Path
+    server: postgres.Server | None = None
+
+    def files(self) -> bytes:
+        """All bytes of the database as they lie on the disk."""
+        if self.server is None:
+            return b"".join(path.read_bytes() for path in self.folder.glob("broker/broker.db*"))
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            connection.execute("CHECKPOINT")
+            names = [row[0] for row in connection.execute(_FILES)]
+        return b"".join(path.read_bytes() for name in names for path in (self.server.path / "data").glob(f"{name}*"))
+
+
+_FILES = "SELECT pg_relation_filepath(oid) FROM pg_class WHERE pg_relation_filepath(oid) IS NOT NULL"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
+    if request.param == "sqlite":
+        return Kept("", tmp_path)
+    server: postgres.Server = request.getfixturevalue("postgresql")
+    return Kept(server.database(), tmp_path, server)
+
+
 def about(server: Server, subject: bytes) -> list[int]:
     rows = [row for row in server.rows(tables.Entry) if row.kind == 0 and row.detail]
     return [row.index for row in rows if receipt.parse_detail(row.detail).subject == subject]
@@ -148,8 +185,8 @@ def audit(server: Server, *changes: Any) -> Report:
     return Verification(trusted, merkle.Frontier(), [load.load()]).run(found)
 
 
-async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -> None:
-    async with serving(tmp_path, operators=OFFICERS) as server:
+async def test_a_subject_is_erased_and_every_proof_still_holds(kept: Kept, tmp_path: Path) -> None:
+    async with serving(tmp_path, operators=OFFICERS, store=kept.address) as server:
         server.check = lambda: None  # type: ignore[method-assign]  # it opens every entry
         subject, office = await settled(server), Office(server)
         entries, reader = about(server, subject), server.core.store.reader
@@ -181,7 +218,7 @@ async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -
         assert mentions(server, subject) == 0
         for row in server.rows(tables.Exchange):
             assert row.subject != subject
-        files = b"".join(path.read_bytes() for path in (tmp_path / "broker").glob("broker.db*"))
+        files = kept.files()
         assert not [key for key in keys if key in files]
         report = audit(server)
         assert report.first_bad is None
@@ -190,9 +227,9 @@ async def test_a_subject_is_erased_and_every_proof_still_holds(tmp_path: Path) -
             await office.erase(entries, A, B)
 
 
-async def test_what_stands_beside_the_log_goes_with_it(tmp_path: Path) -> None:
+async def test_what_stands_beside_the_log_goes_with_it(kept: Kept, tmp_path: Path) -> None:
     """A direct payment, a second device, the revocation, and the recipient's word on what it erased."""
-    async with serving(tmp_path, operators=OFFICERS) as server:
+    async with serving(tmp_path, operators=OFFICERS, store=kept.address) as server:
         server.check = lambda: None  # type: ignore[method-assign]  # it opens every entry
         for party in (HOSPITAL, INSURER):
             said = Detail(documents=(epoch_of(party).epoch_id,))
@@ -221,7 +258,7 @@ async def test_what_stands_beside_the_log_goes_with_it(tmp_path: Path) -> None:
         done = await Office(server).erase(entries, A, B)
         assert done.erased == len(entries)
         assert audit(server).first_bad is None
-        files = b"".join(path.read_bytes() for path in (tmp_path / "broker").glob("broker.db*"))
+        files = kept.files()
         further = [row.public_key for row in server.rows(tables.SubjectKey)]
         for gone in (bytes(key.verify_key), ticket.payload):
             assert gone not in files
@@ -234,8 +271,8 @@ async def test_what_stands_beside_the_log_goes_with_it(tmp_path: Path) -> None:
             await server.attest(key)
 
 
-async def test_what_may_not_be_erased_is_refused_whole(tmp_path: Path) -> None:
-    async with serving(tmp_path, HOSPITAL, PAYER, INSURER, operators=OFFICERS) as server:
+async def test_what_may_not_be_erased_is_refused_whole(kept: Kept, tmp_path: Path) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, INSURER, operators=OFFICERS, store=kept.address) as server:
         office = Office(server)
         (result,) = await server.submit(present(server.statute()))
         waiting, size = result.entry.index, server.core.log.size
@@ -246,8 +283,8 @@ async def test_what_may_not_be_erased_is_refused_whole(tmp_path: Path) -> None:
         assert server.rows(tables.Erasure) == []
 
 
-async def test_a_detail_that_is_missing_without_an_order_is_found(tmp_path: Path) -> None:
-    async with serving(tmp_path, operators=OFFICERS) as server:
+async def test_a_detail_that_is_missing_without_an_order_is_found(kept: Kept, tmp_path: Path) -> None:
+    async with serving(tmp_path, operators=OFFICERS, store=kept.address) as server:
         server.check = lambda: None  # type: ignore[method-assign]
         subject = await settled(server)
         victim = about(server, subject)[-1]

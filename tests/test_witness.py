@@ -12,16 +12,19 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from nacl.signing import SigningKey
 
+from broker import feeding
 from broker.serving import build
 from broker.store import tables
-from broker.witnesses import ALARM_S, Pace
+from broker.witnesses import ALARM_S, Pace, Seen
+from clients.config import WITNESSES
 from tests.broker_rig import Attached, Clock, Server, present, reason, serving
 from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, seed
 from tests.node_peer import ORIGIN as PEER_ORIGIN
 from tests.node_peer import Member, Peer, Running, Stream, presented
 from zhifu import checkpoint, merkle, witness
-from zhifu.checkpoint import Checkpoint
+from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.errors import Error
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2 as pb
@@ -150,6 +153,67 @@ async def test_an_exchange_is_final_with_both_parties_and_one_other(hospital: Ru
     assert len(checkpoint.verify_cosignatures(note, keys)) == 2
 
 
+REGULATOR = SigningKey(seed("regulator"))
+REGULATOR_KEY = VerifierKey("regulator.example/w", SignatureType.COSIGNATURE_V1, bytes(REGULATOR.verify_key))
+POLICY = f"witness regulator {REGULATOR_KEY.encode()}\nquorum regulator\n".encode()
+
+
+@pytest.mark.parametrize(("policy", "final"), [(POLICY, 1), (b"", 0)])
+async def test_a_regulator_whom_the_node_names_is_the_other_witness(
+    peer: Peer, members: list[Member], policy: bytes, final: int
+) -> None:
+    if policy:
+        (members[0].config.directory / WITNESSES).write_bytes(policy)
+    running = Running(peer, members[0])
+    try:
+        stream = await running.attach()
+        await running.node.attached()
+        exchange = presented(running.node, members[1].id)
+        taken = peer.accept(await peer.submissions(stream, members[0]), members[0])
+        stream.send(results=peer.results(stream, taken))
+        await running.node.result_of(exchange)
+        head = peer.log.head(1)
+        said = checkpoint.cosign(Checkpoint(PEER_ORIGIN, 1, head.root), REGULATOR_KEY.name, REGULATOR, NOW)
+
+        async def state_after(*lines: bytes) -> int:
+            stream.send(checkpoint=shown(peer, stream, 1, lines))
+            grow(peer, 1)
+            stream.send(checkpoint=shown(peer, stream, len(peer.log.leaves)))
+            while (await stream.expect("cosignature")).size < len(peer.log.leaves):
+                pass
+            found = running.node.store.receipts.get(exchange)
+            assert found is not None
+            return found.final
+
+        # Both parties and nobody else; where the node asks for the regulator, its word is the missing one.
+        assert await state_after(cosigned_by(members[1], peer, 1)) == 0
+        assert await state_after(cosigned_by(members[1], peer, 1), said) == final
+    finally:
+        await running.close()
+
+
+async def test_what_the_node_asks_for_is_not_replaced_by_others(peer: Peer, members: list[Member]) -> None:
+    (members[0].config.directory / WITNESSES).write_bytes(POLICY)
+    running = Running(peer, members[0])
+    try:
+        stream = await running.attach()
+        await running.node.attached()
+        exchange = presented(running.node, members[1].id)
+        taken = peer.accept(await peer.submissions(stream, members[0]), members[0])
+        stream.send(results=peer.results(stream, taken))
+        await running.node.result_of(exchange)
+        stream.send(checkpoint=shown(peer, stream, 1, [cosigned_by(one, peer, 1) for one in members]))
+        grow(peer, 1)
+        stream.send(checkpoint=shown(peer, stream, 2))
+        while (await stream.expect("cosignature")).size < 2:
+            pass
+        found = running.node.store.receipts.get(exchange)
+        assert found is not None
+        assert found.final == 0
+    finally:
+        await running.close()
+
+
 # --- a broker -------------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +260,26 @@ async def test_cosignatures_are_kept_and_told_to_the_others(tmp_path: Path) -> N
         again = build(server.home, None, server.clock)
         assert again.witnesses.witnessed == size
         again.store.close()
+
+
+async def test_a_regulator_whom_the_operator_names_must_have_cosigned_too(tmp_path: Path) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, pace=FAST) as server:
+        (server.home.path / feeding.FILE).write_bytes(POLICY)
+        found, log = build(server.home, None, server.clock), server.core.log
+        for party in (HOSPITAL, PAYER):
+            found.witnesses.seen[witness.name_of(party.id)] = Seen(log.size, 1)
+        assert found.witnesses.witnessed == 0
+        server.clock.advance(2 * ALARM_S)
+        assert found.witnesses.unwitnessed_s > ALARM_S
+        found.committer.start()
+        signed = Checkpoint(log.origin, log.size, log.frontier.root())
+        await found.witnesses.keep(
+            REGULATOR_KEY, log.size, checkpoint.cosign(signed, REGULATOR_KEY.name, REGULATOR, NOW)
+        )
+        assert found.witnesses.witnessed == log.size
+        assert found.witnesses.unwitnessed_s == 0
+        await found.committer.close()
+        found.store.close()
 
 
 async def test_a_cosignature_that_does_not_verify_ends_the_stream(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from tests.formats import seed
 from zhifu import tlogpolicy, witness
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.errors import Malformed, NotAuthentic
+from zhifu.merkle import MAX_SIZE
 from zhifu.receipt import Head
 
 
@@ -51,6 +52,16 @@ def test_nobody_cosigns_a_smaller_head_and_everybody_sees_a_fork() -> None:
         witness.check_extends(older, Head(1, seed("another")), 1, ())
     with pytest.raises(NotAuthentic, match=r"log\.inconsistent"):
         witness.check_extends(older, Head(2, seed("root")), 0, (seed("node"),))
+
+
+def test_how_far_a_quorum_reaches() -> None:
+    policy = tlogpolicy.parse(POLICY)
+    assert policy.reached({A.name: 7, B.name: 5, C.name: 9, "another": 1}) == 5
+    assert policy.reached({A.name: 7, B.name: 8, C.name: 3}) == 3
+    assert policy.reached({A.name: 7, C.name: 9}) == 0
+    assert tlogpolicy.parse(b"quorum none").reached({}) == MAX_SIZE
+    two = b"".join(b"witness %s %s\n" % (one.name[:1].encode(), one.encode().encode()) for one in (A, B, C))
+    assert tlogpolicy.parse(two + b"group g 2 a b c\nquorum g").reached({A.name: 7, B.name: 5, C.name: 6}) == 6
 
 
 def test_a_policy_is_satisfied_by_exactly_the_quorums_that_it_names() -> None:

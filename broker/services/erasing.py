@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -44,7 +45,7 @@ class LogService(log_pb2_grpc.LogServiceServicer):
                 essential=True,
             )
             self._forget(done.result.erased)
-            core.store.forget()
+            await asyncio.to_thread(core.store.forget)
             index = done.result.entry.index
             return log_pb2.EraseResponse(
                 erased=len(done.result.erased),

@@ -7,6 +7,7 @@ wrote them, and the lock is free as soon as its holder commits, dies or hangs.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
@@ -38,6 +39,9 @@ _SETTINGS: Final = (
     "-c synchronous_commit=on -c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=10s"
     " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 )
+_log = logging.getLogger("zhifu.store")
+_HOLDS_PEOPLE: Final = ("entry", "exchange", "grant", "subject", "subject_key", "attested", "ticket")
+"""Tables that an erasure takes something from (`broker.erasure`)."""
 CLIENT: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
@@ -181,9 +185,14 @@ class PostgresStore:
                 self._writer.ask("ROLLBACK")
 
     def forget(self) -> None:
-        # A connection of its own: it waits for nobody's transaction.
-        with suppress(psycopg.Error), closing(connect(self._url)) as own:
-            own.execute("VACUUM entry, exchange")
+        # A connection of its own: it waits for nobody's transaction. FULL, which writes the tables anew and keeps
+        # others out meanwhile: else what was deleted stays on its page until something happens to need the place.
+        try:
+            with closing(connect(self._url, "-c statement_timeout=0")) as own:
+                for table in _HOLDS_PEOPLE:
+                    own.execute(f'VACUUM (FULL) "{table}"'.encode())
+        except psycopg.Error:
+            _log.warning("store.forget")
 
     def close(self) -> None:
         self._reading.close()

@@ -7,7 +7,7 @@ stand in its tree. Which entries meet a search is the broker's word until a full
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Evidence, Store
 from zhifu import checkpoint, envelope, merkle, receipt, statement, trail, witness
-from zhifu.checkpoint import Checkpoint
+from zhifu.checkpoint import Checkpoint, VerifierKey
 from zhifu.errors import Error, NotAuthentic
 from zhifu.receipt import Head
 from zhifu.statement import KeyStatement
@@ -55,12 +55,15 @@ class Page:
 class Standing:
     """What the log and its witnesses are at this moment. Times are Unix ms, ``witnessed`` Unix s by participant.
 
-    ``final`` entries are cosigned by a quorum; ``refused`` are statements that do not verify against the pins.
+    ``others`` is the same of the witnesses that the auditor's own ``witnesses.policy`` names. ``final`` entries are
+    cosigned by a quorum of participants and by whom that policy asks for; ``refused`` are statements that do not
+    verify against the pins.
     """
 
     head: Checkpoint
     final: int
     witnessed: Mapping[bytes, tuple[int, int]]
+    others: Mapping[str, tuple[int, int]]
     quorum: int
     indexed_size: int
     clock_ms: int
@@ -159,12 +162,18 @@ class Auditor:
         answer = await self._call(self._stub.Status, audit_pb2.StatusRequest(head_size=head.size, head_root=head.root))
         signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
         statements, refused = self._statements(answer)
-        witnessed = self._witnessed(answer.cosigned, statements, signed)
+        asked = self.settings.witnesses
+        named = {one.key: name for name, one in asked.witnesses.items()}
+        keys = {witness.key_of(one): who for who, one in statements.items()}
+        seen = self._witnessed(answer.cosigned, {*keys, *named}, signed)
+        witnessed = {keys[key]: when for key, when in seen.items() if key in keys}
+        reached = asked.reached({key.name: size for key, (size, _) in seen.items()})
         quorum = witness.majority(sum(pin.role != "auditor" for pin in self.settings.pins.values()))
-        self.final = max(self.final, _final(witnessed, quorum))
+        self.final = max(self.final, min(reached, _final(witnessed, quorum)))
         members = {one.participant: Pin(one.role, one.name) for one in answer.directory}
         return Standing(
-            signed, self.final, witnessed, quorum, answer.indexed_size, answer.clock_ms, answer.scope, members,
+            signed, self.final, witnessed, {named[key]: when for key, when in seen.items() if key in named}, quorum,
+            answer.indexed_size, answer.clock_ms, answer.scope, members,
             statements, refused,
         )  # fmt: skip
 
@@ -187,19 +196,18 @@ class Auditor:
         return any(ours == signed for _, ours in self._store.trust.statements(self.id))
 
     def _witnessed(
-        self, shown: Sequence[audit_pb2.CosignedCheckpoint], statements: Mapping[bytes, KeyStatement], head: Checkpoint
-    ) -> dict[bytes, tuple[int, int]]:
-        """Participant -> (size, Unix s) of its newest cosignature, of a tree that is a part of ours. Raises
+        self, shown: Sequence[audit_pb2.CosignedCheckpoint], keys: Collection[VerifierKey], head: Checkpoint
+    ) -> dict[VerifierKey, tuple[int, int]]:
+        """Of each key (size, Unix s) of its newest cosignature, of a tree that is a part of ours. Raises
         `NotAuthentic` (log.*, signature.invalid).
         """
-        keys = {witness.key_of(one): who for who, one in statements.items()}
-        found: dict[bytes, tuple[int, int]] = {}
+        found: dict[VerifierKey, tuple[int, int]] = {}
         for one in shown:
             signed = checkpoint.verify(one.checkpoint, self.settings.log_key)
             path = wire.hashes(one.consistency)
             merkle.verify_consistency(signed.size, head.size, signed.root, head.root, path)
             for key, at in checkpoint.verify_cosignatures(one.checkpoint, keys).items():
-                found[keys[key]] = max(found.get(keys[key], (0, 0)), (signed.size, at))
+                found[key] = max(found.get(key, (0, 0)), (signed.size, at))
         return found
 
     def _page(self, answer: audit_pb2.SearchResponse, query: Query, head: Head) -> Page:

@@ -14,6 +14,7 @@ from typing import Final
 
 from zhifu.checkpoint import SignatureType, VerifierKey, parse_decimal
 from zhifu.errors import Malformed
+from zhifu.merkle import MAX_SIZE
 
 MAX_POLICY: Final = 1 << 18
 NONE: Final = "none"
@@ -47,6 +48,18 @@ class Policy:
     def is_satisfied(self, cosigned: Collection[VerifierKey]) -> bool:
         """Whether these verified cosigners are enough."""
         return self.quorum == NONE or self._has(self.quorum, cosigned)
+
+    def reached(self, seen: Mapping[str, int]) -> int:
+        """The size of the largest tree that is witnessed enough; ``seen`` is the size that each cosigned, by its key's
+        name. `MAX_SIZE` where nobody needs to.
+        """
+        return MAX_SIZE if self.quorum == NONE else self._reached(self.quorum, seen)
+
+    def _reached(self, name: str, seen: Mapping[str, int]) -> int:
+        if name in self.witnesses:
+            return seen.get(self.witnesses[name].key.name, 0)
+        group = self.groups[name]
+        return sorted((self._reached(member, seen) for member in group.members), reverse=True)[group.threshold - 1]
 
     def _has(self, name: str, cosigned: Collection[VerifierKey]) -> bool:
         if name in self.witnesses:
