@@ -31,6 +31,13 @@ async def test_a_method_that_writes_by_itself_is_served_too(tmp_path: Path) -> N
         call.cancel()
 
 
+def test_bytes_are_read_or_are_no_request() -> None:
+    found = rpcs.decode(50, seed=3)
+    assert found.faults == ()
+    assert found.calls == 50 * len(list(rpcs.methods()))
+    assert len(found.answers) == 2
+
+
 def test_every_method_is_asked() -> None:
     assert len({method.full_name for method in rpcs.methods()}) >= 25
     assert {method.containing_service.name for method in rpcs.methods()} >= set(rpcs.PUBLIC)

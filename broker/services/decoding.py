@@ -16,7 +16,8 @@ from zhifu.errors import Malformed
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-_UNREADABLE: Final = object()
+UNREADABLE: Final = object()
+"""In place of a request that is none."""
 
 
 class Decoding(grpc.aio.ServerInterceptor):
@@ -38,17 +39,19 @@ class Decoding(grpc.aio.ServerInterceptor):
         )
         return make(
             behaviour,
-            request_deserializer=_reading(handler.request_deserializer),
+            request_deserializer=reading(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
 
 
-def _reading(deserialize: Any) -> Callable[[bytes], Any]:
+def reading(deserialize: Any) -> Callable[[bytes], Any]:
+    """What reads a request: its message, or `UNREADABLE`. Never raises."""
+
     def read(data: bytes) -> Any:
         try:
             return deserialize(data)
         except DecodeError:
-            return _UNREADABLE
+            return UNREADABLE
 
     return read
 
@@ -76,6 +79,6 @@ def _refusing_unreadable_stream(behaviour: Any) -> Any:
 
 
 async def _refuse_unreadable(request: Any, context: Context) -> None:
-    if request is _UNREADABLE:
+    if request is UNREADABLE:
         async with refusing(context):
             raise Malformed("malformed.encoding", "not a message of this method")

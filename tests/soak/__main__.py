@@ -22,12 +22,15 @@ import uvloop
 from clients import channel
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.soak import abuse, crash, database, decoders, live, memory, rpcs, settlement, withheld
+from tests.broker_rig import rig
+from tests.soak import abuse, crash, database, decoders, live, memory, order, powerloss, rpcs, settlement, withheld
 
 INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
 REQUESTS_A_SECOND: Final = 10
 """Of each method."""
+DECODED_A_SECOND: Final = 1000
+"""Of each method, read without a connection."""
 _BEGUN: Final = time.monotonic()
 Tell = Callable[[str], None]
 Faults = Sequence[object]
@@ -83,7 +86,14 @@ def _memory(seconds: float, _: int, say: Tell) -> Faults:
 def _database(_: float, seed: int, say: Tell) -> Faults:
     with stage() as found:
         survived = asyncio.run(database.run(found, seed, say))
-    say(f"{survived.restarts} restarts, {survived.exchanges} exchanges, slowest recovery {survived.slowest_s:.1f} s")
+    say(f"{survived.times} restarts, {survived.exchanges} exchanges, slowest recovery {survived.slowest_s:.1f} s")
+    return survived.faults
+
+
+def _brokers(_: float, seed: int, say: Tell) -> Faults:
+    with stage() as found:
+        survived = asyncio.run(database.run_pair(found, seed, say))
+    say(f"{survived.times} kills, {survived.exchanges} exchanges, slowest recovery {survived.slowest_s:.1f} s")
     return survived.faults
 
 
@@ -91,6 +101,13 @@ def _crash(seconds: float, seed: int, say: Tell) -> Faults:
     with stage() as found:
         survived = asyncio.run(crash.run(found, seconds, seed, say))
     say(f"{survived.kills} kills, {survived.exchanges} exchanges, slowest start {survived.slowest_start_s:.1f} s")
+    return survived.faults
+
+
+def _powerloss(seconds: float, seed: int, say: Tell) -> Faults:
+    with stage() as found:
+        survived = asyncio.run(powerloss.run(found, seconds, seed, say))
+    say(f"{survived.cuts} cuts, {survived.exchanges} exchanges, {survived.lost} pages lost")
     return survived.faults
 
 
@@ -114,7 +131,21 @@ def _rpcs(seconds: float, seed: int, say: Tell) -> Faults:
     with world() as made:
         found = uvloop.run(_ask_all(made, seconds, seed))
     say(f"{found.calls} hostile requests, answered {dict(found.answers)}")
-    return found.faults
+    read = rpcs.decode(round(seconds * DECODED_A_SECOND), seed, say)
+    say(f"{read.calls} hostile requests without a connection, {dict(read.answers)}")
+    return (*found.faults, *read.faults)
+
+
+def _order(seconds: float, seed: int, say: Tell) -> Faults:
+    with tempfile.TemporaryDirectory(prefix="zhifu-soak-") as folder:
+        told = asyncio.run(_ordered(Path(folder), seconds, seed))
+    say(f"{told.orders} orders of {order.EVENTS} events, {told.replays} replays")
+    return told.faults
+
+
+async def _ordered(folder: Path, seconds: float, seed: int) -> order.Told:
+    async with rig(folder) as broker:
+        return await order.run(broker, seconds, seed)
 
 
 async def _ask_all(made: World, seconds: float, seed: int) -> rpcs.Answered:
@@ -134,9 +165,12 @@ PARTS: Final = {
     "withheld": _withheld,
     "memory": _memory,
     "crash": _crash,
+    "powerloss": _powerloss,
     "database": _database,
+    "brokers": _brokers,
     "abuse": _abuse,
     "rpcs": _rpcs,
+    "order": _order,
 }
 
 

@@ -124,11 +124,15 @@ class House:
         os.kill(self.broker.process.pid, signal.SIGKILL)
         self.broker.process.wait()
 
+    @property
+    def command(self) -> tuple[str, ...]:
+        """What serves on the ports that the broker had from the beginning."""
+        node, public = map(str, self.ports)
+        return ("broker", "serve", str(self.stage.path / "broker"), "--node-port", node, "--public-port", public)
+
     def start(self) -> None:
         """Start the broker again; `await_ready` says when it serves."""
-        node, public = map(str, self.ports)
-        command = ("broker", "serve", str(self.stage.path / "broker"), "--node-port", node, "--public-port", public)
-        self.broker = self.stage.start("broker", *command)
+        self.broker = self.stage.start("broker", *self.command)
 
     async def await_ready(self) -> None:
         """Raises `Refused` (unavailable.broker) if it does not start."""
@@ -187,9 +191,16 @@ _BUNDLE: Final = load.load()
 _CEILINGS: Final = finest(_BUNDLE, "public-settlement", "public-payer", _CLAIM)
 
 
-async def run(stage: Stage, seconds: float, start: int, tell: Callable[[str], None]) -> Survived:
+async def run(
+    stage: Stage,
+    seconds: float,
+    start: int,
+    tell: Callable[[str], None],
+    opened: Callable[[Stage], House] | None = None,
+    ready_s: float = READY_S,
+) -> Survived:
     """Load and kills for ``seconds``, then peace, then the checks. ``start`` seeds the moments."""
-    random, house = Random(f"{start} crash"), await asyncio.to_thread(House.open, stage)
+    random, house = Random(f"{start} crash"), await asyncio.to_thread(opened or House.open, stage)
     house.open_nodes()
     running = [asyncio.create_task(one.run()) for one in house.nodes.values()]
     load_ = Load(house.nodes["hospital"], house.cast.ids["public-payer"])
@@ -201,7 +212,7 @@ async def run(stage: Stage, seconds: float, start: int, tell: Callable[[str], No
     tell("checking")
     faults += load_.faults + await asyncio.to_thread(check, stage, load_.told, load_.anew)
     slowest = max(house.starts_s, default=0.0)
-    if slowest > READY_S:
+    if slowest > ready_s:
         faults.append(f"a start took {slowest:.1f} s")
     return Survived(kills, len(load_.told), slowest, tuple(faults))
 
@@ -272,9 +283,10 @@ def check(stage: Stage, told: dict[bytes, str], anew: int = 0) -> list[str]:
 
     ``anew`` exchanges were presented a second time: so many may be there that ended without being delivered.
     """
-    reader = _reader(stage)
     report = audit(stage.path)
     faults = [] if report.verified else [f"the log does not verify: {report.first_bad}"]
+    # Opened last: PostgreSQL waits for nobody who reads nothing.
+    reader = _reader(stage)
     return [*faults, *_exchanges(reader, told, anew), *_entries(reader, told)]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -19,6 +19,7 @@ from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from broker.services.decoding import UNREADABLE, reading
 from tests.soak.mutate import junk, mutated
 from zhifu.errors import CATALOGUE
 from zhifu.v1 import audit_pb2, code_pb2, enrolment_pb2, exchange_pb2, log_pb2, pseudonym_pb2, wallet_pb2
@@ -32,6 +33,7 @@ _OWN: Final = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grp
 _ANSWER_S: Final = 10.0
 _AT_ONCE: Final = 8
 _DEPTH: Final = 4
+_SAMPLES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,22 @@ async def fuzz(nodes: grpc.aio.Channel, public: grpc.aio.Channel, frames: int, s
                 answers[status] += 1
                 faults += [f"{method.full_name}: {fault}"] if fault else []
     return Answered(calls, answers, tuple(faults))
+
+
+def decode(frames: int, seed: int, tell: Callable[[str], None] = lambda _: None) -> Answered:
+    """``frames`` hostile requests to each method, as far as what reads them in the broker, without a connection."""
+    random, answers, faults = Random(seed), Counter[str](), list[str]()
+    for method in methods():
+        read = reading(GetMessageClass(method.input_type).FromString)
+        samples = [nonsense(method.input_type, random).SerializeToString() for _ in range(_SAMPLES)]
+        for _ in range(frames):
+            data = junk(random) if random.randrange(8) == 0 else mutated(random, random.choice(samples), samples)
+            try:
+                answers["unreadable" if read(data) is UNREADABLE else "read"] += 1
+            except Exception as error:
+                faults.append(f"{method.full_name}: {type(error).__name__} on {data.hex()}")
+        tell(f"{method.full_name}: {frames} requests")
+    return Answered(answers.total(), answers, tuple(faults))
 
 
 def _request(method: MethodDescriptor, random: Random) -> bytes:

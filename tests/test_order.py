@@ -1,0 +1,15 @@
+"""Messages again, too early and too late: a few of the orders, and of the replays, that ``make soak`` tries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.broker_rig import rig
+from tests.soak import order
+
+
+async def test_whatever_the_order_an_exchange_ends_in_one_state(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        told = await order.run(broker, seconds=2, seed=1, replays=200)
+    assert told.faults == ()
+    assert told.orders > 0
