@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import uvloop
 
@@ -23,12 +23,26 @@ from clients import channel
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
 from tests.broker_rig import rig
-from tests.soak import abuse, crash, database, decoders, live, memory, order, powerloss, rpcs, settlement, withheld
+from tests.soak import (
+    abuse,
+    crash,
+    database,
+    decoders,
+    live,
+    memory,
+    offline,
+    order,
+    powerloss,
+    rpcs,
+    settlement,
+    withheld,
+)
 
 INPUTS_A_SECOND: Final = 10_000
 STREAMS: Final = 400
 REQUESTS_A_SECOND: Final = 10
 """Of each method."""
+QUEUED_A_SECOND: Final = 50
 DECODED_A_SECOND: Final = 1000
 """Of each method, read without a connection."""
 _BEGUN: Final = time.monotonic()
@@ -136,6 +150,12 @@ def _rpcs(seconds: float, seed: int, say: Tell) -> Faults:
     return (*found.faults, *read.faults)
 
 
+def _offline(seconds: float, _: int, say: Tell) -> Faults:
+    found = offline.run(round(seconds * QUEUED_A_SECOND))
+    say(str(found))
+    return cast(Faults, found["faults"])
+
+
 def _order(seconds: float, seed: int, say: Tell) -> Faults:
     with tempfile.TemporaryDirectory(prefix="zhifu-soak-") as folder:
         told = asyncio.run(_ordered(Path(folder), seconds, seed))
@@ -171,6 +191,7 @@ PARTS: Final = {
     "abuse": _abuse,
     "rpcs": _rpcs,
     "order": _order,
+    "offline": _offline,
 }
 
 

@@ -124,6 +124,13 @@ class House:
         os.kill(self.broker.process.pid, signal.SIGKILL)
         self.broker.process.wait()
 
+    async def until_killed(self, random: Random) -> None:
+        """Let it work for a while."""
+        await asyncio.sleep(random.uniform(0.05, 2.5))
+
+    async def calm(self) -> None:
+        """From here on nothing ends it any more."""
+
     @property
     def command(self) -> tuple[str, ...]:
         """What serves on the ports that the broker had from the beginning."""
@@ -222,7 +229,7 @@ async def _kill_until(
 ) -> int:
     kills = 0
     while time.monotonic() < until and not any(task.done() for task in running):
-        await asyncio.sleep(random.uniform(0.05, 2.5))
+        await house.until_killed(random)
         house.kill()
         kills += 1
         house.start()
@@ -233,6 +240,7 @@ async def _kill_until(
             house.start()
         await house.await_ready()
         tell(f"{kills} kills, ready after {house.starts_s[-1]:.1f} s")
+    await house.calm()
     return kills
 
 

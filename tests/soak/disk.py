@@ -7,16 +7,15 @@ not synced nothing is there, or any pages of it: a disk writes them in the order
 from __future__ import annotations
 
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Final
 
+from tests.soak.preload import build
+
 PAGE: Final = 4096
 """What a disk writes whole or not at all."""
-SYNC_MS: Final = 20
-_SOURCE: Final = Path(__file__).with_name("disk.c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,23 +29,16 @@ class Disk:
     @staticmethod
     def under(folder: Path, beside: Path) -> Disk:
         """A disk for the files that are in ``folder`` now, all of them durable; ``beside`` is for the disk's own."""
-        made = Disk(folder.resolve(), beside / "durable", beside / "disk.so")
+        made = Disk(folder.resolve(), beside / "durable", build("disk", beside))
         made.durable.mkdir()
-        compiler = shutil.which("cc")
-        assert compiler is not None, "a C compiler is needed"
-        subprocess.run(
-            [compiler, "-O2", "-Wall", "-Werror", "-shared", "-fPIC", "-o", made.library, _SOURCE, "-ldl", "-lpthread"],
-            check=True,
-        )
         for path in made._files(made.folder):
             shutil.copyfile(path, made.durable / path.name)
         return made
 
-    @property
-    def command(self) -> tuple[str, ...]:
-        """Goes before the command of the process whose disk this is."""
+    def command(self, cut_at: int = 0) -> tuple[str, ...]:
+        """Goes before the command of the process whose disk this is; it is killed at its sync number ``cut_at``."""
         folders = {"ZHIFU_DISK": self.folder, "ZHIFU_DURABLE": self.durable}
-        settings = {"LD_PRELOAD": self.library, "ZHIFU_SYNC_MS": SYNC_MS, **folders}
+        settings = {"LD_PRELOAD": self.library, "ZHIFU_CUT_AT": cut_at, **folders}
         return ("env", *(f"{name}={value}" for name, value in settings.items()))
 
     def cut(self, random: Random) -> int:

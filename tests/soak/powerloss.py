@@ -5,15 +5,25 @@ As `tests.soak.crash`, but what the broker wrote and did not sync is gone with i
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final
 
 from clients.demo.stage import Stage
 from tests.soak import crash
 from tests.soak.disk import Disk
+from zhifu.errors import Refused
+
+MOST: Final = 80
+"""Syncs of one life at most: a start has a few, each commit one."""
+PATIENCE_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,8 @@ class House(crash.House):
     random: Random = field(default_factory=Random)
     disk: Disk | None = None
     lost: int = 0
+    again: int = 0
+    is_calm: bool = False
 
     @staticmethod
     def on_disk(stage: Stage, random: Random) -> House:
@@ -41,18 +53,47 @@ class House(crash.House):
         made.broker.process.wait()
         house = House(stage, made.cast, made.broker, made.ports, random=random)
         house.disk = Disk.under(stage.path / "broker", stage.path)
-        house.start()
-        stage.ready(house.broker)
+        asyncio.run(house.begin())
         return house
 
+    async def begin(self) -> None:
+        self.start()
+        await self.await_ready()
+
     def kill(self) -> None:
-        crash.House.kill(self)
+        if self.broker.process.poll() is None:
+            crash.House.kill(self)
         if self.disk is not None:
             self.lost += self.disk.cut(self.random)
 
     def start(self) -> None:
         assert self.disk is not None
-        self.broker = self.stage.launch("broker", [*self.disk.command, sys.executable, "-m", *self.command])
+        before = self.disk.command(0 if self.is_calm else self.random.randint(1, MOST))
+        self.broker = self.stage.launch("broker", [*before, sys.executable, "-m", *self.command])
+
+    async def until_killed(self, random: Random) -> None:
+        """Until the disk ends it, or for so long that there was nothing to sync."""
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self.broker.process.wait, PATIENCE_S)
+
+    async def calm(self) -> None:
+        self.is_calm = True
+        self.kill()
+        self.start()
+        await self.await_ready()
+
+    async def await_ready(self) -> None:
+        begun = time.monotonic()
+        while True:
+            try:
+                await asyncio.to_thread(self.stage.ready, self.broker)
+            except Refused:  # the power went while it started
+                self.kill()
+                self.again += 1
+                self.start()
+            else:
+                break
+        self.starts_s.append(time.monotonic() - begun)
 
 
 async def run(stage: Stage, seconds: float, start: int, tell: Callable[[str], None]) -> Survived:
@@ -63,7 +104,7 @@ async def run(stage: Stage, seconds: float, start: int, tell: Callable[[str], No
         houses.append(House.on_disk(on, Random(f"{start} power")))
         return houses[0]
 
-    found = await crash.run(stage, seconds, start, tell, opened, crash.LAST_S)
-    lost = houses[0].lost
+    found = await crash.run(stage, seconds, start, tell, opened, float("inf"))
+    lost, cuts = houses[0].lost, found.kills + houses[0].again
     unharmed = () if lost or not found.kills else ("nothing was ever lost: the cuts cut nothing",)
-    return Survived(found.kills, found.exchanges, lost, (*found.faults, *unharmed))
+    return Survived(cuts, found.exchanges, lost, (*found.faults, *unharmed))
