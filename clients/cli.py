@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -52,11 +53,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif given[0] == "doctor" and any((Path(word) / "broker.toml").exists() for word in given[1:]):
         _become_broker(given)
     elif given[0] in _PARTS:
-        module, _ = _PARTS[given[0]]
-        import_module(module).app(args=given[1:], prog_name=f"zhifu {given[0]}")
+        _part(_PARTS[given[0]][0])(args=given[1:], prog_name=f"zhifu {given[0]}")
     else:
         print(f"zhifu: no command {given[0]!r}; there is: {', '.join(_PARTS)}", file=sys.stderr)
         sys.exit(int(Exit.USAGE))
+
+
+@cache
+def _part(module: str) -> Callable[..., Any]:
+    """The commands of a part, built once a process."""
+    from typer.main import get_command
+
+    return get_command(import_module(module).app)
 
 
 def _become_broker(words: Sequence[str]) -> NoReturn:

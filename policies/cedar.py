@@ -10,6 +10,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import cedarpy
@@ -40,7 +41,13 @@ def parse(files: Files) -> Access:
     or without its sentences (@zh, @en), an annotation of another name, a @reason that is not in the catalogue, and a
     Cedar schema that does not know every word of this protocol.
     """
-    texts = {name: _text(name, source) for name, source in files.items()}
+    return _parse(tuple(files.items()))
+
+
+@lru_cache(maxsize=4)
+def _parse(files: tuple[tuple[str, bytes], ...]) -> Access:
+    # Kept, since one program asks for its policy in several places, and checking a policy takes a tenth of a second.
+    texts = {name: _text(name, source) for name, source in files}
     declared = texts.pop(SCHEMA_FILE, None)
     if declared is None:
         raise Refused("policy.invalid", f"{SCHEMA_FILE}: is missing")
@@ -141,10 +148,12 @@ def _entities(known: cedarpy.Schema) -> cedarpy.Entities:
 def _check_words(access: Access) -> None:
     """Ask once with every word: a Cedar schema that lacks one would deny its exchanges without saying why."""
     active = _PARTICIPANTS["sender", ROLES[0], STATUSES[0]]
-    for purpose, basis, name in itertools.product(PURPOSES, BASES, schema.names()):
-        question = {"principal": active, "action": _ACTION, "resource": active}
-        context = _context(purpose, basis, name) | {"answers": _matter(purpose, name)}
-        answer = cedarpy.is_authorized(question | {"context": context}, access.policies, access.entities, access.schema)
+    asked = {"principal": active, "action": _ACTION, "resource": active}
+    questions: list[dict[str, Any]] = [
+        asked | {"context": _context(purpose, basis, name) | {"answers": _matter(purpose, name)}}
+        for purpose, basis, name in itertools.product(PURPOSES, BASES, schema.names())
+    ]
+    for answer in cedarpy.is_authorized_batch(questions, access.policies, access.entities, access.schema):
         if answer.diagnostics.errors:
             raise Refused("policy.invalid", f"{SCHEMA_FILE}: {answer.diagnostics.errors[0]}")
 

@@ -55,6 +55,7 @@ from tests.formats import (
     further_key,
     seed,
 )
+from tests.fresh import fresh_database
 from zhifu import acknowledgement, checkpoint, envelope, epoch, merkle, presentation, receipt
 from zhifu.checkpoint import Checkpoint
 from zhifu.consent import Revocation, hash_of
@@ -360,6 +361,8 @@ def create(
 ) -> tuple[home.Home, Core]:
     """A new broker's folder and parts; ``store`` is the address of its database."""
     opened = home.create(path / "broker", ORIGIN, NOW, operators, store)
+    if not store:
+        fresh_database(opened.database)
     return opened, replace(build(opened, None, clock, pace), timing=timing)
 
 

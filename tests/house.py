@@ -97,15 +97,18 @@ def operate(*command: object) -> None:
         os.umask(before)
 
 
-def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S) -> T:
-    """What ``look`` finds, as soon as it finds something that is true. Fails with ``what`` did not happen."""
+def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S, *, pause_s: float = _LOOK_S) -> T:
+    """What ``look`` finds, as soon as it finds something that is true. Fails with ``what`` did not happen.
+
+    ``pause_s``: between two looks, more where to look is itself dear.
+    """
     end = time.monotonic() + patience_s
     while True:
         found = look()
         if found:
             return found
         assert time.monotonic() < end, f"this did not happen within {patience_s:.0f} s: {what}"
-        time.sleep(_LOOK_S)
+        time.sleep(pause_s)
 
 
 @dataclass(frozen=True, slots=True)

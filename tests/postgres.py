@@ -17,6 +17,8 @@ from typing import Final
 
 import psycopg
 
+from broker.store.postgres import PostgresStore
+
 _NOBODY: Final = 65534
 _AS_NOBODY: Final = (
     f"import os, sys; os.setgroups([]); os.setgid({_NOBODY}); os.setuid({_NOBODY}); os.execv(sys.argv[1], sys.argv[1:])"
@@ -34,6 +36,7 @@ class Server:
     port: int
     binaries: Path
     made: int = field(default=0)
+    template: str = ""
 
     def start(self) -> None:
         settings = " ".join(f"-c {one}" for one in _SETTINGS)
@@ -50,12 +53,19 @@ class Server:
     def url(self, database: str) -> str:
         return f"postgresql://zhifu@127.0.0.1:{self.port}/{database}"
 
-    def database(self) -> str:
+    def database(self, template: str = "template1") -> str:
         """A new database; its address."""
         self.made += 1
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE test{self.made}".encode())
+            connection.execute(f"CREATE DATABASE test{self.made} TEMPLATE {template}".encode())
         return self.url(f"test{self.made}")
+
+    def migrated(self) -> str:
+        """A new database as a broker's first start leaves it, copied from one; its address."""
+        if not self.template:
+            self.template = self.database()
+            PostgresStore(self.template).close()
+        return self.database(self.template.rpartition("/")[2])
 
     def _run(self, name: str, *arguments: str) -> None:
         command = [str(self.binaries / name), *arguments]

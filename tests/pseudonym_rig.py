@@ -26,6 +26,7 @@ from clients.keystore import FileKeystore, participant_of
 from clients.pseudonym_service import PseudonymService
 from clients.store import Store
 from tests.formats import seed
+from tests.fresh import fresh_database
 from zhifu import cbor, pseudonym, receipt
 from zhifu.bill_forms import citizen_check_digit
 from zhifu.envelope import Envelope
@@ -117,6 +118,7 @@ class World:
 async def world(path: Path, *names: str) -> AsyncIterator[World]:
     """A broker and the participants of these names (of `ROLES`), who pin each other."""
     opened = home.create(path / "broker", ORIGIN, now(), [bytes(key.verify_key) for key in OPERATORS])
+    fresh_database(opened.database)
     found = World(opened, await start(build(opened, None), opened))
     try:
         for name in names or tuple(ROLES):

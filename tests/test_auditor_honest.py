@@ -39,6 +39,7 @@ from clients.config import Pin
 from policies.load import load as load_policy
 from tests import formats
 from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, PAYER, Exchange, Party, Sent, further_key, seed
+from tests.fresh import fresh_database
 from zhifu import consent, envelope, epoch, schema, sealed
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.consent import Grant, Revocation
@@ -88,7 +89,10 @@ class World:
 
     def __post_init__(self) -> None:
         folder = self.path / "broker"
-        self.opened = home.open_home(folder) if folder.exists() else home.create(folder, ORIGIN, NOW)
+        is_new = not folder.exists()
+        self.opened = home.create(folder, ORIGIN, NOW) if is_new else home.open_home(folder)
+        if is_new:
+            fresh_database(self.opened.database)
         self.store = SqliteStore(self.opened.database)
         self.store._writer.execute("PRAGMA synchronous=OFF")
         self.log = Log(ORIGIN, self.opened.log_key, self.store.reader)

@@ -6,16 +6,17 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from playwright.sync_api import expect
 
 from clients.hospital.sample import sample_bill
 from clients.web import words
-from tests.browser import DESKTOP, PHONE, Watched, browser, need_chromium
+from tests.browser import Device, Watched, need_chromium, playing
 from tests.house import House, open_house, python, run, until
 from zhifu import bill as bills
 
@@ -28,11 +29,10 @@ class Served:
 
     house: House
     base: str
-    profile: Path
-    pictures: Path
+    device: Device
 
-    def open(self, **options: Any) -> Any:
-        return browser(self.profile, self.pictures, **options)
+    def open(self) -> AbstractContextManager[Watched]:
+        return self.device.open()
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,12 @@ def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
-            found = Served(house, url.partition("/?")[0], path / "profile", repo_root / "build" / "screenshots")
-            with found.open() as at:
-                enrol(found, at, url)
-            yield found
+            with playing() as player:
+                device = Device(player, path / "profile", repo_root / "build" / "screenshots")
+                found = Served(house, url.partition("/?")[0], device)
+                with found.open() as at:
+                    enrol(found, at, url)
+                yield found
         finally:
             process.terminate()
             process.wait()
@@ -85,7 +87,7 @@ def look_again(served: Served, at: Watched, path: str, wanted: str) -> None:
             at.page.locator("#refresh").click()
         return at.page.locator(wanted).count() > 0
 
-    until(shown, f"the wallet shows {wanted}")
+    until(shown, f"the wallet shows {wanted}", pause_s=0.5)
 
 
 def test_you_may_claim_now_one_tap_and_paid(served: Served) -> None:
@@ -156,12 +158,10 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
         assert at.faults == []
 
 
-@pytest.mark.parametrize(("size", "name"), [(PHONE, "phone"), (DESKTOP, "desktop")])
-def test_pages_fit_in_both_languages(served: Served, size: dict[str, int], name: str) -> None:
-    with served.open(viewport=size, device_scale_factor=1) as at:
+def test_pages_fit_in_both_languages(served: Served) -> None:
+    with served.open() as at:
         for path in ("/claims", "/reports", "/"):
             for language in words.LANGUAGES:
                 at.page.goto(f"{served.base}{path}?lang={language}")
-                at.picture(f"claims-{path.strip('/') or 'home'}-{name}-{language}")
-                assert not at.wide(), (path, language)
+                at.check_fit(f"claims-{path.strip('/') or 'home'}-{language}")
         assert at.faults == []

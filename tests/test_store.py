@@ -23,22 +23,28 @@ from hypothesis import strategies as st
 from broker.store import postgres, sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
 from tests.formats import refused
+from tests.fresh import fresh_database
 from tests.postgres import Server, open_server
 from zhifu.errors import Refused
 
 STORES: Final[dict[str, Callable[[Path], Store]]] = {
-    "sqlite": lambda path: sqlite.SqliteStore(path / "broker.db"),
+    "sqlite": lambda path: sqlite.SqliteStore(_file(path)),
     "postgresql": lambda path: postgres.PostgresStore(_address(path)),
 }
 """Name -> opens the database that belongs to a folder, made if it is not there."""
 _SERVERS: Final[list[Server]] = []
 
 
+def _file(path: Path) -> Path:
+    database = path / "broker.db"
+    return database if database.exists() else fresh_database(database)
+
+
 def _address(path: Path) -> str:
     """The database of a folder, also for a process that was told of the folder only."""
     kept = path / "address"
     if not kept.exists():
-        kept.write_text(_SERVERS[0].database())
+        kept.write_text(_SERVERS[0].migrated())
     return kept.read_text()
 
 
