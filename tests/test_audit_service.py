@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from nacl.signing import SigningKey
 
-from clients.auditor import remote
+from clients.auditor import completeness, remote
 from clients.auditor.remote import Auditor, Page
 from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
@@ -95,6 +96,38 @@ def test_filters_combine(audited: Audited) -> None:
         # Whose exchange was acknowledged stands in another entry, so here the list cannot tell.
         found = [row.index for row in search(audited.auditor, query).rows if row.words.event != "exchange.acknowledged"]
         assert found == wanted
+
+
+def test_what_an_answer_leaves_out_is_found_by_reading_the_log(audited: Audited) -> None:
+    hospital = audited.house.cast.ids["hospital"]
+    queries = [
+        Query(), Query(events=(trail.ACCEPTED,)), Query(about=(bytes.fromhex(audited.grant),)), Query(unit="diagnosis"),
+        Query(events=(trail.ACKNOWLEDGED,), counterparty=hospital, purposes=("public-settlement",)),
+    ]  # fmt: skip
+    for query in queries:
+        read = ask(audited.auditor, partial(completeness.check, query=query))
+        assert read.found == len(search(audited.auditor, query).rows)
+        assert read.size > read.found > 0
+    said = run("audit", "search", audited.auditor, "--event", trail.ACCEPTED, "--complete", "--json").ok().json
+    assert said["proven_complete"]["found"] == len(said["entries"])
+    hidden = said["entries"][1]["index"]
+    index = audited.house.path / "broker" / "audit-index.db"
+    with closing(sqlite3.connect(index)) as opened, opened:
+        kept = opened.execute("SELECT * FROM said WHERE entry = ?", (hidden,)).fetchall()
+        opened.execute("DELETE FROM said WHERE entry = ?", (hidden,))
+    try:
+        page = search(audited.auditor, Query(events=(trail.ACCEPTED,)))
+        assert page.complete, "the broker still says so"
+        assert hidden not in {row.index for row in page.rows}
+        ended = run("audit", "search", audited.auditor, "--event", trail.ACCEPTED, "--complete")
+        assert ended.code == 5
+        assert f"left out: {hidden}" in ended.err
+    finally:
+        with closing(sqlite3.connect(index)) as opened, opened:
+            opened.executemany("INSERT INTO said VALUES (?, ?, ?)", kept)
+    # An auditor of one participant may not read the rest, and is told so.
+    with pytest.raises(Refused, match=r"policy\.denied"):
+        ask(audited.inspector, lambda auditor: completeness.check(auditor, Query()))
 
 
 def test_an_acknowledgement_is_found_by_what_it_acknowledges(audited: Audited) -> None:

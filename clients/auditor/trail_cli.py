@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients import config
-from clients.auditor import exports, filters, histories, pins, remote
+from clients.auditor import completeness, exports, filters, histories, pins, remote
 from clients.auditor.exports import Context, document
 from clients.auditor.pins import Pins
 from clients.auditor.remote import Auditor
@@ -70,11 +71,13 @@ def search(
     policy: Policy = "", unit: Unit = "", about: About = None,
     before: Annotated[int, typer.Option(min=0, help="Go on below this index.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of one page.")] = 50,
+    complete: Annotated[bool, typer.Option("--complete", help="Read the whole log: was anything left out?")] = False,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Search the whole log on the broker, newest first; every entry's proof is verified here. 检索审计日志
 
     Filters are met together. Exit 5 if an answer does not verify. The search itself becomes an entry of the log.
+    That an answer is complete is the broker's word, but with --complete, which takes as long as reading the log does.
     """
     given = _given(
         since=since, until=until, event=event, party=party, actor=actor, counterparty=counterparty, purpose=purpose,
@@ -84,13 +87,19 @@ def search(
     async def run(auditor: Auditor) -> None:
         query = filters.parse(given, auditor.settings.pins)
         await auditor.standing()
+        read = await completeness.check(auditor, query) if complete else None
         page = await auditor.search(query, before, limit)
         if as_json:
-            more = {"total": page.total, "complete": page.complete, "next_before": page.next_before, "size": page.size}
+            more: dict[str, Any] = {"proven_complete": asdict(read)} if read else {}
+            more |= {"total": page.total, "complete": page.complete, "next_before": page.next_before, "size": page.size}
             print_json({"entries": [document(row, auditor.name) for row in page.rows], **more})
         else:
             _print(page.rows, auditor)
             _say(_summary(page))
+            if read is not None:
+                _say(
+                    f"nothing was left out: {read.found} of the {read.size} entries that were read here meet the search"
+                )
         _check(page.rows)
 
     _ask(folder, run)
