@@ -7,7 +7,7 @@ every complete subtree, swaps the head, reads back what it wrote and signs. Noth
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +26,7 @@ from zhifu.receipt import Detail, Entry, Erased, Head, LogProof, Meta
 COMMITTED: Final = 0
 PLAIN: Final = 1
 _CACHED_NODES: Final = 65_536
+_RECENT: Final = 64
 _LEAVES_GRANTS: Final = ("exchange.", "ticket.", "epoch.")
 """Events that leave standing what was read of grants and of subjects' keys; after any other it is read again."""
 
@@ -53,6 +54,7 @@ class Log:
         self.frontier = Frontier()
         self.generation = 0
         """Another number: a grant or a key may have ended since, here, at another broker or in a commit in doubt."""
+        self._recent: deque[Commit] = deque(maxlen=_RECENT)
         self.reload()
 
     @property
@@ -98,6 +100,11 @@ class Log:
     def committed(self, done: Sequence) -> None:
         """The transaction is durable: its tree is the head now."""
         self.frontier = done.frontier
+        if done.ends_grants:
+            # Once more: whoever read committed rows while it was under way saw grants that do not stand any more.
+            self.generation += 1
+        if done.commit is not None:
+            self._recent.append(done.commit)
         for level, index, node in done.nodes:
             self._nodes[level, index] = node
         while len(self._nodes) > _CACHED_NODES:
@@ -129,6 +136,24 @@ class Log:
             return max(self.size, head.size if head else 0)
         return self.size
 
+    def commit_of(self, entry: int) -> Commit:
+        """The commit that accepted an entry: the smallest checkpoint above its index.
+
+        Raises `NotAuthentic` (log.corrupt).
+        """
+        for commit in reversed(self._recent):
+            if commit.begin <= entry < commit.size:
+                return commit
+        found = self.reader.find(tables.Checkpoint, after=entry, limit=1)
+        if not found:
+            raise NotAuthentic("log.corrupt", "an entry without a checkpoint")
+        return Commit(0, found[0].size, found[0].root, found[0].note)
+
+    def is_newest(self) -> bool:
+        """Whether the stored head is this one: neither another broker nor a commit under way has moved it."""
+        head = self.reader.get(tables.Head, 1)
+        return (head.size if head else 0) == self.size
+
     def commit_at(self, size: int) -> Commit:
         """The commit whose checkpoint has this size. Raises `NotAuthentic` (log.corrupt)."""
         row = self.reader.get(tables.Checkpoint, size)
@@ -147,6 +172,10 @@ class Sequence:
         self._leaves: list[bytes] = []
         self.frontier = frontier
         self.nodes: list[tuple[int, int, bytes]] = []
+        self.commit: Commit | None = None
+        """What was appended, once it is sealed."""
+        self.ends_grants = False
+        """Whether an entry of it may have ended a grant or a key."""
 
     @property
     def next_index(self) -> int:
@@ -168,6 +197,7 @@ class Sequence:
         """Append an entry that commits to ``meta`` and ``detail`` under fresh keys."""
         if not meta.event.startswith(_LEAVES_GRANTS):
             self._log.generation += 1
+            self.ends_grants = True
         one = receipt.entry(self.next_index, now_ms, meta.to_bytes(), detail.to_bytes())
         self._rows.append((one.index, COMMITTED, now_ms, one.meta_key, one.meta, one.detail_key, one.detail))
         self._leaves.append(one.leaf_hash)
@@ -202,7 +232,8 @@ class Sequence:
         self._read_back(transaction)
         note = self._log.sign(head)
         transaction.insert(tables.Checkpoint, [(head.size, head.root, note, now_ms)])
-        return Commit(self._before.size, head.size, head.root, note)
+        self.commit = Commit(self._before.size, head.size, head.root, note)
+        return self.commit
 
     def _swap_head(self, transaction: Transaction, head: Head) -> None:
         """Compare-and-swap: another sequencer's head is never overwritten."""
@@ -215,7 +246,7 @@ class Sequence:
 
     def _read_back(self, transaction: Transaction) -> None:
         first = self._before.size
-        stored = transaction.nodes([(0, first + i) for i in range(len(self._leaves))])
+        stored = transaction.row(0, first, len(self._leaves))
         if stored != self._leaves:
             raise NotAuthentic("log.corrupt", "the store returned other leaves than were written")
 

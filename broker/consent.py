@@ -7,6 +7,7 @@ log may say otherwise (`Log.generation`); uses are counted in the store each tim
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from broker import redemption
@@ -55,15 +56,18 @@ class Consent:
         self._allowed: dict[_Use, _Standing] = {}
         self._generation = -1
 
-    def check(self, one: Submission, state: Transaction, sequence: Sequence, now: int) -> Consented:
+    def check(
+        self, one: Submission, asked: Mapping[bytes, tables.Exchange], state: Transaction, sequence: Sequence, now: int
+    ) -> Consented:
         """What the exchange rests on.
 
-        ``now`` is Unix s. Raises `Refused` (consent.*, policy.denied, exchange.unknown).
+        ``asked`` are stored exchanges by their hash, ``now`` is Unix s.
+        Raises `Refused` (consent.*, policy.denied, exchange.unknown).
         """
         if one.presentation.basis_kind == BASIS_KIND_GRANT:
             return self._by_grant(one, state, sequence.generation, now)
         if one.presentation.basis_kind == BASIS_KIND_ANSWER:
-            return self._by_answer(one, state)
+            return self._by_answer(one, asked.get(one.presentation.in_reply_to))
         if one.presentation.basis != self._policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy bundle in force")
         subject = self._offered(one, state) if one.schema.name in OWN_RECORDS else b""
@@ -135,11 +139,9 @@ class Consent:
         return found
 
     @staticmethod
-    def _by_answer(one: Submission, state: Transaction) -> Consented:
-        found = state.find(tables.Exchange, hash=one.presentation.in_reply_to)
-        if not found:
+    def _by_answer(one: Submission, asked: tables.Exchange | None) -> Consented:
+        if asked is None:
             raise Refused("exchange.unknown")
-        (asked,) = found
         presentation.check_answers(
             one.presentation, presentation.parse(asked.payload), asked.hash, asked.subject or None
         )
@@ -161,11 +163,9 @@ class Consent:
         workflow = shown.workflow
         if state.get(tables.GrantUse, one.grant_hash, workflow) is not None:
             return
-        row = state.get(tables.Grant, one.grant_hash)
-        if row is None or row.uses >= row.max_uses:
+        if not state.use(one.grant_hash):
             raise Refused("consent.used_up")
         state.insert(tables.GrantUse, [(one.grant_hash, workflow)])
-        state.update(tables.Grant, {"uses": row.uses + 1}, hash=one.grant_hash)
 
 
 def told(error: Error, shown: Presentation | None, state: Reader) -> Error:

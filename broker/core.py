@@ -19,6 +19,7 @@ from broker.gate import Gate
 from broker.pipeline import Pipeline
 from broker.quota import Quotas
 from broker.revocation import Revoker
+from broker.standing import Standing
 from broker.store.interface import Store
 from broker.witnesses import Witnesses
 from zhifu.envelope import MAX_FRAME, Envelope
@@ -58,6 +59,7 @@ class Core:
     revoker: Revoker
     pepper: bytes = field(repr=False)
     gate_statement: Callable[[], Envelope]
+    standing: Standing
     clock_ms: Callable[[], int] = clock_ms
     timing: Timing = Timing()
     mailroom: Mailroom = field(default_factory=Mailroom)

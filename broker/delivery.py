@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.audit import Sequence
 from broker.store import tables
@@ -20,11 +20,13 @@ from zhifu import acknowledgement, presentation
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic
-from zhifu.receipt import Detail, Meta
+from zhifu.receipt import Detail, Entry, Meta
 from zhifu.v1 import signed_pb2
 
 LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
+FRESH_BYTES: Final = 16 << 20
+_REST_BYTES: Final = 4096
 WINDOW: Final = 16 * MAX_FRAME
 """Deliveries that are under way to one stream before the first of them must be acknowledged."""
 
@@ -35,14 +37,47 @@ class Leased:
 
     row: tables.Delivery
     attempt: int
+    opening: Entry | None = None
+    """Its audit entry, where that is at hand."""
+
+
+class Fresh:
+    """Deliveries of the last commits, as they were accepted, so that what goes out at once is not read again.
+
+    The store says what waits; this only saves to ask it for the bodies. Each is given out once.
+    """
+
+    def __init__(self, most: int = FRESH_BYTES) -> None:
+        self._most = most
+        self._bytes = 0
+        self._rows: OrderedDict[int, Leased] = OrderedDict()
+
+    def put(self, row: tables.Delivery, entry: Entry) -> None:
+        """Remember what was committed; the oldest are forgotten once there are ``most`` bytes of bodies."""
+        self._rows[row.entry] = Leased(row, 1, entry)
+        self._bytes += _size(row)
+        while self._bytes > self._most:
+            self.take(next(iter(self._rows)))
+
+    def take(self, entry: int) -> Leased | None:
+        """A delivery that was not given out yet."""
+        found = self._rows.pop(entry, None)
+        if found is not None:
+            self._bytes -= _size(found.row)
+        return found
+
+
+def _size(row: tables.Delivery) -> int:
+    return len(row.leaves) + len(row.capsule) + _REST_BYTES
 
 
 class Outgoing:
     """What one attached node has not acknowledged yet. Rows are read from the store when they are sent."""
 
-    def __init__(self, node: bytes, reader: Reader, lease_s: float = LEASE_S) -> None:
+    def __init__(self, node: bytes, reader: Reader, lease_s: float = LEASE_S, fresh: Fresh | None = None) -> None:
         self._node = node
         self._reader = reader
+        self._fresh = fresh or Fresh()
         self._lease_s = lease_s
         # In the order in which they run out, since every lease is as long as the others.
         self._leases: OrderedDict[int, tuple[float, int]] = OrderedDict()
@@ -59,9 +94,15 @@ class Outgoing:
             return self._leased(taken, now)
         # Entries become visible in their order: what was handed out once need not be looked through again.
         room = MAX_FRAME - len(taken)
-        rows = self._reader.find(tables.Delivery, limit=room, after=self._through, recipient=self._node) if room else []
-        self._through = rows[-1].entry if rows else self._through
-        return self._leased([*taken, *(Leased(row, 1) for row in rows)], now)
+        waiting = self._reader.keys(tables.Delivery, limit=room, after=self._through, recipient=self._node)
+        self._through = waiting[-1] if waiting else self._through
+        return self._leased([*taken, *self._bodies(waiting)], now)
+
+    def _bodies(self, waiting: list[int]) -> list[Leased]:
+        found = {entry: one for entry in waiting if (one := self._fresh.take(entry)) is not None}
+        missing = tuple(entry for entry in waiting if entry not in found)
+        found |= {row.entry: Leased(row, 1) for row in self._reader.find(tables.Delivery, entry=missing)}
+        return [found[entry] for entry in waiting if entry in found]
 
     def _leased(self, taken: list[Leased], now: float) -> list[Leased]:
         for one in taken:
@@ -118,6 +159,15 @@ class Mailroom:
     def __init__(self, ring: Callable[[Seq[bytes]], None] = lambda nodes: None) -> None:
         self._attached: dict[bytes, list[Outgoing]] = {}
         self.ring = ring
+        self.fresh = Fresh()
+
+    def accepted(self, deliveries: Iterable[tuple[tables.Delivery, Entry]]) -> None:
+        """These were committed: who is attached here gets them."""
+        found = list(deliveries)
+        for row, entry in found:
+            if self._attached.get(row.recipient):
+                self.fresh.put(row, entry)
+        self.wake([row.recipient for row, _ in found])
 
     def attach(self, node: bytes, outgoing: Outgoing) -> None:
         self._attached.setdefault(node, []).append(outgoing)
@@ -165,41 +215,55 @@ def acknowledge(
 
     One for a row that is gone already changes nothing. Raises `Malformed`, `NotAuthentic` (presentation.recipient).
     """
-    done: list[tuple[tables.Delivery, Envelope]] = []
-    refused = 0
-    for one in signed:
-        said = acknowledgement.parse(one.payload)
-        if said.recipient != recipient or said.aud != origin:
-            raise NotAuthentic("presentation.recipient", "an acknowledgement in another's name")
-        row = state.get(tables.Delivery, said.index)
-        if row is not None and row.recipient == recipient and _is_about(row, said, state):
-            # At once, so that a second word on the same delivery finds it settled.
-            _settle(row, said, one, state)
-            done.append((row, one))
-            refused += not said.opened
+    said = [_said(one, recipient, origin) for one in signed]
+    waiting = state.keys(tables.Delivery, recipient=recipient, entry=tuple({one.index for one in said}))
+    exchanges = {row.entry: row for row in state.find(tables.Exchange, entry=tuple(waiting))}
+    done: dict[int, _Word] = {}
+    for one, envelope in zip(said, signed, strict=True):
+        row = exchanges.get(one.index)
+        if row is not None and row.hash == one.presentation_hash:
+            # Of two words on the same delivery the first one counts.
+            done.setdefault(one.index, _Word(row.sender, one, envelope.to_bytes()))
     if done:
-        documents = tuple(one.to_bytes() for _, one in done)
+        _settle(done, state)
+        documents = tuple(word.document for word in done.values())
         sequence.record(Meta("exchange.acknowledged", sender=recipient), Detail(documents=documents), now_ms)
-    return Settled(tuple(row.entry for row, _ in done), tuple({row.sender for row, _ in done}), refused)
+    refused = sum(not word.said.opened for word in done.values())
+    return Settled(tuple(done), tuple({word.sender for word in done.values()}), refused)
 
 
-def _is_about(row: tables.Delivery, said: Acknowledgement, state: Transaction) -> bool:
-    exchange = state.get(tables.Exchange, row.entry)
-    return exchange is not None and exchange.hash == said.presentation_hash
+class _Word(NamedTuple):
+    """What a recipient said of a delivery, as it signed it, and who sent that."""
+
+    sender: bytes
+    said: Acknowledgement
+    document: bytes
+
+    @property
+    def outcome(self) -> str:
+        return "delivered" if self.said.opened else "refused"
 
 
-def _settle(row: tables.Delivery, said: Acknowledgement, one: Envelope, state: Transaction) -> None:
-    outcome = "delivered" if said.opened else "refused"
-    state.delete(tables.Delivery, entry=row.entry)
-    state.update(tables.Exchange, {"state": outcome}, entry=row.entry, state="accepted")
-    notify(state, row.sender, said.presentation_hash, outcome, acknowledgement=one.to_bytes())
+def _said(one: Envelope, recipient: bytes, origin: str) -> Acknowledgement:
+    said = acknowledgement.parse(one.payload)
+    if said.recipient != recipient or said.aud != origin:
+        raise NotAuthentic("presentation.recipient", "an acknowledgement in another's name")
+    return said
 
 
-def notify(
-    state: Transaction, node: bytes, exchange: bytes, outcome: str, acknowledgement: bytes = b"", entry: int = -1
-) -> None:
-    """Queue a notice for the sender of an exchange; ids rise for all nodes together."""
-    state.insert(tables.Notice, [(None, node, exchange, outcome, acknowledgement, entry)])
+def _settle(done: dict[int, _Word], state: Transaction) -> None:
+    """Bodies go, states and notices tell; a statement for each kind of row, however many there are."""
+    state.delete(tables.Delivery, entry=tuple(done))
+    for outcome in {word.outcome for word in done.values()}:
+        entries = tuple(entry for entry, word in done.items() if word.outcome == outcome)
+        state.update(tables.Exchange, {"state": outcome}, state="accepted", entry=entries)
+    told = [(None, one.sender, one.said.presentation_hash, one.outcome, one.document, -1) for one in done.values()]
+    state.insert(tables.Notice, told)
+
+
+def notify(state: Transaction, node: bytes, exchange: bytes, outcome: str, entry: int) -> None:
+    """Queue a notice of what the broker recorded, for the sender of an exchange; ids rise for all nodes together."""
+    state.insert(tables.Notice, [(None, node, exchange, outcome, b"", entry)])
 
 
 def expire(state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
@@ -237,5 +301,5 @@ def _end(
     entry = sequence.record(meta, detail, now_ms)
     state.delete(tables.Delivery, entry=row.entry)
     state.update(tables.Exchange, {"state": outcome}, entry=row.entry)
-    notify(state, row.sender, exchange.hash, outcome, entry=entry.index)
+    notify(state, row.sender, exchange.hash, outcome, entry.index)
     return row.sender

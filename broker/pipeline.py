@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence as Seq
+from typing import NamedTuple
 
 from broker import consent as consents
 from broker.audit import Sequence
@@ -18,7 +19,8 @@ from broker.directory import Directory
 from broker.gate import Gate
 from broker.stages import Consented, Gated, Outcome, Recorded, Refusal, Rejected, Repeated, Submission
 from broker.store import tables
-from broker.store.interface import Transaction
+from broker.store.interface import Reader, Transaction
+from broker.store.rows import made
 from policies.bundle import Bundle, Deny, Request
 from policies.decide import release
 from zhifu import capsule, envelope, manifest, presentation
@@ -61,7 +63,9 @@ def _verify_one(signed: Envelope, parcel: exchange_pb2.Submission, sender: bytes
             raise NotAuthentic("capsule.hash")
     except Error as error:
         return Rejected(digest, error, shown, schema, signed.to_bytes())
-    return Submission(digest, signed, shown, record, parcel.manifest, schema, parcel.leaves, parcel.capsule)
+    return Submission(
+        digest, signed, shown, record, parcel.manifest, schema, parcel.leaves, parcel.capsule, signed.to_bytes()
+    )
 
 
 def _check_addressed(shown: Presentation, sender: bytes, origin: str) -> None:
@@ -69,6 +73,29 @@ def _check_addressed(shown: Presentation, sender: bytes, origin: str) -> None:
         raise NotAuthentic("presentation.sender")
     if shown.aud != origin:
         raise Refused("presentation.audience")
+
+
+class Around(NamedTuple):
+    """What there is of a frame's exchanges already, asked of the store at once.
+
+    ``before`` by the nonces that its sender used before, ``asked`` by the hashes that its answers name; ``taken`` are
+    the nonces of this frame that were accepted.
+    """
+
+    before: dict[bytes, tables.Exchange]
+    asked: dict[bytes, tables.Exchange]
+    taken: set[bytes]
+
+
+def _around(frame: Seq[Submission | Rejected], sender: bytes, state: Reader) -> Around:
+    shown = [one.presentation for one in frame if isinstance(one, Submission)]
+    nonces = tuple(one.nonce for one in shown)
+    asked = tuple(one.in_reply_to for one in shown if one.in_reply_to)
+    return Around(
+        {row.nonce: row for row in state.find(tables.Exchange, sender=sender, nonce=nonces)},
+        {row.hash: row for row in state.find(tables.Exchange, hash=asked)},
+        set(),
+    )
 
 
 class Pipeline:
@@ -84,51 +111,48 @@ class Pipeline:
         self, frame: Seq[Submission | Rejected], sender: bytes, state: Transaction, sequence: Sequence, now_ms: int
     ) -> list[Outcome]:
         """Take a frame through every step and write its rows. The caller commits; until then nothing is answered."""
-        outcomes: list[Outcome] = []
-        fresh: dict[bytes, bytes] = {}
-        for one in frame:
-            outcomes.append(self._accept_one(one, sender, state, sequence, now_ms, fresh))
+        around = _around(frame, sender, state)
+        outcomes = [self._accept_one(one, sender, state, sequence, now_ms, around) for one in frame]
         recorded = [outcome for outcome in outcomes if isinstance(outcome, Recorded)]
         state.insert(tables.Exchange, [_exchange_row(one) for one in recorded])
-        state.insert(tables.Delivery, [_delivery_row(one) for one in recorded])
+        state.insert(tables.Delivery, [delivery_row(one) for one in recorded])
+        asked = [one.gated.consented.asked for one in recorded]
+        decided = tuple(one.entry for one in asked if one is not None and one.decided)
+        state.update(tables.Exchange, {"state": "answered"}, entry=decided)
         return outcomes
 
     def _accept_one(
         self, one: Submission | Rejected, sender: bytes, state: Transaction, sequence: Sequence, now_ms: int,
-        fresh: dict[bytes, bytes],
+        around: Around,
     ) -> Outcome:  # fmt: skip
         try:
             if isinstance(one, Rejected):
                 raise one.error
-            repeated = self._repeated(one, state, sequence, fresh)
+            repeated = self._repeated(one, state, sequence, around)
             if repeated is not None:
                 return repeated
             # After the question above: the result of what was accepted in time stands, whenever it is asked for.
             one.presentation.check_time(now_ms // 1000)
-            consented = self.consent.check(one, state, sequence, now_ms // 1000)
+            consented = self.consent.check(one, around.asked, state, sequence, now_ms // 1000)
             self._gate.check(one, state, now_ms // 1000)
             gated = self._gate.release(consented, self.permitted(consented), self._bundle.hash)
             self.consent.consume(consented, state, now_ms)
         except Error as error:
             return self._refuse(one, error, sender, state, sequence, now_ms)
-        fresh[one.presentation.nonce] = one.hash
-        if consented.asked is not None and consented.asked.decided:
-            state.update(tables.Exchange, {"state": "answered"}, entry=consented.asked.entry)
+        around.taken.add(one.presentation.nonce)
         return record(gated, sequence, now_ms)
 
     @staticmethod
-    def _repeated(
-        one: Submission, state: Transaction, sequence: Sequence, fresh: dict[bytes, bytes]
-    ) -> Repeated | None:
+    def _repeated(one: Submission, state: Transaction, sequence: Sequence, around: Around) -> Repeated | None:
         """The nonce is the idempotency key: same bytes, same result. Raises `Refused` (presentation.nonce_reused)."""
-        if one.presentation.nonce in fresh:
+        if one.presentation.nonce in around.taken:
             raise Refused("presentation.nonce_reused", "twice in one frame")
-        found = state.find(tables.Exchange, sender=one.presentation.sender, nonce=one.presentation.nonce)
-        if not found:
+        found = around.before.get(one.presentation.nonce)
+        if found is None:
             return None
-        if found[0].hash != one.hash:
+        if found.hash != one.hash:
             raise Refused("presentation.nonce_reused")
-        return Repeated(one.hash, sequence.entry(found[0].entry, state), found[0].released)
+        return Repeated(one.hash, sequence.entry(found.entry, state), found.released)
 
     def permitted(self, one: Consented) -> bytes:
         """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""
@@ -163,7 +187,7 @@ class Pipeline:
         now_ms: int,
     ) -> Refusal:
         shown = one.presentation
-        document = one.envelope.to_bytes() if isinstance(one, Submission) else one.document
+        document = one.document
         meta = Meta(
             "exchange.denied",
             sender=sender,
@@ -195,7 +219,7 @@ def record(gated: Gated, sequence: Sequence, now_ms: int) -> Recorded:
         released=gated.released,
         policy_hash=gated.policy_hash,
     )
-    detail = Detail(one.submission.hash, one.grant_hash, one.subject, (one.submission.envelope.to_bytes(),))
+    detail = Detail(one.submission.hash, one.grant_hash, one.subject, (one.submission.document,))
     return Recorded(gated, sequence.record(meta, detail, now_ms))
 
 
@@ -209,11 +233,15 @@ def _exchange_row(one: Recorded) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _delivery_row(one: Recorded) -> tuple[object, ...]:
+def delivery_row(one: Recorded) -> tables.Delivery:
+    """What waits for the recipient, as the store keeps it."""
     submission, shown = one.gated.consented.submission, one.gated.consented.submission.presentation
     carried = one.gated.consented.grant_hash if one.gated.consented.grant is not None else b""
-    return (
-        one.entry.index, shown.recipient, shown.sender, shown.not_after, submission.envelope.to_bytes(),
-        submission.encoded_manifest, one.gated.released, one.gated.leaves, submission.capsule, carried,
-        shown.ticket_hash,
+    return made(
+        tables.Delivery,
+        (
+            one.entry.index, shown.recipient, shown.sender, shown.not_after, submission.document,
+            submission.encoded_manifest, one.gated.released, one.gated.leaves, submission.capsule, carried,
+            shown.ticket_hash,
+        ),
     )  # fmt: skip

@@ -50,6 +50,7 @@ from broker.services.exchange import ExchangeService
 from broker.services.http import LOOPBACK
 from broker.services.parcel import ParcelService
 from broker.services.wallet import WalletService
+from broker.standing import Standing
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
@@ -96,6 +97,7 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
         witnesses=Witnesses(audit, committer, directory, clock, pace, feeding.policy_of(opened.path)),
+        standing=Standing(audit, store.reader),
         revoker=Revoker(opened.origin, directory, opened.hotline),
         pepper=opened.pepper,
         quotas=Quotas(opened.quota, opened.own_quotas),

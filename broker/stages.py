@@ -31,6 +31,8 @@ class Submission:
     schema: Schema
     leaves: bytes
     capsule: bytes
+    document: bytes
+    """``envelope`` as it is stored, in the log and for its recipient."""
 
 
 @dataclass(frozen=True, slots=True)

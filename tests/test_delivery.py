@@ -33,7 +33,7 @@ def handed_out(broker: Rig, to: Party, outgoing: Outgoing | None = None, now: fl
     found: Handed = []
     head = Head()
     known = Known(head)
-    for frame in frames.deliveries(leased, core.log, known, core.gate, core.store.reader, core.now()):
+    for frame in frames.deliveries(leased, core, known):
         proven = wire.prove(frame.proof, head, core.log.vkey)
         head = proven.head_after(head)
         for one in frame.deliveries:
@@ -137,11 +137,11 @@ async def test_a_frame_fits_what_a_node_receives(tmp_path: Path) -> None:
         core = broker.core
         leased = Outgoing(PAYER.id, core.store.reader).take(0.0)
         longer = [with_leaves(one, bytes(1 << 20)) for one in leased]
-        made = list(frames.deliveries(longer, core.log, Known(Head()), core.gate, core.store.reader, NOW))
+        made = list(frames.deliveries(longer, core, Known(Head())))
         assert [len(one.deliveries) for one in made] == [3, 3, 2]
         assert max(one.ByteSize() for one in made) < 8 << 20
         longest = [with_leaves(one, bytes(7 << 20)) for one in leased]
-        made = list(frames.deliveries(longest, core.log, Known(Head()), core.gate, core.store.reader, NOW))
+        made = list(frames.deliveries(longest, core, Known(Head())))
         assert [len(one.deliveries) for one in made] == [1] * 8
         entries = [one.entry.index for frame in made for one in frame.deliveries]
         assert entries == [one.row.entry for one in leased]
@@ -339,7 +339,7 @@ async def test_every_proof_holds_whatever_was_proved_before(tmp_path: Path, seed
             known, head = streams[at]
             rows = broker.rows(tables.Exchange)
             for row in chance.sample(rows, min(len(rows), 4)):
-                commit = frames.commit_of(row.entry, core.log, core.store.reader)
+                commit = core.log.commit_of(row.entry)
                 message = known.prove(core.log, commit, row.entry, chance.randint(row.entry + 1, commit.size))
                 proven = wire.prove(message, head, core.log.vkey)
                 proven.check_entry(stored_entry(row.entry, core.store.reader))
@@ -353,13 +353,13 @@ async def test_proofs_hold_between_a_commit_and_the_word_of_it(tmp_path: Path) -
         (one,) = await sent(broker, 1)
         core, known = broker.core, Known(Head())
         before = core.log.frontier
-        first = known.prove(core.log, frames.commit_of(before.size - 1, core.log, core.store.reader), 0, 1)
+        first = known.prove(core.log, core.log.commit_of(before.size - 1), 0, 1)
         head = wire.prove(first, Head(), core.log.vkey).head_after(Head())
         await sent(broker, 3)
         core.log.frontier = before
         core.log._nodes.clear()
         for entry in range(before.size, before.size + 3):
-            commit = frames.commit_of(entry, core.log, core.store.reader)
+            commit = core.log.commit_of(entry)
             proven = wire.prove(known.prove(core.log, commit, entry, entry + 1), head, core.log.vkey)
             head = proven.head_after(head)
         assert head.size == before.size + 3

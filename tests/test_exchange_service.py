@@ -27,7 +27,7 @@ from nacl.signing import SigningKey
 
 from broker.core import Timing
 from broker.services import exchange as service
-from broker.services.frames import Known, commit_of
+from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
 from broker.store import tables
 from clients import wire
@@ -478,7 +478,7 @@ async def test_a_sender_is_told_with_the_recipients_own_word(server: Server) -> 
 async def proof_of(server: Server, result: pb.Result) -> pb.LogProof:
     """The proof of a result, asked for again."""
     index = result.entry.index
-    commit = commit_of(index, server.core.log, server.core.store.reader)
+    commit = server.core.log.commit_of(index)
     return Known(Head()).prove(server.core.log, commit, index, index + 1)
 
 

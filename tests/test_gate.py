@@ -54,7 +54,7 @@ def consented(sent: Sent, **changed: bytes) -> Consented:
     schema = sent.exchange.schema
     made = Submission(
         sent.hash, sent.envelope, sent.shown, sent.exchange.record.manifest, parcel.manifest, schema, parcel.leaves,
-        parcel.capsule,
+        parcel.capsule, sent.envelope.to_bytes(),
     )  # fmt: skip
     return Consented(made, None, b"", b"", None)
 
@@ -63,7 +63,7 @@ def handed_out(broker: Rig, to: Party) -> list[tuple[pb.Delivery, Received]]:
     """What the broker would write to a node now, with the proof checked."""
     core = broker.core
     leased = Outgoing(to.id, core.store.reader).take(0.0)
-    made = list(frames.deliveries(leased, core.log, Known(Head()), core.gate, core.store.reader, core.now()))
+    made = list(frames.deliveries(leased, core, Known(Head())))
     found, head = [], Head()
     for frame in made:
         proven = wire.prove(frame.proof, head, core.log.vkey)

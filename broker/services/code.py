@@ -64,7 +64,7 @@ class CodeService(code_pb2_grpc.CodeServiceServicer):
                 lambda state, sequence, now_ms: redemption.redeem(signed, workflow, caller.id, state, sequence, now_ms)
             )
             entry = done.result.entry
-            commit = frames.commit_of(entry.index, core.log, core.store.reader)
+            commit = core.log.commit_of(entry.index)
             return code_pb2.RedeemTicketResponse(
                 until_ms=done.result.until_ms,
                 proof=Known(Head()).prove(core.log, commit, entry.index, entry.index + 1),

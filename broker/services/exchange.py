@@ -166,7 +166,7 @@ class Session:
         self._changed = changed
         self._known = Known(Head(hello.head_size, hello.head_root or Head().root))
         self._unsent: deque[Response] = deque()
-        self._outgoing = Outgoing(member.id, core.store.reader, core.timing.lease_s)
+        self._outgoing = Outgoing(member.id, core.store.reader, core.timing.lease_s, core.mailroom.fresh)
         self._outgoing.read_through(hello.notices_through)
         self.cosigns = hello.cosigns
         self.shown_head = hello.checkpoint
@@ -361,7 +361,7 @@ class Session:
         leased = self._outgoing.take(asyncio.get_running_loop().time())
         COUNTS.deliveries += len(leased)
         COUNTS.redeliveries += sum(one.attempt > 1 for one in leased)
-        for frame in frames.deliveries(leased, core.log, self._known, core.gate, core.store.reader, core.now()):
+        for frame in frames.deliveries(leased, core, self._known):
             self._unsent.append(Response(deliveries=frame))
         if self.cosigns and core.witnesses.shown.version > max(self._cosigned, 0):
             self._cosigned = core.witnesses.shown.version

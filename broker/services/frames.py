@@ -8,17 +8,17 @@ from itertools import groupby
 from typing import Final
 
 from broker.audit import Commit, Log, stored_entry
-from broker.consent import Consent
+from broker.core import Core
 from broker.delivery import Leased
 from broker.directory import Member
-from broker.gate import Gate
 from broker.services.errors import refusal
 from broker.stages import Outcome, Recorded, Refusal, Repeated
+from broker.standing import Grants
 from broker.store import tables
 from broker.store.interface import Reader
 from broker.witnesses import Witnesses
 from zhifu import manifest, presentation
-from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.errors import Error
 from zhifu.receipt import Entry, Head, LogProof
 from zhifu.v1 import exchange_pb2, signed_pb2
 
@@ -86,7 +86,7 @@ def results(outcomes: Sequence[Outcome], commit: Commit, log: Log, known: Known)
         yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one) for one in fresh])
     again = sorted((one for one in outcomes if isinstance(one, Repeated)), key=lambda one: one.entry.index)
     while again:
-        older = commit_of(again[0].entry.index, log, log.reader)
+        older = log.commit_of(again[0].entry.index)
         group = [one for one in again if one.entry.index < older.size]
         again = again[len(group) :]
         proof = known.prove(log, older, group[0].entry.index, group[-1].entry.index + 1)
@@ -103,32 +103,20 @@ def _result(one: Outcome) -> exchange_pb2.Result:
     return exchange_pb2.Result(presentation_hash=one.hash, entry=opening(one.entry), released=one.released)
 
 
-def commit_of(entry: int, log: Log, reader: Reader) -> Commit:
-    """The commit that accepted an entry: the smallest checkpoint above its index.
-
-    Raises `NotAuthentic` (log.corrupt).
-    """
-    found = reader.find(tables.Checkpoint, after=entry, limit=1)
-    if not found:
-        raise NotAuthentic("log.corrupt", "an entry without a checkpoint")
-    return Commit(0, found[0].size, found[0].root, found[0].note)
-
-
-def deliveries(
-    leased: Sequence[Leased], log: Log, known: Known, gate: Gate, reader: Reader, now: int
-) -> Iterator[exchange_pb2.DeliveryFrame]:
-    """Rows as frames, each of one accepting commit and of `FRAME_BYTES` or one row; ``now`` is Unix s.
+def deliveries(leased: Sequence[Leased], core: Core, known: Known) -> Iterator[exchange_pb2.DeliveryFrame]:
+    """Rows as frames, each of one accepting commit and of `FRAME_BYTES` or one row.
 
     Grants are checked again here, and only then are shares derived.
     """
-    left = list(leased)
+    left, now = list(leased), core.now()
     while left:
-        commit = commit_of(left[0].row.entry, log, reader)
+        commit = core.log.commit_of(left[0].row.entry)
         group = _fitting([one for one in left if one.row.entry < commit.size])
         left = left[len(group) :]
-        parcels = [parcel for parcel in (_delivery(one, gate, reader, now) for one in group) if parcel is not None]
+        grants = core.standing.now(now)
+        parcels = [parcel for parcel in (_delivery(one, core, grants) for one in group) if parcel is not None]
         if parcels:
-            proof = known.prove(log, commit, group[0].row.entry, group[-1].row.entry + 1)
+            proof = known.prove(core.log, commit, group[0].row.entry, group[-1].row.entry + 1)
             yield exchange_pb2.DeliveryFrame(proof=proof, deliveries=parcels)
 
 
@@ -142,16 +130,16 @@ def _fitting(group: Sequence[Leased]) -> Sequence[Leased]:
     return group
 
 
-def _delivery(leased: Leased, gate: Gate, reader: Reader, now: int) -> exchange_pb2.Delivery | None:
+def _delivery(leased: Leased, core: Core, grants: Grants) -> exchange_pb2.Delivery | None:
     """None: withheld. The revocation's own transaction, or the sweep, ends the exchange and tells the sender."""
-    row, grant = leased.row, None
+    row, grant, reader = leased.row, None, core.store.reader
     try:
         if row.grant_hash:
-            grant = _standing_grant(row.grant_hash, reader, now)
+            grant = grants(row.grant_hash)
         bound = reader.get(tables.Ticket, row.ticket_hash) if row.ticket_hash else None
         envelope = signed_pb2.Envelope.FromString(row.envelope)
         shown = presentation.parse(envelope.payload)
-        shares = gate.shares(shown, manifest.parse(row.manifest), row.released, reader)
+        shares = core.gate.shares(shown, manifest.parse(row.manifest), row.released, reader)
     except Error as error:
         if error.retryable or error.reason == "log.corrupt":
             raise
@@ -166,19 +154,10 @@ def _delivery(leased: Leased, gate: Gate, reader: Reader, now: int) -> exchange_
         shares=shares,
         capsule=row.capsule,
         grant=grant,
-        entry=opening(stored_entry(row.entry, reader)),
+        entry=opening(leased.opening or stored_entry(row.entry, reader)),
         attempt=leased.attempt,
         ticket=signed_pb2.Envelope.FromString(bound.envelope) if bound is not None else None,
     )
-
-
-def _standing_grant(grant_hash: bytes, reader: Reader, now: int) -> signed_pb2.Envelope:
-    """The grant, if it still bears a delivery. Raises `Refused` (consent.*)."""
-    stored = reader.get(tables.Grant, grant_hash)
-    if stored is None:
-        raise Refused("consent.unknown")
-    Consent.check_status(stored, reader, now)
-    return signed_pb2.Envelope.FromString(stored.envelope)
 
 
 def notices(
@@ -193,7 +172,7 @@ def notices(
             yield exchange_pb2.NoticeFrame(notices=[_notice(row, None) for row in run])
             continue
         for row in run:
-            proof = known.prove(log, commit_of(row.entry, log, reader), row.entry, row.entry + 1)
+            proof = known.prove(log, log.commit_of(row.entry), row.entry, row.entry + 1)
             entry = stored_entry(row.entry, reader)
             yield exchange_pb2.NoticeFrame(proof=proof, notices=[_notice(row, entry)])
 

@@ -10,7 +10,6 @@ import grpc
 from broker.directory import Member
 from broker.evaluator import Evaluator
 from broker.pseudonym import Question
-from broker.services import frames
 from broker.services.errors import refusing
 from broker.services.frames import Known
 from zhifu import envelope, quota
@@ -40,7 +39,7 @@ class PseudonymService(pseudonym_pb2_grpc.PseudonymServiceServicer):
                 raise Malformed("malformed.field", "not a tree head")
             found, log = await self._evaluator.announce(), self._evaluator.log
             known = Known(Head(request.head_size, request.head_root or Head().root))
-            commit = frames.commit_of(found.entry, log, self._evaluator.reader)
+            commit = log.commit_of(found.entry)
             return pseudonym_pb2.FetchKeysResponse(
                 key_statement=found.signed.to_proto(),
                 proof=known.prove(log, commit, found.entry, found.entry + 1),

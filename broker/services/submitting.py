@@ -9,6 +9,7 @@ from typing import Final
 from broker import pipeline
 from broker.core import Core
 from broker.counts import COUNTS
+from broker.pipeline import delivery_row
 from broker.services import frames
 from broker.services.frames import Known
 from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
@@ -46,7 +47,7 @@ async def submit(
         return list(frames.results(refused, core.log.no_commit, core.log, known))
     COUNTS.answered(done.result, [one.presentation for one in verified])
     COUNTS.frame_seconds.add(time.monotonic() - begun)
-    core.mailroom.wake([_recipient(one) for one in done.result if isinstance(one, Recorded)])
+    core.mailroom.accepted((delivery_row(one), one.entry) for one in done.result if isinstance(one, Recorded))
     return list(frames.results([*done.result, *full], done.commit, core.log, known))
 
 
@@ -86,7 +87,3 @@ def _verify(
         # Refused like any other, so that it is in the log.
         return [Rejected(presentation.hash_of(one.presentation), error) for one in frame.submissions]
     return pipeline.verify(frame, sender, key, core.log.origin)
-
-
-def _recipient(one: Recorded) -> bytes:
-    return one.gated.consented.submission.presentation.recipient

@@ -245,7 +245,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             known = Known(Head(request.head_size, request.head_root or Head().root))
             rows = Outgoing(subject.id, core.store.reader).take(0.0)
             return wallet_pb2.FetchMailboxResponse(
-                frames=frames.deliveries(rows, core.log, known, core.gate, core.store.reader, core.now()),
+                frames=frames.deliveries(rows, core, known),
                 directory=[frames.directory_entry(one) for one in core.directory.members],
             )
         raise AssertionError  # the context manager ended the call
@@ -269,7 +269,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
     def _proof(self, entry: Entry) -> exchange_pb2.LogProof:
         """By itself; of the commit that made the entry, which for a repeated call was an earlier one."""
         core = self._core
-        commit = frames.commit_of(entry.index, core.log, core.store.reader)
+        commit = core.log.commit_of(entry.index)
         return Known(Head()).prove(core.log, commit, entry.index, entry.index + 1)
 
     def _access(self, row: tables.Exchange) -> wallet_pb2.Access:

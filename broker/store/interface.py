@@ -25,8 +25,14 @@ class Reader(Protocol):
     def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
         """Rows whose columns equal the given values, ascending by primary key, at most ``limit``.
 
+        A tuple stands for any of its values, of one type; there may be none, and then there are no rows.
         ``after`` continues behind a value of the primary key's last column, those before it being among ``equal``.
         """
+
+    def keys(
+        self, table: type[SQLModel], *, limit: int = 1_000_000, after: object = None, **equal: object
+    ) -> list[Any]:
+        """As `find`, but only the primary key of each row, which is one column: what else it holds is not read."""
 
     def scan(self, table: type[T]) -> Iterator[T]:
         """Every row, ascending by primary key, without holding them all in memory."""
@@ -59,14 +65,17 @@ class Transaction(Reader, Protocol):
     def rewind(self) -> None:
         """Take back what was written since `mark`."""
 
-    def insert(self, table: type[SQLModel], rows: Sequence[Sequence[Any]]) -> None:
+    def insert(self, table: type[SQLModel], rows: Sequence[Any]) -> None:
         """Insert rows given as column values in the table's order. Raises `Conflict` on a key that exists."""
 
     def update(self, table: type[SQLModel], changes: dict[str, object], **equal: object) -> int:
-        """Change the rows whose columns equal the given values; how many there were."""
+        """Change the rows whose columns equal the given values, or any of a tuple; how many there were."""
+
+    def use(self, grant_hash: bytes) -> bool:
+        """Count one more use of a grant; False, and nothing is counted, if it has none left or is unknown."""
 
     def delete(self, table: type[SQLModel], **equal: object) -> int:
-        """Delete the rows whose columns equal the given values; how many there were."""
+        """Delete the rows whose columns equal the given values, or any of a tuple; how many there were."""
 
     def delete_through(self, table: type[SQLModel], key: int, **equal: object) -> int:
         """Delete the rows up to and including a primary key whose columns equal the given values; how many."""

@@ -144,8 +144,8 @@ def grant_costs(core: Core, state: Transaction, one: Submission, grant: bytes, s
     signature, sequence, warm = bytes(key.sign(message).signature), core.log.begin(state), Consent(policy)
     steps = (
         lambda: verify_signature(public, message, signature),
-        lambda: Consent(policy).check(one, state, sequence, now),
-        lambda: warm.check(one, state, sequence, now),
+        lambda: Consent(policy).check(one, {}, state, sequence, now),
+        lambda: warm.check(one, {}, state, sequence, now),
     )
     return GrantCosts(*interleaved_micros(steps, seconds))
 
