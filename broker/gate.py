@@ -55,8 +55,7 @@ class Gate:
     def shares(self, shown: Presentation, manifest: Manifest, released: bytes, state: Reader) -> bytes:
         """The broker's shares of the released leaves, 32 bytes each in schema order: derived only to be written out."""
         root = self._root(shown, manifest.rid, state, None)
-        shares = sealed.gate_shares(root, manifest.schema)
-        return b"".join(shares[i] for i in sealed.released_places(manifest.schema, released))
+        return sealed.released_shares(root, manifest.schema, released)
 
     def _root(self, shown: Presentation, rid: bytes, state: Reader, now: int | None) -> bytes:
         secret, begin, end = self._secret(shown.sender, shown.epoch_id, state)

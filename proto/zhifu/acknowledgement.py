@@ -7,7 +7,9 @@ themselves, at once.
 from __future__ import annotations
 
 import hmac
+import operator
 from dataclasses import dataclass
+from typing import Final
 
 from zhifu import strict
 from zhifu.errors import CATALOGUE, Malformed, NotAuthentic
@@ -68,15 +70,18 @@ def acknowledge(
 def parse(payload: bytes) -> Acknowledgement:
     """A verified payload, strictly. Raises `Malformed`."""
     message = strict.parse(signed_pb2.Acknowledgement, payload, 1024)
-    for name in ("recipient", "presentation_hash", "leaf_hash", "root"):
-        strict.exactly(name, getattr(message, name), 32)
+    strict.all_exactly(message, _HASHES, 32)
     if message.outcome == OUTCOME_UNSPECIFIED or (message.outcome == OUTCOME_REFUSED) != bool(message.reason):
         raise Malformed("malformed.field", "a refusal has a reason, and only a refusal")
     if message.index >= message.size:
         raise Malformed("malformed.field", "the entry lies outside the tree")
     if message.reason and message.reason not in CATALOGUE:
         raise Malformed("malformed.field", "the reason is not in the catalogue")
-    return Acknowledgement(**{name: getattr(message, name) for name in Acknowledgement.__slots__})
+    return Acknowledgement(*_FIELDS(message))
+
+
+_FIELDS: Final = operator.attrgetter(*Acknowledgement.__slots__)
+_HASHES: Final = strict.Fields("recipient", "presentation_hash", "leaf_hash", "root")
 
 
 def check_same_log(theirs: Acknowledgement, entry: Entry, proven: Proven) -> None:

@@ -17,6 +17,7 @@ from zhifu.errors import Malformed
 MAX_DEPTH: Final = 8
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
+_PLAIN: Final = frozenset((bytes, bool, type(None)))
 
 # A recursive alias needs PEP 695, which is newer than our oldest Python; the decoder checks every node.
 Value = Any
@@ -85,13 +86,17 @@ def _check(value: Value, depth: int) -> None:
     elif kind in (list, tuple):
         if depth >= MAX_DEPTH:
             raise Malformed("malformed.encoding", "nested too deeply")
-        for item in value:
-            _check(item, depth + 1)
-    elif kind not in (bytes, bool, type(None)):
+        # Most of what is encoded are short arrays of bytes: their types are looked at, one after the other at no cost.
+        if not _PLAIN.issuperset(map(type, value)):
+            for item in value:
+                _check(item, depth + 1)
+    elif kind not in _PLAIN:
         raise Malformed("malformed.encoding", f"type {kind.__name__} is not allowed")
 
 
 def _check_text(value: str) -> None:
+    if value.isascii() and "\0" not in value:
+        return
     if "\0" in value or not unicodedata.is_normalized("NFC", value):
         raise Malformed("malformed.encoding", "text is not NFC or contains NUL")
     try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from nacl.signing import SigningKey
 
-from zhifu import merkle, ranges
+from zhifu import merkle
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.keys import SUITE, Alg, key_id, sign, verify_signature
 from zhifu.v1 import signed_pb2
@@ -121,9 +121,9 @@ def seal_frame(kind: Kind, payloads: Sequence[bytes], key: SigningKey) -> tuple[
     """Sign 1 to 64 payloads with one signature: (signature, an envelope for each with its own path)."""
     if not 1 <= len(payloads) <= MAX_FRAME:
         raise Malformed("malformed.size", f"a frame holds 1 to {MAX_FRAME} payloads")
-    leaves = [merkle.leaf_hash(kind.signed_bytes(payload)) for payload in payloads]
-    signature = sign(key, _frame_bytes(len(leaves), merkle.root(leaves)))
-    return signature, _members(kind, payloads, leaves, signature, key_id(Alg.ED25519, bytes(key.verify_key)))
+    tree = merkle.levels([merkle.leaf_hash(kind.signed_bytes(payload)) for payload in payloads])
+    signature = sign(key, _frame_bytes(len(payloads), tree[-1][0]))
+    return signature, _members(kind, payloads, tree, signature, key_id(Alg.ED25519, bytes(key.verify_key)))
 
 
 def seal_one(kind: Kind, payload: bytes, key: SigningKey) -> Envelope:
@@ -153,17 +153,16 @@ def verify_frame(kind: Kind, payloads: Sequence[bytes], signature: bytes, public
         raise Malformed("malformed.size", f"a frame holds 1 to {MAX_FRAME} payloads")
     if any(len(payload) > kind.cap for payload in payloads):
         raise Malformed("malformed.size", f"{kind.media_type} is larger than {kind.cap} bytes")
-    leaves = [merkle.leaf_hash(kind.signed_bytes(payload)) for payload in payloads]
-    verify_signature(public_key, _frame_bytes(len(leaves), merkle.root(leaves)), signature)
-    return _members(kind, payloads, leaves, signature, key_id(Alg.ED25519, public_key))
+    tree = merkle.levels([merkle.leaf_hash(kind.signed_bytes(payload)) for payload in payloads])
+    verify_signature(public_key, _frame_bytes(len(payloads), tree[-1][0]), signature)
+    return _members(kind, payloads, tree, signature, key_id(Alg.ED25519, public_key))
 
 
 def _members(
-    kind: Kind, payloads: Sequence[bytes], leaves: Sequence[bytes], signature: bytes, signer: bytes
+    kind: Kind, payloads: Sequence[bytes], tree: Sequence[Sequence[bytes]], signature: bytes, signer: bytes
 ) -> list[Envelope]:
-    paths = ranges.inclusions(ranges.build_range(0, len(leaves), len(leaves), merkle.in_memory(leaves)))
     return [
-        Envelope(kind, payload, signer, signature, i, len(leaves), tuple(paths[i]))
+        Envelope(kind, payload, signer, signature, i, len(payloads), merkle.path(tree, i))
         for i, payload in enumerate(payloads)
     ]
 

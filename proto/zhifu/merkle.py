@@ -118,6 +118,22 @@ def in_memory(leaf_hashes: Sequence[bytes]) -> Fetch:
     return fetch_from(Frontier(), completed_nodes(Frontier(), leaf_hashes))
 
 
+def levels(leaf_hashes: Sequence[bytes]) -> list[list[bytes]]:
+    """Every level of a small tree of one leaf or more, the leaves first and the root last: a node without a sibling
+    stands on the level above as it is.
+    """
+    found = [list(leaf_hashes)]
+    while len(row := found[-1]) > 1:
+        above = [sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=False)]
+        found.append(above + row[-1:] if len(row) & 1 else above)
+    return found
+
+
+def path(tree: Sequence[Sequence[bytes]], index: int) -> tuple[bytes, ...]:
+    """Inclusion path of a leaf in a tree of `levels`, sibling of the leaf first (RFC 9162 section 2.1.3.1)."""
+    return tuple(row[sibling] for level, row in enumerate(tree[:-1]) if (sibling := (index >> level) ^ 1) < len(row))
+
+
 def cover(begin: int, end: int) -> list[Node]:
     """The fewest complete subtrees that cover the leaves [begin, end), left to right (a compact range)."""
     nodes = []

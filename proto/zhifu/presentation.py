@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -93,15 +94,20 @@ def parse(payload: bytes) -> Presentation:
         raise Malformed("malformed.field", "an answer names what it answers, and nothing else does")
     if message.purpose not in PURPOSES:
         raise Malformed("malformed.field", "unknown purpose")
-    for name in ("sender", "recipient", "key_id", "basis", "manifest_hash", "capsule_hash", "gate_commitment"):
-        strict.exactly(name, getattr(message, name), 32)
-    for name in ("encounter", "epoch_id", "workflow", "correlation", "nonce"):
-        strict.exactly(name, getattr(message, name), 16)
+    strict.all_exactly(message, _HASHES, 32)
+    strict.all_exactly(message, _IDS, 16)
     strict.optional("in_reply_to", message.in_reply_to, 32)
     strict.optional("ticket_hash", message.ticket_hash, 32)
     if not strict.positive("issued_at", message.issued_at) < strict.positive("not_after", message.not_after):
         raise Malformed("malformed.field", "not_after is not after issued_at")
-    return Presentation(**{name: getattr(message, name) for name in Presentation.__slots__})
+    return Presentation(*_FIELDS(message))
+
+
+_FIELDS: Final = operator.attrgetter(*Presentation.__slots__)
+_HASHES: Final = strict.Fields(
+    "sender", "recipient", "key_id", "basis", "manifest_hash", "capsule_hash", "gate_commitment"
+)
+_IDS: Final = strict.Fields("encounter", "epoch_id", "workflow", "correlation", "nonce")
 
 
 def check_answer_schema(purpose: str, schema: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from struct import Struct
 from typing import Final
@@ -32,6 +33,7 @@ _DETAIL: Final = b"zhifu/v1 audit detail\0"
 _INNER_META: Final = _INNER_PAD + _META
 _INNER_DETAIL: Final = _INNER_PAD + _DETAIL
 MAX_META: Final = 4096
+_REMEMBERED: Final = 1024
 MAX_DETAIL: Final = 262_144
 
 EVENTS: Final = (
@@ -82,7 +84,13 @@ class Meta:
     reason: str = ""
 
     def to_bytes(self) -> bytes:
-        return cbor.encode([1, *(getattr(self, name) for name in self.__slots__)])
+        return _encoded(self)
+
+
+@lru_cache(_REMEMBERED)
+def _encoded(meta: Meta) -> bytes:
+    # Entries of a kind between the same two parties have the same.
+    return cbor.encode([1, *(getattr(meta, name) for name in meta.__slots__)])
 
 
 @dataclass(frozen=True, slots=True)

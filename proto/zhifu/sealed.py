@@ -13,12 +13,15 @@ import hmac
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from zhifu import ladder, leaf
+from zhifu import schema as schemas
 from zhifu.cbor import Value
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.keys import SUITE
@@ -26,6 +29,7 @@ from zhifu.manifest import NO_AMENDMENT, Manifest
 from zhifu.schema import ABSENT, SIZE_CLASSES, Schema
 
 SHARE_BYTES: Final = 32
+_PLANS: Final = 1024
 _ROOT: Final = b"zhifu/v1 root\0"
 _SHARES: Final = b"zhifu/v1 shares\0"
 _GATE: Final = b"zhifu/v1 gate\0"
@@ -142,7 +146,19 @@ def check_gate_root(commitment: bytes, rid: bytes, root: bytes) -> None:
 
 def gate_shares(root: bytes, schema: Schema) -> list[bytes]:
     """``g[u,l]`` of every leaf in schema order: one wide Expand of G, cut (DESIGN 4.2)."""
-    wide = HKDFExpand(SHA256(), SHARE_BYTES * len(schema.leaves), _SHARES).derive(root)
+    return _shares(root, len(schema.leaves))
+
+
+def released_shares(root: bytes, schema: Schema, released: bytes) -> bytes:
+    """The shares of the released leaves, 32 bytes each in schema order."""
+    places = released_places(schema, released)
+    # What HKDF expands first does not depend on how much is asked for (RFC 5869, section 2.3).
+    shares = _shares(root, places[-1] + 1) if places else []
+    return b"".join(shares[place] for place in places)
+
+
+def _shares(root: bytes, count: int) -> list[bytes]:
+    wide = HKDFExpand(SHA256(), SHARE_BYTES * count, _SHARES).derive(root)
     return [wide[i : i + SHARE_BYTES] for i in range(0, len(wide), SHARE_BYTES)]
 
 
@@ -156,18 +172,30 @@ def gate(manifest: Manifest, leaves: bytes, released: bytes) -> bytes:
 
     ``leaves`` is the whole record. Raises `Malformed` (leaf.set), `NotAuthentic` (leaf.digest).
     """
-    schema = manifest.schema
-    sizes = schema.sizes[manifest.size_class]
-    if len(leaves) != sum(sizes):
+    plan = _plan(manifest.schema_hash, manifest.size_class, released)
+    if len(leaves) != plan.length:
         raise Malformed("leaf.set", "the leaves do not have the schema's length")
-    kept, offset = [], 0
-    for place, (size, (u, rank)) in enumerate(zip(sizes, schema.leaves, strict=True)):
-        if released[u] == rank:
-            one = leaves[offset : offset + size]
-            _check_digest(manifest, place, one)
-            kept.append(one)
-        offset += size
+    kept = [leaves[begin:end] for begin, end in plan.cuts]
+    for place, one in zip(plan.places, kept, strict=True):
+        _check_digest(manifest, place, one)
     return b"".join(kept)
+
+
+class _Plan(NamedTuple):
+    """What is released of a whole record: places in schema order, and where each leaf begins and ends."""
+
+    length: int
+    places: list[int]
+    cuts: list[tuple[int, int]]
+
+
+@lru_cache(_PLANS)
+def _plan(schema_hash: bytes, size_class: int, released: bytes) -> _Plan:
+    # The same few for every record: a policy has a few dozen releases.
+    schema = schemas.by_hash(schema_hash)
+    ends = [0, *accumulate(schema.sizes[size_class])]
+    places = released_places(schema, released)
+    return _Plan(ends[-1], places, [(ends[place], ends[place + 1]) for place in places])
 
 
 def _check_digest(manifest: Manifest, place: int, sealed: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -89,6 +90,22 @@ def exactly(name: str, value: bytes, length: int) -> bytes:
     if len(value) != length:
         raise Malformed("malformed.field", f"{name} is {len(value)} bytes, not {length}")
     return value
+
+
+class Fields:
+    """Two or more fields that one call reads, for messages of which very many are parsed."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self.of = attrgetter(*names)
+
+
+def all_exactly(message: Message, fields: Fields, length: int) -> None:
+    """Each of the fields has ``length`` bytes. Raises `Malformed` (malformed.field)."""
+    found = fields.of(message)
+    if set(map(len, found)) != {length}:
+        for name, value in zip(fields.names, found, strict=True):
+            exactly(name, value, length)
 
 
 def optional(name: str, value: bytes, length: int) -> bytes:
