@@ -23,6 +23,7 @@ from zhifu.errors import Error, Refused
 T = TypeVar("T")
 R = TypeVar("R", covariant=True)
 MAX_WAITING: Final = 8192
+DEFER_S: Final = 0.5
 _MAX_BATCH: Final = 1024
 _log = logging.getLogger("broker.commit")
 
@@ -58,6 +59,8 @@ class Committer:
         self._clock_ms = clock_ms
         self._waiting: Lanes[_Operation] = Lanes()
         self._wake = asyncio.Event()
+        self._deferred: dict[object, Apply[Any]] = {}
+        self._overdue: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -77,6 +80,12 @@ class Committer:
         return bool(self._waiting)
 
     @property
+    def _deferred_is_due(self) -> bool:
+        if self._overdue is None:
+            return False
+        return self._closing or self._overdue.when() <= asyncio.get_running_loop().time()
+
+    @property
     def waiting(self) -> int:
         """How many exchanges wait, of `MAX_WAITING`."""
         return self._waiting.weight
@@ -89,6 +98,27 @@ class Committer:
     def working_s(self) -> float:
         """How long the commit that is under way has taken, in seconds; 0 if none is."""
         return 0.0 if self._begun_s is None else time.monotonic() - self._begun_s
+
+    def defer(self, key: object, apply: Apply[Any]) -> None:
+        """Apply with the next commit, or after `DEFER_S` with one of its own: for what nobody waits for.
+
+        A later one under the same ``key`` takes its place. It is lost with a commit that fails: then it must be
+        harmless that it was never done.
+        """
+        self._deferred[key] = apply
+        if self._overdue is None:
+            self._overdue = asyncio.get_running_loop().call_later(DEFER_S, self._wake.set)
+
+    def _take_deferred(self) -> list[_Operation]:
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+        found = [_Operation(apply, 0, asyncio.get_running_loop().create_future()) for apply in self._deferred.values()]
+        for one in found:
+            # Nobody asks what became of it.
+            one.future.add_done_callback(lambda done: done.exception())
+        self._deferred.clear()
+        return found
 
     def start(self) -> None:
         """Begin to commit; what was handed in before waits until then."""
@@ -135,8 +165,8 @@ class Committer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting:
-                await self._commit(self._waiting.take(_MAX_BATCH))
+            while self._waiting or self._deferred_is_due:
+                await self._commit([*self._waiting.take(_MAX_BATCH), *self._take_deferred()])
                 self._begun_s = None
             if self._closing:
                 return

@@ -22,7 +22,7 @@ from broker.store import tables
 from broker.store.interface import Reader, Transaction
 from broker.store.rows import made
 from policies.bundle import Bundle, Deny, Request
-from policies.decide import release
+from policies.decide import CACHED, release
 from zhifu import capsule, envelope, manifest, presentation
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
@@ -106,6 +106,7 @@ class Pipeline:
         self._gate = gate
         self._bundle = bundle
         self._directory = directory
+        self._permitted: dict[object, bytes] = {}
 
     def accept(
         self, frame: Seq[Submission | Rejected], sender: bytes, state: Transaction, sequence: Sequence, now_ms: int
@@ -156,10 +157,25 @@ class Pipeline:
 
     def permitted(self, one: Consented) -> bytes:
         """The released levels, or the policy's refusal. Raises `Refused` (policy.*, participant.*)."""
-        shown, schema = one.submission.presentation, one.submission.schema
+        shown, schema, asked = one.submission.presentation, one.submission.schema, one.asked
         sender = self._directory.standing(shown.sender)
         to_patient = bool(one.subject) and shown.recipient == one.subject
         recipient = ("patient", "active") if to_patient else self._directory.standing(shown.recipient)
+        # All that a `Request` says, and the levels: it is not made where this was asked before.
+        about = (
+            sender, recipient, shown.sender == shown.recipient, shown.purpose, shown.basis_kind, schema.hash,
+            shown.ceilings, asked and (asked.purpose, asked.schema.hash),
+        )  # fmt: skip
+        found = self._permitted.get(about)
+        if found is None:
+            found = self._decide(one, sender, recipient)
+            if len(self._permitted) >= CACHED:
+                self._permitted.clear()
+            self._permitted[about] = found
+        return found
+
+    def _decide(self, one: Consented, sender: tuple[str, str], recipient: tuple[str, str]) -> bytes:
+        shown, schema = one.submission.presentation, one.submission.schema
         request = Request(
             sender_role=sender[0],
             sender_status=sender[1],

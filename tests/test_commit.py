@@ -57,8 +57,8 @@ class FaultyTransaction:
             raise self._faults.error()
         self._state.insert(table, rows)
 
-    def nodes(self, wanted: Sequence[tuple[int, int]]) -> list[bytes]:
-        found = self._state.nodes(wanted)
+    def row(self, level: int, first: int, most: int) -> list[bytes]:
+        found = self._state.row(level, first, most)
         if self._faults.spent("flip"):
             found[-1] = bytes([found[-1][0] ^ 1]) + found[-1][1:]
         return found
@@ -337,6 +337,52 @@ async def test_closing_finishes_what_waits_and_refuses_the_rest(tmp_path: Path) 
         assert await failing(broker, "late") == ["unavailable.draining"]
         await asyncio.gather(closing, *waiting)
         assert len(noted(broker)) == 40
+
+
+# What nobody waits for
+
+
+async def test_what_is_deferred_goes_with_the_next_commit(tmp_path: Path, faults: Faults) -> None:
+    async with rig(tmp_path, store=lambda store: FaultyStore(store, faults)) as broker:
+        before = faults.commits
+        for key, text in ((1, "a"), (2, "b"), (1, "c")):
+            broker.core.committer.defer(key, note(text))
+        assert await failing(broker, "d") == [""]
+        # The later one under a key stands for both.
+        assert noted(broker) == ["d", "c", "b"]
+        assert faults.commits - before == 1
+
+
+async def test_what_is_deferred_is_committed_by_itself_before_long(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        done = asyncio.Event()
+
+        def apply(state: Transaction, sequence: Any, now_ms: int) -> None:
+            note("a")(state, sequence, now_ms)
+            done.set()
+
+        broker.core.committer.defer("key", apply)
+        await asyncio.wait_for(done.wait(), 30)
+        assert await failing(broker, "b") == [""]
+        assert noted(broker) == ["a", "b"]
+
+
+async def test_a_deferred_mistake_harms_nobody(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        broker.core.committer.defer("key", impossible)
+        assert await failing(broker, "a") == [""]
+        assert noted(broker) == ["a"]
+
+
+def impossible(state: Transaction, sequence: Any, now_ms: int) -> None:
+    raise Refused(UNAVAILABLE)
+
+
+async def test_closing_does_what_was_deferred(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        broker.core.committer.defer("key", note("a"))
+        await broker.core.committer.close()
+        assert noted(broker) == ["a"]
 
 
 # Two sequencers

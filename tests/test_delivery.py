@@ -125,6 +125,10 @@ class Counting:
         self.rows += len(found)
         return found
 
+    def keys(self, *given: Any, **named: Any) -> list[Any]:
+        found: list[Any] = self._reader.keys(*given, **named)
+        return found
+
     def get(self, *given: Any) -> Any:
         self.rows += 1
         return self._reader.get(*given)
@@ -389,9 +393,8 @@ class Silent:
 
 def test_notices_of_both_kinds_go_in_the_order_of_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node stores how far it read: what came behind a larger id would be lost to it."""
-    monkeypatch.setattr(frames, "commit_of", lambda *_: None)
     monkeypatch.setattr(frames, "stored_entry", lambda *_: None)
-    nothing: Any = SimpleNamespace(prove=lambda *_: None)
+    nothing: Any = SimpleNamespace(prove=lambda *_: None, commit_of=lambda *_: None)
     recorded = (7, -1, -1, 8, -1)
     rows = [
         tables.Notice(id=place, node=b"", exchange=b"", state="x", acknowledgement=b"", entry=entry)

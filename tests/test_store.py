@@ -302,6 +302,38 @@ def test_find_answers_in_the_order_of_keys(store: Store) -> None:
     assert sizes(store.reader, time_ms=0, note=b"note") == [2]
 
 
+def test_a_tuple_stands_for_any_of_its_values(store: Store) -> None:
+    filled(store, tables.Checkpoint, *(checkpoint(size, size % 3) for size in range(1, 90)))
+    assert sizes(store.reader, size=(7, 3, 1000, 3)) == [3, 7]
+    assert sizes(store.reader, size=tuple(range(1, 90)), time_ms=0, limit=3) == [3, 6, 9]
+    assert sizes(store.reader, size=tuple(range(40)), time_ms=(1, 2), after=35) == [37, 38]
+    assert sizes(store.reader, size=(5,)) == [5]
+    assert sizes(store.reader, size=()) == sizes(store.reader, size=(5,), time_ms=()) == []
+    state = store.begin()
+    assert state.update(tables.Checkpoint, {"time_ms": 9}, size=(1, 2, 3, 500), time_ms=1) == 1
+    assert state.delete(tables.Checkpoint, size=tuple(range(4, 1000))) == 86
+    assert state.update(tables.Checkpoint, {"time_ms": 7}, size=()) == state.delete(tables.Checkpoint, size=()) == 0
+    store.commit()
+    assert [(row.size, row.time_ms) for row in store.reader.scan(tables.Checkpoint)] == [(1, 9), (2, 2), (3, 0)]
+
+
+def test_keys_are_those_of_the_rows_that_find_answers(store: Store) -> None:
+    filled(store, tables.Delivery, *(delivery(entry, 1, b"a" if entry % 2 else b"b") for entry in range(1, 10)))
+    assert store.reader.keys(tables.Delivery, recipient=b"a") == [1, 3, 5, 7, 9]
+    assert store.reader.keys(tables.Delivery, recipient=b"a", after=3, limit=2) == [5, 7]
+    assert store.reader.keys(tables.Delivery, recipient=b"a", entry=(1, 2, 3)) == [1, 3]
+    assert store.reader.keys(tables.Delivery, entry=()) == store.reader.keys(tables.Delivery, recipient=b"c") == []
+
+
+def test_a_grant_is_used_as_often_as_it_says(store: Store) -> None:
+    filled(store, tables.Grant, (b"hash", b"envelope", b"subject", b"cnf", 2, 0, 10, "active", 0))
+    state = store.begin()
+    assert [state.use(b"hash") for _ in range(3)] == [True, True, False]
+    assert not state.use(b"other")
+    store.commit()
+    assert [row.uses for row in store.reader.scan(tables.Grant)] == [2]
+
+
 def test_scan_answers_every_row_in_the_order_of_keys(store: Store) -> None:
     filled(store, tables.TreeNode, (1, 0, b"c"), (0, 1, b"b"), (0, 0, b"a"))
     assert [row.hash for row in store.reader.scan(tables.TreeNode)] == [b"a", b"b", b"c"]

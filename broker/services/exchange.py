@@ -171,6 +171,7 @@ class Session:
         self.cosigns = hello.cosigns
         self.shown_head = hello.checkpoint
         self._cosigned = -1
+        self._read_through = 0
         self._working = asyncio.Semaphore(_FRAMES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._directory_due = True
@@ -269,7 +270,7 @@ class Session:
             elif kind == "acknowledgements":
                 await self._acknowledge(request.acknowledgements)
             elif kind == "notices_read":
-                await self._notices_read(request.notices_read.through)
+                self._notices_read(request.notices_read.through)
             elif kind == "cosignature":
                 await self._core.witnesses.take(self._member.id, request.cosignature.size, request.cosignature.line)
             elif kind == "key_statement":
@@ -292,10 +293,14 @@ class Session:
     def _signing_key(self) -> bytes:
         return self._core.directory.signing_key(self._member.id, self._core.now())
 
-    async def _notices_read(self, through: int) -> None:
+    def _notices_read(self, through: int) -> None:
+        if through >= 1 << 63:
+            raise Malformed("malformed.field", "a number of more than 64 bits")
+        # What is deleted later, or again, was read once all the same; the highest number says all.
         node = self._member.id
-        await self._core.committer.run(
-            lambda state, _s, _n: state.delete_through(tables.Notice, through, node=node), essential=True
+        self._read_through = through = max(self._read_through, through)
+        self._core.committer.defer(
+            (tables.Notice, node), lambda state, _s, _n: state.delete_through(tables.Notice, through, node=node)
         )
 
     async def _key_statement(self, message: signed_pb2.Envelope) -> None:

@@ -26,11 +26,10 @@ async def submit(
     """A submission frame through the pipeline, committed. Raises `Refused` (unavailable.*), `Malformed`."""
     if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
         raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
-    hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
     begun = time.monotonic()
     try:
         core.witnesses.check_age()
-        core.quotas.admit(sender, len(hashes), begun)
+        core.quotas.admit(sender, len(frame.submissions), begun)
         verified, full = _with_room(core, _verify(core, sender, frame))
         if not verified:
             return list(frames.results(full, core.log.no_commit, core.log, known))
@@ -42,6 +41,7 @@ async def submit(
             bulk=_is_bulk(verified),
         )
     except Error as error:
+        hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
         refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
         COUNTS.answered(refused, [None] * len(refused))
         return list(frames.results(refused, core.log.no_commit, core.log, known))

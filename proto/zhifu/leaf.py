@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -20,6 +21,7 @@ _DIGEST: Final = b"zhifu/v1 digest\0"
 # Every key is used for one encryption only, so the nonce can be constant (DESIGN 4.2).
 _NONCE: Final = bytes(12)
 _PAD: Final = b"\x80"
+_SUITE: Final = bytes([SUITE])
 
 
 def expand(key: bytes, info: bytes, length: int) -> bytes:
@@ -32,7 +34,12 @@ def expand(key: bytes, info: bytes, length: int) -> bytes:
 
 def place(rid: bytes, unit: int, level: int) -> bytes:
     """``suite || rid || u16 unit || u8 level``: what every label of a leaf is followed by."""
-    return bytes([SUITE]) + rid + unit.to_bytes(2, "big") + bytes([level])
+    return _SUITE + rid + label(unit, level)
+
+
+def label(unit: int, level: int) -> bytes:
+    """``u16 unit || u8 level``."""
+    return unit.to_bytes(2, "big") + bytes([level])
 
 
 def secret(record_key: bytes, rid: bytes, unit: int, level: int) -> bytes:
@@ -77,4 +84,10 @@ def open_leaf(sealed: bytes, leaf_secret: bytes, rid: bytes, unit: int, level: i
 
 def digest(sealed: bytes, rid: bytes, unit: int, level: int, schema: bytes) -> bytes:
     """``SHA-256("zhifu/v1 digest\\0" || aad || leaf)``: what the manifest lists and the keyless broker checks."""
-    return hashlib.sha256(_DIGEST + _LEAF + place(rid, unit, level) + schema + sealed).digest()
+    return digests((sealed,), rid, (label(unit, level),), schema)[0]
+
+
+def digests(sealed: Sequence[bytes], rid: bytes, labels: Sequence[bytes], schema: bytes) -> list[bytes]:
+    """`digest` of several leaves of one record, whose units and levels are given as `label` writes them."""
+    head = _DIGEST + _LEAF + _SUITE + rid
+    return [hashlib.sha256(head + at + schema + one).digest() for one, at in zip(sealed, labels, strict=True)]

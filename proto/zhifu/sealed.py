@@ -176,16 +176,18 @@ def gate(manifest: Manifest, leaves: bytes, released: bytes) -> bytes:
     if len(leaves) != plan.length:
         raise Malformed("leaf.set", "the leaves do not have the schema's length")
     kept = [leaves[begin:end] for begin, end in plan.cuts]
-    for place, one in zip(plan.places, kept, strict=True):
-        _check_digest(manifest, place, one)
+    found = leaf.digests(kept, manifest.rid, plan.labels, manifest.schema_hash)
+    for place, digest in zip(plan.places, found, strict=True):
+        _check_digest(manifest, place, digest)
     return b"".join(kept)
 
 
 class _Plan(NamedTuple):
-    """What is released of a whole record: places in schema order, and where each leaf begins and ends."""
+    """What is released of a whole record: places in schema order, their labels, where each leaf begins and ends."""
 
     length: int
     places: list[int]
+    labels: list[bytes]
     cuts: list[tuple[int, int]]
 
 
@@ -195,14 +197,13 @@ def _plan(schema_hash: bytes, size_class: int, released: bytes) -> _Plan:
     schema = schemas.by_hash(schema_hash)
     ends = [0, *accumulate(schema.sizes[size_class])]
     places = released_places(schema, released)
-    return _Plan(ends[-1], places, [(ends[place], ends[place + 1]) for place in places])
+    labels = [leaf.label(*schema.leaves[place]) for place in places]
+    return _Plan(ends[-1], places, labels, [(ends[place], ends[place + 1]) for place in places])
 
 
-def _check_digest(manifest: Manifest, place: int, sealed: bytes) -> None:
-    u, rank = manifest.schema.leaves[place]
-    if not hmac.compare_digest(
-        leaf.digest(sealed, manifest.rid, u, rank, manifest.schema_hash), manifest.digests[place]
-    ):
+def _check_digest(manifest: Manifest, place: int, digest: bytes) -> None:
+    if not hmac.compare_digest(digest, manifest.digests[place]):
+        u, rank = manifest.schema.leaves[place]
         raise NotAuthentic("leaf.digest", f"unit {manifest.schema.units[u].name}, level {rank}")
 
 
@@ -232,7 +233,7 @@ def open_released(
     offset = 0
     for i, (place, size) in enumerate(zip(places, sizes, strict=True)):
         sealed = leaves[offset : offset + size]
-        _check_digest(manifest, place, sealed)
+        _check_digest(manifest, place, leaf.digest(sealed, manifest.rid, *schema.leaves[place], manifest.schema_hash))
         share = shares[SHARE_BYTES * i : SHARE_BYTES * (i + 1)]
         values.update(_open_one(manifest, schema.leaves[place], sealed, share, own))
         offset += size
