@@ -15,7 +15,7 @@ from broker.store.interface import Reader
 from zhifu import epoch, sealed
 from zhifu.epoch import EpochOffer
 from zhifu.errors import Refused
-from zhifu.keys import KemPrivate
+from zhifu.keys import KemPrivate, KemPublic
 from zhifu.manifest import Manifest
 from zhifu.presentation import MAX_LIFETIME_S, Presentation
 
@@ -29,6 +29,11 @@ class Gate:
     def __init__(self, keys: Mapping[bytes, KemPrivate]) -> None:
         self._keys = keys
         self._secrets: OrderedDict[tuple[bytes, bytes], tuple[bytes, int, int]] = OrderedDict()
+
+    @property
+    def public_keys(self) -> list[KemPublic]:
+        """What nodes seal their epochs to."""
+        return [key.public for key in self._keys.values()]
 
     def check(self, one: Submission, state: Reader, now: int) -> None:
         """The sender's epoch gives the gate root that it signed.

