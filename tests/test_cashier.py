@@ -121,6 +121,28 @@ def test_a_fhir_claim_is_answered_with_a_claim_response(house: House) -> None:
     assert sums == {"submitted": 20000.0, "benefit": 12000.0, "copay": 8000.0}
 
 
+def test_a_fhir_claim_is_submitted_to_an_insurer_as_well(house: House) -> None:
+    """Parameters: the Bundle, and beside it what the patient consented to; a response of each payer comes back."""
+    bill, consent = discharge(house)
+    claim = json.loads(
+        run("record", "convert", house.file("b.json", bill), "--from", "national", "--to", "fhir").ok().out
+    )
+    given = json.loads(consent.read_text("utf-8"))
+    parts = [{"name": "kind", "valueCode": "medical"}, {"name": "grant", "valueBase64Binary": given["grant"]}]
+    parts += [{"name": "attestation", "valueBase64Binary": one} for one in given["attestations"]]
+    rows = [{"name": "resource", "resource": claim}, {"name": "consent", "part": parts}]
+    with client(house) as api:
+        body = {"resourceType": "Parameters", "parameter": rows}
+        found = api.post("/fhir/Claim/$submit?wait=30", json=body).json()
+        refused = api.post("/fhir/Claim/$submit", json={**body, "parameter": rows[1:]})
+    assert (refused.status_code, refused.json()["reason"]) == (400, "bill.syntax")
+    responses = [one["resource"] for one in found["entry"] if one["resource"]["resourceType"] == "ClaimResponse"]
+    assert [(one["id"], one["outcome"]) for one in responses] == [("public-payer", "complete"), ("insurer", "complete")]
+    assert [one["payment"]["amount"]["value"] for one in responses] == [12000.0, 0.0]
+    (eob,) = [one["resource"] for one in found["entry"] if one["resource"]["resourceType"] == "ExplanationOfBenefit"]
+    assert [row["amount"]["value"] for row in eob["total"]] == [20000.0, 12000.0, 8000.0]
+
+
 def url(house: House) -> str:
     return f"http://127.0.0.1:{(house.path / 'hospital' / 'api.port').read_text()}"
 

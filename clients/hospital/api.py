@@ -22,8 +22,9 @@ from clients.hospital import case as cases
 from clients.hospital import coordination, intake, openapi, outcome, view
 from clients.hospital.case import Case, Desk
 from clients.hospital.driving import Driving
-from clients.hospital.fhir import answers, document, response
-from clients.hospital.openbill import of_bill
+from clients.hospital.fhir import answers, document, submitting
+from clients.hospital.openbill import OpenBill, as_open
+from clients.hospital.outcome import Outcome
 from clients.hospital.redeem import Codes
 from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
 from clients.store import Store
@@ -100,10 +101,12 @@ class Api:
         """See the OpenAPI document. ``code`` instead of consents is what the patient's phone shows: a QR's text or 18
         digits.
         """
-        document = await _body(request)
+        return self._shown(await self._started(await _body(request)))
+
+    async def _started(self, document: Mapping[str, Any]) -> Case:
         if isinstance(code := document.get("code"), str) and isinstance(bill := document.get("bill"), str):
-            return self._opened(document, await self.redeem(code, bill))
-        return self._opened(document)
+            return self.begin(document, await self.redeem(code, bill))
+        return self.begin(document)
 
     async def redeem(self, code: str, bill: str) -> list[Consented]:
         """What the code that a phone shows pays with, for the patient of this bill alone.
@@ -114,7 +117,7 @@ class Api:
 
     async def _quote(self, request: Request) -> Response:
         """A settlement that stops at the split: every payer's reservation is the quote, cancelled or confirmed."""
-        return self._opened({**await _body(request), "hold": True})
+        return self._shown(await self._started({**await _body(request), "hold": True}))
 
     async def _paid(self, request: Request) -> Response:
         """The patient paid a bill that was not settled here."""
@@ -133,8 +136,7 @@ class Api:
         """Claims after payment, the newest first."""
         return JSONResponse([view.row(one) for one in view.find(self._store, None, None, quick=True)])
 
-    def _opened(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Response:
-        opened = self.begin(document, given)
+    def _shown(self, opened: Case) -> Response:
         return JSONResponse(view.document(opened, self._store, self._roles), 202)
 
     def begin(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Case:
@@ -210,8 +212,12 @@ class Api:
 
     async def _fhir(self, request: Request) -> Response:
         """A Bundle: the Claim, a ClaimResponse of each payer, and the ExplanationOfBenefit of the whole."""
-        case = cases.get(self._store, _id(request.path_params["id"]))
-        found = answers.document(of_bill(bills.parse(case.bill)), outcome.read(case, self._store, self._names))
+        return self._as_fhir(_id(request.path_params["id"]), answers.document)
+
+    def _as_fhir(self, case_id: bytes, form: Callable[[OpenBill, Outcome], dict[str, Any]]) -> Response:
+        case = cases.get(self._store, case_id)
+        bill = as_open(intake.open_bill(case.bill))
+        found = form(bill, outcome.read(case, self._store, self._names))
         return Response(document.dumps(found), media_type="application/fhir+json")
 
     async def _national(self, request: Request) -> Response:
@@ -220,11 +226,12 @@ class Api:
         return JSONResponse(outcome.national(outcome.read(case, self._store, self._names)))
 
     async def _submit(self, request: Request) -> Response:
-        """FHIR ``Claim/$submit``: a Bundle with one Claim; a ClaimResponse with the public payer's split."""
-        case = self.begin({"bill": (await _content(request)).decode("utf-8", "replace")})
+        """FHIR ``Claim/$submit``: a Bundle with one Claim, or Parameters with it and the patient's consents; the
+        ClaimResponse of one payer, or a Bundle with that of each.
+        """
+        case = await self._started(submitting.read(await _content(request)))
         await self._driving.wait(case.id, min(MAX_WAIT_S, _seconds(request) or MAX_WAIT_S))
-        ended = cases.get(self._store, case.id)
-        return JSONResponse(response.claim_response(ended), 200, media_type="application/fhir+json")
+        return self._as_fhir(case.id, answers.submitted)
 
 
 async def _health(_: Request) -> Response:

@@ -16,33 +16,52 @@ from zhifu import money
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A payer's answer to the claim; ``payer`` is its role, with a number from the second insurer on; ``pays`` fen."""
+    """A payer's answer to the claim, None before there is one; ``pays`` is fen.
+
+    ``payer`` is its role, with a number from the second insurer on; ``participant`` its id.
+    """
 
     payer: str
     name: str
-    decision: Decision
-    pays: int
+    participant: bytes
+    decision: Decision | None
+    pays: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The answers so far, and the amounts (fen) once every payer reserved; empty before."""
+    """What each payer said, and the amounts (fen) once every payer reserved; empty before. ``reason`` says why not."""
 
+    settlement: bytes
     state: str
     answers: tuple[Answer, ...]
     amounts: Mapping[str, int]
+    reason: str = ""
+
+    @property
+    def decided(self) -> tuple[tuple[Answer, Decision], ...]:
+        """Those that answered."""
+        return tuple((one, one.decision) for one in self.answers if one.decision is not None)
 
 
 def read(case: Case, store: Store, names: Mapping[bytes, str]) -> Outcome:
     """The outcome of a case; ``names`` are participants' names by id. Raises `Malformed` (schema.value)."""
-    found = []
-    for payer in case.payers:
-        step, role = case.claim(payer), _role(payer)
-        # The last word counts: a reviewer may have decided after the rules could not.
-        for opened in store.incoming.answers(case.exchanges[step])[-1:] if step in case.exchanges else ():
-            decided = decision.read_decision(opened.values)
-            found.append(Answer(role, names.get(opened.presentation.sender, ""), decided, _pays(role, decided)))
-    return Outcome(case.state, tuple(found), case.amounts)
+    participants = [one.read_grant.recipient for one in case.policies]
+    if len(case.payers) > len(participants):
+        participants.insert(0, case.public_payer)
+    rows = zip(case.payers, participants, strict=True)
+    answers = tuple(_answer(case, store, payer, one, names.get(one, "")) for payer, one in rows)
+    return Outcome(case.id, case.state, answers, case.amounts, case.reason)
+
+
+def _answer(case: Case, store: Store, payer: str, participant: bytes, name: str) -> Answer:
+    step, role = case.claim(payer), _role(payer)
+    answers = store.incoming.answers(case.exchanges[step]) if step in case.exchanges else ()
+    if not answers:
+        return Answer(role, name, participant, None)
+    # The last word counts: a reviewer may have decided after the rules could not.
+    decided = decision.read_decision(answers[-1].values)
+    return Answer(role, name, participant, decided, _pays(role, decided))
 
 
 def _role(payer: str) -> str:
@@ -58,23 +77,23 @@ def _pays(payer: str, decided: Decision) -> int:
 
 def national(outcome: Outcome) -> dict[str, Any]:
     """The settlement in the fields of the interface 2304, and what insurers and the patient pay beside it; yuan."""
-    public = next((answer for answer in outcome.answers if answer.payer == "public-payer"), None)
-    insurers = [answer for answer in outcome.answers if answer.payer != "public-payer"]
+    public = next((decided for answer, decided in outcome.decided if answer.payer == "public-payer"), None)
+    insurers = [(answer, decided) for answer, decided in outcome.decided if answer.payer != "public-payer"]
     return {
         "state": outcome.state,
-        "setlinfo": _yuan(public.decision.amounts) if public else {},
+        "setlinfo": _yuan(public.amounts) if public else {},
         "setldetail": [
             {"field": one.field, "amount": money.yuan(one.amount), "clause": one.clause, "reason": one.reason}
-            for one in (public.decision.clauses if public else ())
+            for one in (public.clauses if public else ())
         ],
         "commercial": [
             {
                 "insurer": answer.name,
-                "outcome": answer.decision.outcome,
+                "outcome": decided.outcome,
                 "pay": money.yuan(answer.pays),
-                "clauses": [[one.field, money.yuan(one.amount), one.clause] for one in answer.decision.clauses],
+                "clauses": [[one.field, money.yuan(one.amount), one.clause] for one in decided.clauses],
             }
-            for answer in insurers
+            for answer, decided in insurers
         ],
         "settled": _yuan(outcome.amounts),
     }
