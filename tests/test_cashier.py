@@ -67,6 +67,24 @@ def test_a_quote_is_held_then_confirmed_then_refunded(house: House) -> None:
     assert count_of(house) == before + Counter(reversed=2)
 
 
+def test_a_bill_handed_in_twice_is_settled_once(house: House) -> None:
+    """A desk that got no answer asks again; the public payer, who counts no uses of a grant, pays once."""
+    before, (bill, consent) = count_of(house), discharge(house)
+    first = house.submit(bill, [("medical", consent)], hold=True)
+    assert house.submit(bill, [("medical", consent)], hold=True) == first
+    until(lambda: house.look(first)["state"] == "reserved", "the split is there")
+    with client(house) as api:
+        refused = api.post("/settlements", json={"bill": bill.decode()})
+    assert (refused.status_code, refused.json()["reason"]) == (409, "exchange.state")
+    assert wished(house, first, "confirm")["state"] == "confirmed"
+    assert house.submit(bill, [("medical", consent)], hold=True) == first
+    assert count_of(house) == before + Counter(committed=2)
+    assert wished(house, first, "refund")["state"] == "reversed"
+    second = house.submit(bill, [])
+    assert second != first
+    assert house.finish(second)["state"] == "confirmed"
+
+
 def test_a_cancelled_quote_holds_nothing(house: House) -> None:
     before, settlement = count_of(house), held(house)
     assert wished(house, settlement, "cancel")["state"] == "cancelled"

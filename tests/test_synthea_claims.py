@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -77,7 +79,16 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         yield found
 
 
-def through(house: House, count: int, seed: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of the claims: holdings by their state, and in the queue how often each reason stands there."""
+
+    ledger: Counter[str]
+    queued: int
+    reasons: Counter[str]
+
+
+def through(house: House, count: int, seed: int) -> Ended:
     """Offer, file, decide: every claim of the sample ends in the ledger, or in the queue with reason and deadline."""
     files = Files()
     chosen = Random(seed).sample(files.claims, count)
@@ -103,6 +114,8 @@ def through(house: House, count: int, seed: int) -> None:
     assert house.running["hospital"].process.poll() is None
     assert house.running["insurer"].process.poll() is None
     until(lambda: all(told(patient) for patient in patients.values()), "the patients hear of it", patience)
+    reasons = Counter(row.reason for item in queue for row in item.reasons)
+    return Ended(Counter(one.state for one in house.holdings("insurer")), len(queue), reasons)
 
 
 def enrolled(house: House, name: str, number: str) -> Patient:
@@ -141,5 +154,6 @@ def test_a_slice_of_them_runs_through_the_nodes(house: House) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_500_of_them_run_through_the_nodes(tmp_path: Path) -> None:
+    begun = time.monotonic()
     with open_house(tmp_path) as found:
-        through(found, 500, seed=1)
+        print(through(found, 500, seed=1), f"in {time.monotonic() - begun:.0f} s")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, coordination, encounter, intake, record, request, statement, stopped, wallets
+from clients.hospital import check, coordination, encounter, intake, once, record, request, statement, stopped, wallets
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk, Policy
 from clients.hospital.coordination import Compensation
@@ -86,7 +86,8 @@ class Settlements:
     ) -> Case:
         """Take a bill and the patient's consents; the bill is sealed here, once for all recipients. Durable on return.
 
-        Raises `Malformed` (bill.*, usage.argument), `Refused` (consent.*, usage.argument), `NotAuthentic`.
+        The same bill again, with the same consents, is the settlement that it has. Raises `Malformed` (bill.*,
+        usage.argument), `Refused` (consent.*, usage.argument, exchange.state), `NotAuthentic`.
         """
         bill, store, now = bills.parse(content), self._node.store, self._clock_ms()
         if route not in (PUBLIC, DIRECT) or len(given) > MAX_POLICIES:
@@ -102,13 +103,15 @@ class Settlements:
                 "consent.missing", "without the public payer and without a grant there is nobody to settle with"
             )
         ordered = tuple(policies[place] for place in coordination.sequence(order, [one.kind for one in policies]))
+        begun = Case(os.urandom(16), "open", route, content, b"", b"", ordered, public_payer, now, desk)
+        if (running := once.find(store, begun)) is not None:
+            return running
         with store.transaction():
             secret = encounter.secret(store, bill, now // 1000)
             sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
-            begun = Case(
-                os.urandom(16), "open", route, content, secret, sealed_once, ordered, public_payer, now, desk
-            )  # fmt: skip
+            begun = replace(begun, encounter=secret, record=sealed_once)
             cases.put(store, begun, now)
+            once.remember(store, begun, now)
         return begun
 
     def paid(self, content: bytes, case_id: bytes | None = None) -> list[Case]:
