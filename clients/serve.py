@@ -27,6 +27,7 @@ from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
 from clients.hospital.filing import Filing
+from clients.hospital.mandates import Mandates
 from clients.hospital.offers import Offers
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.redeem import Codes
@@ -163,9 +164,10 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     offers = Offers(
         node.store, node.outbox, bundle, keystore.signing, settings.origin, node.participant, node.clock_ms
     )  # fmt: skip
+    mandates = Mandates(node.store, bundle)
     settlements = Settlements(
         node,
-        bundle,
+        mandates,
         names,
         pseudonyms,
         node.clock_ms,

@@ -114,7 +114,7 @@ def through(house: House, count: int, seed: int) -> Ended:
     assert house.running["hospital"].process.poll() is None
     assert house.running["insurer"].process.poll() is None
     until(lambda: all(told(patient) for patient in patients.values()), "the patients hear of it", patience)
-    reasons = Counter(row.reason for item in queue for row in item.reasons)
+    reasons = Counter(reason for item in queue for reason in item.reasons)
     return Ended(Counter(one.state for one in house.holdings("insurer")), len(queue), reasons)
 
 

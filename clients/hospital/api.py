@@ -21,12 +21,13 @@ from clients import desk
 from clients.hospital import case as cases
 from clients.hospital import coordination, intake, openapi, outcome, view
 from clients.hospital.case import Case, Desk
+from clients.hospital.consented import Consented
 from clients.hospital.driving import Driving
 from clients.hospital.fhir import answers, document, submitting
 from clients.hospital.openbill import OpenBill, as_open
 from clients.hospital.outcome import Outcome
 from clients.hospital.redeem import Codes
-from clients.hospital.settlement import MAX_POLICIES, Consented, Settlements
+from clients.hospital.settlement import MAX_POLICIES, Settlements
 from clients.store import Store
 from zhifu import bill as bills
 from zhifu import schema

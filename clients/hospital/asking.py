@@ -14,19 +14,18 @@ from typing import Final, Protocol
 from clients import decision, plain
 from clients.decision import COORDINATION, NOTICE, STATEMENT, Decision
 from clients.hospital import case as cases
-from clients.hospital import check, record, stopped, tokens
+from clients.hospital import check, record, stopped
 from clients.hospital.case import Case, Policy, numbered
 from clients.hospital.coordination import Compensation
+from clients.hospital.mandates import Mandates
 from clients.hospital.openbill import AnyBill, split_of
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
-from policies.bundle import Bundle
-from policies.decide import finest
-from zhifu import consent, pseudonym, schema, sealed
+from zhifu import consent, schema
 from zhifu.cbor import Value
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.receive import Opened
-from zhifu.schema import Schema, coarser
+from zhifu.schema import Schema
 
 ANSWER_S: Final = 300.0
 """How long a payer's answer is awaited at a time; a settlement outlives it and waits again."""
@@ -48,9 +47,9 @@ class Exchange(Protocol):
 class Asking:
     """One hospital's exchanges with payers and patients."""
 
-    def __init__(self, node: Exchange, bundle: Bundle, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, node: Exchange, mandates: Mandates, clock_ms: Callable[[], int]) -> None:
         self._node = node
-        self._bundle = bundle
+        self._mandates = mandates
         self._clock_ms = clock_ms
 
     def save(self, case: Case) -> Case:
@@ -62,14 +61,7 @@ class Asking:
     async def public(self, case: Case, claim: Schema) -> tuple[Case, Opened]:
         """Present the bill to the public payer, by statute; its answer."""
         if "public-claim" not in case.exchanges:
-            mandate = Mandate.by_statute(
-                self._bundle.hash,
-                case.public_payer,
-                self._allowed("public-settlement", "public-payer", claim),
-                purpose="public-settlement",
-                encounter=sealed.encounter_handle(case.encounter, case.public_payer),
-                workflow=os.urandom(16),
-            )
+            mandate = self._mandates.statute(case.public_payer, case.encounter, claim)
             with self._node.store.transaction():
                 case = self.save(case.with_exchange("public-claim", self._node.outbox.present(case.record, mandate)))
         return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
@@ -97,7 +89,7 @@ class Asking:
                     (claim, record.schema_of(bill), case.record),
                     (beside, schema.load(COORDINATION), others),
                 ):
-                    mandate = self._under_grant(policy, kind, workflow, correlation, (called, bill))
+                    mandate = self._mandates.granted(policy, kind, workflow, correlation, (called, bill))
                     case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
                 case = self.save(case)
         return case, await self._decided(case, claim, beside)
@@ -131,38 +123,6 @@ class Asking:
             for one in asked:
                 one.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
-
-    def _under_grant(
-        self,
-        policy: Policy,
-        kind: Schema,
-        workflow: bytes,
-        correlation: bytes,
-        about: tuple[Mapping[int, bytes], AnyBill],
-    ) -> Mandate:
-        grant, (called, bill) = policy.read_grant, about
-        granted = grant.levels(kind.hash)
-        if granted is None:
-            raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
-        narrow = dict(policy.narrow).get(kind.hash, kind.finest)
-        return Mandate.under_grant(
-            policy.signed_grant,
-            coarser(coarser(granted, self._allowed(grant.purpose, "insurer", kind)), narrow),
-            workflow=workflow,
-            correlation=correlation,
-            terms=policy.sealed_terms,
-            attestations=policy.attestations,
-            pseudonym=called[max(called)] if called else None,
-            tokens=(*pseudonym.tokens(called), *tokens.of(self._node.store, grant.recipient, bill)),
-            ticket_hash=policy.ticket,
-        )
-
-    def _allowed(self, purpose: str, role: str, kind: Schema) -> bytes:
-        """The hospital computes its ceilings from the same policy as the broker.
-
-        A curious broker gains nothing more.
-        """
-        return finest(self._bundle, purpose, role, kind)
 
     async def tell(self, case: Case, action: str, told: Mapping[str, tuple[Opened, Mapping[str, int]]]) -> Case:
         """Confirm, cancel or reverse what payers hold, all at once, and wait until each says so.

@@ -9,8 +9,9 @@ from typing import Final
 
 from clients.code_service import CodeService
 from clients.hospital import coordination, offers
+from clients.hospital.consented import Consented
 from clients.hospital.driving import Driving
-from clients.hospital.settlement import Consented, Settlements
+from clients.hospital.settlement import Settlements
 from clients.store import Job, Store
 from zhifu import consent, envelope
 from zhifu.envelope import Envelope

@@ -15,7 +15,7 @@ from typing import Final
 from clients.code_service import CodeService, Fetched
 from clients.desk import Consent
 from clients.hospital import coordination, encounter, request, stopped
-from clients.hospital.settlement import Consented
+from clients.hospital.consented import Consented
 from clients.store import Job, Store
 from zhifu import cbor, consent, envelope, ticket
 from zhifu.bill import Bill

@@ -11,29 +11,24 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, coordination, encounter, intake, once, record, request, statement, stopped, wallets
+from clients.hospital import check, consented, coordination, encounter, intake, once, record, statement
 from clients.hospital.asking import Asking, Exchange, read
-from clients.hospital.case import DIRECT, PUBLIC, Case, Desk, Policy
+from clients.hospital.case import DIRECT, PUBLIC, Case, Desk
+from clients.hospital.consented import Consented
 from clients.hospital.coordination import Compensation
 from clients.hospital.icd_tables import NO_TABLES, Tables
+from clients.hospital.mandates import Mandates
 from clients.hospital.offers import Offers
-from clients.hospital.openbill import AnyBill, as_open, split_of
+from clients.hospital.openbill import AnyBill, split_of
 from clients.hospital.pseudonym import Pseudonyms
-from clients.hospital.wallets import Reach
-from policies.bundle import Bundle
 from zhifu import bill as bills
-from zhifu import consent
 from zhifu.bill import Bill
-from zhifu.capsule import Terms
-from zhifu.consent import Grant
-from zhifu.envelope import Envelope
 from zhifu.errors import Error, Refused
 from zhifu.receive import Opened
-from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 
 MAX_POLICIES: Final = 8
 AT_ONCE: Final = Desk()
@@ -42,29 +37,13 @@ _log = logging.getLogger("zhifu.hospital")
 Called = Sequence[Mapping[int, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Consented:
-    """One policy that the patient hands in at the desk: its kind, her grant, and who attested her key.
-
-    ``terms`` are hers where she narrowed them; the rest as in `Policy`.
-    """
-
-    kind: str
-    grant: Envelope
-    attestations: tuple[Envelope, ...]
-    terms: Terms | None = None
-    ticket: bytes = b""
-    workflow: bytes = b""
-    narrow: tuple[tuple[bytes, bytes], ...] = ()
-
-
 class Settlements:
     """Opens settlements and drives them to their end."""
 
     def __init__(
         self,
         node: Exchange,
-        bundle: Bundle,
+        mandates: Mandates,
         names: Mapping[bytes, str],
         pseudonyms: Pseudonyms,
         clock_ms: Callable[[], int],
@@ -74,7 +53,7 @@ class Settlements:
         self._offers = offers
         self._node = node
         self._tables = tables
-        self._asking = Asking(node, bundle, clock_ms)
+        self._asking = Asking(node, mandates, clock_ms)
         self._pseudonyms = pseudonyms
         self._names = names
         self._clock_ms = clock_ms
@@ -95,7 +74,7 @@ class Settlements:
                 "usage.argument", f"the route is public or direct, and there are at most {MAX_POLICIES} policies"
             )
         order = coordination.load(desk.order)
-        policies = [self._policy(one, bill, now // 1000) for one in given]
+        policies = [consented.policy(store, one, bill, now // 1000) for one in given]
         if len({one.read_grant.recipient for one in policies}) != len(policies):
             raise Refused("usage.argument", "two of the grants name the same insurer")
         if route == DIRECT and not policies:
@@ -147,7 +126,8 @@ class Settlements:
             raise Refused("exchange.state", "there is nothing to be claimed any more")
         if case.state != "offered":
             return case
-        policy = self._policy(one, intake.open_bill(case.bill), now // 1000, case.bill)
+        bill = intake.open_bill(case.bill)
+        policy = consented.policy(self._node.store, one, bill, now // 1000, case.bill)
         if policy.read_grant.recipient != case.quick.insurer:
             raise Refused("consent.wrong_recipient")
         return self._asking.save(replace(case, state="open", policies=(policy,), started=now))
@@ -158,20 +138,6 @@ class Settlements:
         if case.state == "offered":
             ended = replace(case, state="failed", reason=error.reason, detail=error.detail, finished=self._clock_ms())
             self._asking.save(ended)
-
-    def _policy(self, one: Consented, bill: AnyBill, now: int, file: bytes = b"") -> Policy:
-        read_grant, store = consent.verify_grant(one.grant), self._node.store
-        encounter.check_subject(store, read_grant.subject, bill)
-        stopped.check(store, consent.hash_of(one.grant.payload))
-        found = request.terms(store, read_grant, one.terms)
-        _check_encounter(read_grant, encounter.secret(store, bill, now, file))
-        attested = tuple(signed.to_bytes() for signed in one.attestations)
-        if (read_grant.mode == GRANT_MODE_DIRECT_PAY) != bool(one.ticket):
-            raise Refused("ticket.grant" if one.ticket else "ticket.missing")
-        reach = Reach(read_grant.subject_key, read_grant.wallet_key, read_grant.recipient)
-        wallets.remember(store, as_open(bill).head.certno or "", reach, now)
-        terms = (found.salt, found.content)
-        return Policy(one.kind, one.grant.to_bytes(), attested, terms, one.ticket, one.workflow, one.narrow)
 
     # Driving
 
@@ -306,12 +272,6 @@ class Settlements:
             about = {"settlement": case.id, "payer": payer, "reason": second.reason}
             _log.error(f"{action}.failed", extra={"about": about})
             return cases.get(self._node.store, case.id)
-
-
-def _check_encounter(grant: Grant, secret: bytes) -> None:
-    """The grant is about this very stay: nothing leaves under one for another. Raises `Refused`."""
-    if not encounter.is_for(grant, secret):
-        raise Refused("consent.wrong_encounter")
 
 
 def _is_fork(error: Error) -> bool:
