@@ -21,8 +21,16 @@ INPATIENT: Final = "inpatient-claim"
 OUTPATIENT: Final = "outpatient-claim"
 CLAIMS: Final = (INPATIENT, OUTPATIENT)
 """What a bill is sealed as."""
+ELIGIBILITY: Final = "eligibility"
+COVERED: Final = "covered"
+NOT_COVERED: Final = "not-covered"
+UNCLEAR: Final = "unclear"
+"""What a question of cover is answered with; it holds nothing, and a claim is decided anew."""
 ACTIONS: Final = ("confirm", "cancel", "reverse")
-OUTCOMES: Final = ("reserved", "review", "committed", "cancelled", "reversed", "refused")
+OUTCOMES: Final = (
+    *("reserved", "review", "committed", "cancelled", "reversed", "refused"),
+    *(COVERED, NOT_COVERED, UNCLEAR),
+)
 RESERVED_S: Final = 3600
 """How long a payer holds a reservation for the patient to pay the rest at the desk."""
 

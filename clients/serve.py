@@ -26,6 +26,7 @@ from clients.hospital import icd_tables
 from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
+from clients.hospital.eligibility import Questions
 from clients.hospital.filing import Filing
 from clients.hospital.mandates import Mandates
 from clients.hospital.offers import Offers
@@ -165,20 +166,23 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
         node.store, node.outbox, bundle, keystore.signing, settings.origin, node.participant, node.clock_ms
     )  # fmt: skip
     mandates = Mandates(node.store, bundle)
+    tables = icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES
     settlements = Settlements(
         node,
         mandates,
         names,
         pseudonyms,
         node.clock_ms,
-        icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES,
+        tables,
         offers,
     )
     roles = {node.participant: settings.role} | {one: pin.role for one, pin in settings.pins.items()}
     service_of_codes = CodeService(settings, keystore, node.participant)
     codes = Codes(node.store, service_of_codes, node.participant, node.clock_ms)
     driving = Driving(settlements, node.store, node.clock_ms)
-    api = Api(settlements, codes, driving, node.store, roles, names, _public_payer(roles), _token(settings))
+    public_payer = _public_payer(roles)
+    questions = Questions(node, mandates, pseudonyms, names, public_payer, node.clock_ms, tables)
+    api = Api(settlements, codes, driving, questions, node.store, roles, names, public_payer, _token(settings))
     cashier = Cashier(api, driving, _token(settings))
     bound = _bind(options.api_port)
     server = _Server(_settings(api.app([Mount("/", cashier.app())])))

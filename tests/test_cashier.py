@@ -161,6 +161,53 @@ def test_a_fhir_claim_is_submitted_to_an_insurer_as_well(house: House) -> None:
     assert [row["amount"]["value"] for row in eob["total"]] == [20000.0, 12000.0, 8000.0]
 
 
+def test_payers_say_before_the_bill_whether_they_cover_it(house: House) -> None:
+    """At admission: the public payer is asked by law, the insurer with a consent for just that; nothing is held."""
+    seed, before = next(SEEDS), count_of(house)
+    bill = sample_bill(seed)
+    patient = house.enrol(bill, f"patient-{seed}")
+    head = json.loads(bill)["setlinfo"]
+    kept = {name: value for name, value in head.items() if not name.endswith(("_amt", "_sumamt", "enddate"))}
+    admission = house.file("admission.json", json.dumps({"setlinfo": kept}).encode())
+    request, consent = house.file("request.json"), house.file("consent.json")
+    to = ("--admission", admission, "--recipient", house.cast.ids["insurer"].hex(), "-o", request, "--eligibility")
+    run("hospital", "request-consent", house.path / "hospital", patient.key, *to).ok()
+    shown = run("wallet", "review", patient.wallet, request, "--json", "--lang", "en").ok().json
+    assert {one["schema"] for one in shown["units"]} == {"eligibility"}
+    assert "covers this visit" in shown["purpose_words"]
+    assert "nothing is claimed" in run("wallet", "review", patient.wallet, request, "--lang", "en").ok().out
+    run("wallet", "grant", patient.wallet, request, "-o", consent).ok()
+
+    words = ("hospital", "eligibility", house.path / "hospital", "--admission", admission, "--consent", consent)
+    found = run(*words, "--json", "--lang", "en").ok().json
+    public, insurer = found["payers"]
+    assert (public["outcome"], public["threshold_left_fen"], public["hifp_pay_left_fen"]) == (
+        "covered", 100_000, 15_000_000,
+    )  # fmt: skip
+    assert (insurer["outcome"], insurer["deductible_left_fen"]) == ("covered", 1_000_000)
+    assert "10,000.00 of the deductible is left" in [row["words"] for row in insurer["rows"]]
+    assert count_of(house) == before
+    assert run(*words, "--json").ok().json["eligibility"] == found["eligibility"], "a grant is used once"
+    assert "covered" in run(*words).ok().out
+
+    settled = house.finish(house.submit(bill, [("medical", house.consent(patient, bill))]))
+    assert settled["state"] == "confirmed", "the claim has a consent of its own"
+    (public,) = (
+        run("hospital", "eligibility", house.path / "hospital", "--admission", admission, "--json").ok().json["payers"]
+    )
+    assert (public["threshold_left_fen"], public["hifp_pay_left_fen"]) == (0, 15_000_000 - 1_200_000)
+
+
+def test_a_claims_consent_is_none_for_a_question(house: House) -> None:
+    bill, consent = discharge(house)
+    asked = {"bill": bill.decode(), "consents": [json.loads(consent.read_text("utf-8"))]}
+    with client(house) as api:
+        refused = api.post("/eligibility", json=asked)
+        neither = api.post("/eligibility", json={})
+    assert (refused.status_code, refused.json()["reason"]) == (403, "consent.exceeded")
+    assert (neither.status_code, neither.json()["reason"]) == (400, "usage.argument")
+
+
 def url(house: House) -> str:
     return f"http://127.0.0.1:{(house.path / 'hospital' / 'api.port').read_text()}"
 

@@ -216,7 +216,7 @@ def test_the_local_api_shows_a_settlement_in_both_forms(store: Store) -> None:
     with store.transaction():
         cases.put(store, case, 0)
     nobody = cast(Any, None)
-    app = Api(nobody, nobody, nobody, store, {}, {}, bytes(32), "token").app()
+    app = Api(nobody, nobody, nobody, nobody, store, {}, {}, bytes(32), "token").app()
     at = f"/settlements/{case.id.hex()}"
     fhir, national, other, stranger = asyncio.run(
         asked(

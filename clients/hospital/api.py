@@ -23,6 +23,7 @@ from clients.hospital import coordination, intake, openapi, outcome, view
 from clients.hospital.case import Case, Desk
 from clients.hospital.consented import Consented
 from clients.hospital.driving import Driving
+from clients.hospital.eligibility import Question, Questions
 from clients.hospital.fhir import answers, document, submitting
 from clients.hospital.openbill import OpenBill, as_open
 from clients.hospital.outcome import Outcome
@@ -49,6 +50,7 @@ class Api:
         settlements: Settlements,
         codes: Codes,
         driving: Driving,
+        questions: Questions,
         store: Store,
         roles: Mapping[bytes, str],
         names: Mapping[bytes, str],
@@ -58,6 +60,7 @@ class Api:
         self._settlements = settlements
         self._codes = codes
         self._driving = driving
+        self._questions = questions
         self._store = store
         self._roles = roles
         self._names = names
@@ -79,6 +82,8 @@ class Api:
             Route("/settlements/{id}/fhir", self._guard(self._fhir), methods=["GET"]),
             Route("/settlements/{id}/national", self._guard(self._national), methods=["GET"]),
             Route("/fhir/Claim/$submit", self._guard(self._submit), methods=["POST"]),
+            Route("/eligibility", self._guard(self._ask_cover), methods=["POST"]),
+            Route("/eligibility/{id}", self._guard(self._cover), methods=["GET"]),
         ]
         for word, wish in (("confirm", "confirm"), ("cancel", "cancel"), ("refund", "reverse")):
             guarded.append(Route(f"/settlements/{{id}}/{word}", self._guard(self._wish(wish)), methods=["POST"]))
@@ -174,10 +179,7 @@ class Api:
 
     async def _statement(self, request: Request) -> Response:
         """Both the formal rows and the plain words, in ``?lang=`` zh or en."""
-        language = request.query_params.get("lang", "zh")
-        if language not in ("zh", "en"):
-            raise Malformed("usage.argument", "lang is zh or en")
-        return JSONResponse(self.statement(request.path_params["id"], language))
+        return JSONResponse(self.statement(request.path_params["id"], _language(request)))
 
     def statement(self, settlement: str, language: str) -> dict[str, Any]:
         """The statement of a settlement, named in hex. Raises `Refused` (exchange.unknown, exchange.state)."""
@@ -195,6 +197,20 @@ class Api:
             return JSONResponse(self.show(case_id))
 
         return wished
+
+    async def _ask_cover(self, request: Request) -> Response:
+        """A question of cover about ``admission`` or ``bill``, with any number of consents for just that."""
+        document = await _body(request)
+        asked = await self._questions.ask(intake.visit(document), _consents(document))
+        return await self._covered(asked, request, 202)
+
+    async def _cover(self, request: Request) -> Response:
+        return await self._covered(self._questions.find(_id(request.path_params["id"])), request, 200)
+
+    async def _covered(self, asked: Question, request: Request, status: int) -> Response:
+        """With ``?wait=S`` after at most S seconds, or as soon as everybody answered."""
+        await self._questions.wait(asked, min(MAX_WAIT_S, _seconds(request)))
+        return JSONResponse(self._questions.document(asked, _language(request)), status)
 
     async def _events(self, request: Request) -> Response:
         """Server-sent events: the settlement whenever it changed, until it is over."""
@@ -299,6 +315,13 @@ def _id(text: str) -> bytes:
         return bytes.fromhex(text)
     except ValueError as error:
         raise Malformed("usage.argument", "a settlement is named in hex") from error
+
+
+def _language(request: Request) -> str:
+    language = request.query_params.get("lang", "zh")
+    if language not in ("zh", "en"):
+        raise Malformed("usage.argument", "lang is zh or en")
+    return language
 
 
 def _seconds(request: Request) -> float:

@@ -124,6 +124,7 @@ def request_consent(
     cap: Annotated[int | None, typer.Option(help="The most that may be claimed, in fen.")] = None,
     direct_pay: Annotated[bool, typer.Option("--direct-pay", help="To be used with a code at the desk only.")] = False,
     confirm: Annotated[bool, typer.Option("--confirm", help="Ask to confirm this hospital and the cap.")] = False,
+    question: Annotated[bool, typer.Option("--eligibility", help="Ask only whether the visit is covered.")] = False,
     lang: command.Language = "zh",
     as_json: Json = False,
 ) -> None:
@@ -154,6 +155,7 @@ def request_consent(
             now=now,
             direct_pay=direct_pay,
             confirm=settings.name if confirm else "",
+            eligibility=question,
         )
         statement = Directory(settings.pins, keystore, store).own(now)
     finally:
@@ -275,6 +277,39 @@ def claims(folder: Folder, as_json: Json = False) -> None:
         paid_ = plain.yuan(one["paid_fen"])
         shown = "" if pays is None else plain.yuan(pays)
         table.add_row(one["settlement"][:16], one["visit"] or "", one["state"], paid_, shown, one["reason"])
+    Console().print(table)
+
+
+@app.command()
+@clear
+def eligibility(
+    folder: Folder,
+    bill: MaybeBill = None,
+    admission: Admission = None,
+    consent: Annotated[list[Path], typer.Option(help="A consent for this question: its insurer is asked too.")] = [],  # noqa: B006
+    lang: command.Language = "zh",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answers.")] = 30.0,
+    as_json: Json = False,
+) -> None:
+    """Ask whether payers cover a visit and what is left of the year; nothing is held, nothing is claimed.
+
+    The public payer is asked by law. An insurer needs the patient's consent: request-consent --eligibility.
+    """
+    read_visit(bill, admission)
+    name, path = ("bill", bill) if bill is not None else ("admission", admission)
+    assert path is not None
+    given = [desk.consent_document(desk.read_consent(one)) for one in consent]
+    body = {name: bill_file.read_given(path).decode("utf-8", "replace"), "consents": given}
+    with local_api.connect(folder) as client:
+        asked = {"params": {"wait": min(timeout, 60.0), "lang": lang}, "json": body}
+        found = local_api.ask(client, "POST", "/eligibility", **asked)
+    if as_json:
+        print_json(found)
+        return
+    table = Table("payer", "", "what")
+    for one in found["payers"]:
+        words = "\n".join(row["words"] for row in one.get("rows", ()))
+        table.add_row(one["name"] or one["role"], one.get("outcome", one["state"]), words or one.get("reason", ""))
     Console().print(table)
 
 

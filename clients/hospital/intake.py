@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from clients.hospital import national
+from clients.hospital import national, openbill
 from clients.hospital.fhir import claim
 from clients.hospital.fhir.resources import Resources
 from clients.hospital.openbill import OpenBill
@@ -21,6 +22,20 @@ def open_bill(content: bytes) -> Bill | OpenBill:
     Raises `Malformed` (bill.*) with the JSON path.
     """
     return _claim(content) if _MARK in content else bills.parse(content)
+
+
+def visit(document: Mapping[str, object]) -> Bill | OpenBill:
+    """What a request is about: the file under ``bill``, or before there is one the file under ``admission``.
+
+    Raises `Malformed` (usage.argument, bill.*).
+    """
+    given = {name: document[name] for name in ("bill", "admission") if isinstance(document.get(name), str)}
+    if len(given) != 1:
+        raise Malformed("usage.argument", "one of bill and admission, as the text of the file")
+    ((name, content),) = given.items()
+    if name == "bill":
+        return open_bill(str(content).encode())
+    return openbill.of_admission(bills.parse_admission(str(content).encode()))
 
 
 def claimable(content: bytes) -> bytes:

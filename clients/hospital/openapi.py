@@ -48,6 +48,37 @@ _SETTLEMENT: Final = {
     },
 }
 _WAIT: Final = {"name": "wait", "in": "query", "schema": {"type": "number"}, "description": "seconds, at most 60"}
+_LANGUAGE: Final = {"name": "lang", "in": "query", "schema": {"type": "string", "enum": ["zh", "en"]}}
+_QUESTION: Final = {
+    "type": "object",
+    "properties": {
+        "admission": {
+            "type": "string",
+            "description": "the text of a file with setlinfo alone, before there is a bill",
+        },
+        "bill": {"type": "string", "description": "or the text of a bill"},
+        "consents": {"type": "array", "maxItems": 8, "items": _CONSENT},
+    },
+}
+_COVER: Final = {
+    "type": "object",
+    "properties": {
+        "eligibility": {"type": "string", "description": "its id, hex"},
+        "payers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string"},
+                    "role": {"type": "string", "enum": ["public-payer", "insurer"]},
+                    "state": {"type": "string", "enum": ["waiting", "answered", "refused", "expired", "withdrawn"]},
+                    "outcome": {"type": "string", "enum": ["covered", "not-covered", "unclear"]},
+                    "rows": {"type": "array", "items": {"type": "object"}},
+                },
+            },
+        },
+    },
+}
 _ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
 
 
@@ -88,7 +119,7 @@ DOCUMENT: Final[dict[str, Any]] = {
                 "Every amount with clause and reason, and plain words",
                 _answer({"type": "object"}),
                 _ID,
-                {"name": "lang", "in": "query", "schema": {"type": "string", "enum": ["zh", "en"]}},
+                _LANGUAGE,
             )
         },
         "/settlements/{id}/events": {
@@ -112,6 +143,16 @@ DOCUMENT: Final[dict[str, Any]] = {
                 body={"application/fhir+json": {"schema": {"type": "object"}}},
             )
         },
+        "/eligibility": {
+            "post": _operation(
+                "Ask whether payers cover a visit, and what is left of the year",
+                _answer(_COVER, "202"),
+                _WAIT,
+                _LANGUAGE,
+                body={"application/json": {"schema": _QUESTION}},
+            )
+        },
+        "/eligibility/{id}": {"get": _operation("What they answered so far", _answer(_COVER), _ID, _WAIT, _LANGUAGE)},
         "/health": {"get": _operation("Whether the process answers", _answer({"type": "object"}))},
         "/openapi.json": {"get": _operation("This document", _answer({"type": "object"}))},
     },

@@ -12,14 +12,12 @@ from functools import reduce
 from operator import add
 from typing import Final
 
-from zhifu import money
+from zhifu import bill_forms, money
 from zhifu.bill import Bill, Diagnosis, Procedure, Setlinfo
 from zhifu.pricing import CLASS_A, CLASS_C, NOTHING, PricedLine, Split, split_line
 
 CNY: Final = "CNY"
 _DEFAULT_PROP: Final = {CLASS_A: 0, CLASS_C: money.ONE}
-# 医疗类别: outpatient, emergency and chronic care (1…), and medicines from a pharmacy (41).
-_OUTPATIENT: Final = ("1", "41")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,7 +62,7 @@ class Head:
     @property
     def is_outpatient(self) -> bool:
         """By the kind of care, or else by what the file says of the visit; a stay where nothing says so."""
-        return self.med_type.startswith(_OUTPATIENT) if self.med_type else self.inpatient is False
+        return bill_forms.is_outpatient(self.med_type) if self.med_type else self.inpatient is False
 
 
 @dataclass(frozen=True, slots=True, repr=False)

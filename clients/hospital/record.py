@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 
-from clients.decision import INPATIENT, OUTPATIENT
+from clients.decision import ELIGIBILITY, INPATIENT, OUTPATIENT
 from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.openbill import CNY, OpenBill, OpenLine, as_open
 from zhifu import icd, schema
@@ -33,6 +33,15 @@ def claim(bill: Bill | OpenBill, encounter: bytes, tables: Tables = NO_TABLES) -
     found = {"encounter": encounter, **_person(given), **_visit(given), **_illness(given, tables), **_items(given)}
     found["notes"] = _notes(bill) if isinstance(bill, Bill) else None
     return {unit.name: found[unit.name] for unit in schema_of(given).units}
+
+
+def eligibility(bill: Bill | OpenBill, encounter: bytes, tables: Tables = NO_TABLES) -> dict[str, Value]:
+    """The finest value of every unit of a question of cover; of an admission, what is known of it."""
+    given = as_open(bill)
+    head = given.head
+    found = {"encounter": encounter, **_person(given), **_visit(given), **_illness(given, tables)}
+    found["service-date"] = _day(head.begndate or head.enddate)
+    return {unit.name: found[unit.name] for unit in schema.load(ELIGIBILITY).units}
 
 
 def totals(split: Split) -> list[list[Value]]:

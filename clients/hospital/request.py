@@ -13,7 +13,7 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from clients import plain
-from clients.decision import COORDINATION
+from clients.decision import COORDINATION, ELIGIBILITY
 from clients.hospital import encounter, record
 from clients.hospital.openbill import OpenBill
 from clients.store import Job, Store
@@ -45,6 +45,17 @@ _NOTICE: Final = {
 }
 
 
+_QUESTION: Final = {
+    "zh": (
+        "为查询您的保单是否承保本次就医，向您的保险公司提供下列信息；不提供任何费用，也不会因此理赔。"
+        "不同意不影响诊疗。您可随时撤回；撤回不影响已经提供的信息。"
+    ),
+    "en": (
+        "To ask your insurer whether your policy covers this visit, the following goes to it; no amounts, and nothing "
+        "is claimed by it. Refusing does not affect your care. You may withdraw at any time; what was shared before "
+        "cannot be taken back."
+    ),
+}
 _CLAIM: Final = {
     "zh": (
         "您已支付本次费用，可以申请理赔：同意后，下列信息提供给您的保险公司，赔款付给您本人。"
@@ -73,15 +84,18 @@ class Asked:
 
 
 def scopes(bundle: Bundle, role: str, claim: Schema) -> Scopes:
-    """What policy allows this role at most of a ``claim`` and of what others pay: more is never asked for."""
-    kinds = (claim, schema.load(COORDINATION))
+    """What policy allows this role at most of a ``claim`` and of what others pay: more is never asked for.
+
+    A question of cover is asked before anybody pays.
+    """
+    kinds = (claim,) if claim.name == ELIGIBILITY else (claim, schema.load(COORDINATION))
     return tuple(sorted((kind.hash, finest(bundle, PURPOSE, role, kind)) for kind in kinds))
 
 
 def ask(
     store: Store, bundle: Bundle, key: SigningKey, *, origin: str, sender: bytes, recipient: bytes, subject_key: bytes,
     bill: Bill | OpenBill, cap: int | None, language: str, now: int, direct_pay: bool = False, confirm: str = "",
-    stands_s: int = 0, file: bytes = b"",
+    stands_s: int = 0, file: bytes = b"", eligibility: bool = False,
 ) -> Asked:  # fmt: skip
     """Ask the patient of ``bill`` to let ``recipient`` (an insurer) settle it, up to ``cap`` fen.
 
@@ -89,16 +103,17 @@ def ask(
 
     An open bill is an admission: what is not known yet, the wallet shows as to come. With ``direct_pay`` the grant is
     used with a code only. ``confirm`` is this hospital's name, where an amount above the cap is to be confirmed: the
-    notice then names both. Raises `Refused` (usage.argument) for a language that there is no notice in, and without a
-    cap where a code pays or there is no bill yet.
+    notice then names both. ``eligibility``: only whether she is covered. Raises `Refused` (usage.argument) for a
+    language that there is no notice in, and without a cap where a code pays or there is no bill yet.
     """
     if language not in _NOTICE:
         raise Refused("usage.argument", "the notice is in zh or en")
-    if cap is None and (direct_pay or confirm or (isinstance(bill, OpenBill) and not stands_s)):
+    if cap is None and not eligibility and (direct_pay or confirm or (isinstance(bill, OpenBill) and not stands_s)):
         raise Refused("usage.argument", "what a code pays, or what no bill says yet, has a cap")
-    usual = _CLAIM if stands_s else _NOTICE
+    usual = _QUESTION if eligibility else _CLAIM if stands_s else _NOTICE
     notice = _CONFIRM[language].format(confirm, plain.yuan(cap)) if confirm and cap is not None else usual[language]
-    secret, kind = encounter.secret(store, bill, now, file), record.schema_of(bill)
+    secret = encounter.secret(store, bill, now, file)
+    kind = schema.load(ELIGIBILITY) if eligibility else record.schema_of(bill)
     request = ConsentRequest(
         request_id=os.urandom(16),
         aud=origin,
@@ -120,13 +135,13 @@ def ask(
     with store.transaction():
         payload = cbor.encode([request.terms_salt, request.terms])
         store.jobs.put(Job(_KIND, consent.hash_of(signed.payload), "asked", payload, now * 1000))
-    return Asked(signed, {kind.name: _preview(bill, secret, whole=bool(stands_s))})
+    values = record.eligibility(bill, secret) if eligibility else record.claim(bill, secret)
+    whole = bool(stands_s) or eligibility or isinstance(bill, Bill)
+    return Asked(signed, {kind.name: _preview(values, whole=whole)})
 
 
-def _preview(bill: Bill | OpenBill, secret: bytes, *, whole: bool) -> dict[str, Value]:
+def _preview(values: Mapping[str, Value], *, whole: bool) -> dict[str, Value]:
     """The values as they stand; of an admission those that are known, since the bill will have more."""
-    values = record.claim(bill, secret)
-    whole = whole or isinstance(bill, Bill)
     known = values if whole else {name: value for name, value in values.items() if value is not None}
     return {name: value for name, value in known.items() if name != "encounter"}
 

@@ -1,4 +1,6 @@
-"""An insurer at its node: a claim and what others pay are answered together with a reservation."""
+"""An insurer at its node: a claim and what others pay are answered together with a reservation, a question
+of cover by itself.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from clients import parcel_jobs
-from clients.decision import CLAIMS, COORDINATION, DECISION, NOTICE, RESERVED_S, Decision
-from clients.insurer import progress, promise, review, self_claim
+from clients.decision import CLAIMS, COORDINATION, DECISION, ELIGIBILITY, NOTICE, RESERVED_S, Decision
+from clients.insurer import eligibility, progress, promise, review, self_claim
 from clients.insurer.book import Book, Policy
 from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
@@ -60,14 +62,23 @@ class Insurer:
         name = opened.manifest.schema.name
         if name == NOTICE:
             return Draft.answering(opened, DECISION, _followed(opened, tx).values(opened.values["encounter"]))
-        if name not in (*CLAIMS, COORDINATION):
+        if name not in (*CLAIMS, COORDINATION, ELIGIBILITY):
             raise Refused("policy.denied", f"an insurer has no use for a {name}")
         if opened.grant is None or opened.presentation.purpose != _PURPOSE:
             raise Refused("consent.missing", "a claim rests on the patient's grant for a commercial settlement")
+        if name == ELIGIBILITY:
+            return Draft.answering(opened, DECISION, self._covers(opened, tx).values(opened.values["encounter"]))
         parts = self._gather(opened, name, tx)
         if not (parts.claim and parts.coordination):
             return None
         return self._decide(_stored(parts.claim, tx), _stored(parts.coordination, tx), tx)
+
+    def _covers(self, asked: Opened, tx: Transaction) -> Decision:
+        insured = _insured(asked, tx)
+        if insured is None:
+            return eligibility.unknown(NOT_INSURED, asked.hash)
+        policy = Policy.from_bytes(insured.policy)
+        return eligibility.answer(asked.values, policy, self._product, Ledger(tx.store), asked.hash, tx.now)
 
     @staticmethod
     def _gather(opened: Opened, name: str, tx: Transaction) -> _Parts:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from clients import plain
+from clients.decision import ELIGIBILITY
 from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Wallet
 from policies import load
@@ -25,6 +26,10 @@ PURPOSES: Final = {
     "public-settlement": ("基本医疗保险结算", "settlement by the public payer"),
     "statement": ("向您本人出具结算单", "a statement for yourself"),
 }
+_QUESTION: Final = (
+    "查询您的保单是否承保本次就医，不结算任何费用",
+    "whether your policy covers this visit; nothing is claimed",
+)
 _REFUSING: Final = (
     "不同意不影响诊疗：您可以先付费，之后自行理赔。",
     "Refusing does not affect your care: you pay first and claim later yourself.",
@@ -58,7 +63,7 @@ def document(wallet: Wallet, seen: Review, choice: Choice, language: str) -> dic
         "hospital": _party(wallet, asked.sender),
         "recipient": _party(wallet, asked.recipient),
         "purpose": asked.purpose,
-        "purpose_words": pick(PURPOSES[asked.purpose], language),
+        "purpose_words": pick(_QUESTION if _is_question(seen) else PURPOSES[asked.purpose], language),
         "mode": "direct_pay" if asked.grant_mode == GRANT_MODE_DIRECT_PAY else "request",
         "units": [{**one, "days": sooner.get(one["unit"])} for one in shared],
         "not_shared": hidden,
@@ -149,7 +154,7 @@ def rows(kind: Schema, levels: bytes, values: Mapping[str, Value], language: str
 
 def _statutory(wallet: Wallet, seen: Review, language: str) -> Iterator[dict[str, Any]]:
     """What happens by law about the same stay; information, never a choice."""
-    kind = schema.load("inpatient-claim")
+    kind = schema.load(ELIGIBILITY if _is_question(seen) else "inpatient-claim")
     levels = finest(load.load(None), "public-settlement", "public-payer", kind)
     names = [one.name for one in wallet.parties.values() if one.role == "public-payer"]
     yield {
@@ -159,6 +164,11 @@ def _statutory(wallet: Wallet, seen: Review, language: str) -> Iterator[dict[str
         "words": pick(_STATUTE, language),
         "units": rows(kind, levels, seen.preview.get(kind.name, {}), language),
     }
+
+
+def _is_question(seen: Review) -> bool:
+    """Whether it is only about being covered."""
+    return all(schema.by_hash(digest).name == ELIGIBILITY for digest, _ in seen.request.scopes)
 
 
 def pick(pair: tuple[str, str], language: str) -> str:

@@ -1,12 +1,15 @@
-"""The public payer at its node: a claim is answered with a split, a notice with what became of it."""
+"""The public payer at its node: a claim is answered with a split, a notice with what became of it, a question with
+what is left of the year.
+"""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-from clients.decision import CLAIMS, DECISION, NOTICE, OUTPATIENT
+from clients.decision import CLAIMS, DECISION, ELIGIBILITY, NOTICE, OUTPATIENT
 from clients.ledger import Ledger
+from clients.public_payer import eligibility
 from clients.public_payer.decision import decide
 from clients.public_payer.personal import follow_notice
 from clients.public_payer.rules import Table
@@ -34,6 +37,8 @@ class PublicPayer:
         if name in CLAIMS:
             ledger, visit = Ledger(tx.store), name == OUTPATIENT
             found = decide(opened.values, self._table, ledger, opened.hash, tx.now, outpatient=visit)
+        elif name == ELIGIBILITY:
+            found = eligibility.answer(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
         elif name == NOTICE:
             found = follow_notice(opened, tx)
         else:

@@ -71,6 +71,15 @@ def _phone(text: str) -> str | None:
     return bare if ladder.conforms("phone", bare) else None
 
 
+# 医疗类别: outpatient, emergency and chronic care (1…), and medicines from a pharmacy (41).
+_OUTPATIENT: Final = ("1", "41")
+
+
+def is_outpatient(care: str) -> bool:
+    """Whether a kind of care (med_type) is a visit and no stay."""
+    return care.startswith(_OUTPATIENT)
+
+
 COUNT: Final = Grammar("a decimal string with up to four places", money.ten_thousandths)
 PRICE: Final = Grammar(f"{COUNT.expected}, not negative", at_least(0, money.ten_thousandths))
 # Some systems write 0 for "no limit", others mean it: too dear to guess.
