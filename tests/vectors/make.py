@@ -292,19 +292,22 @@ def make_key_ids() -> list[dict[str, Any]]:
 # --- what is signed -------------------------------------------------------------------------------------------------
 
 
-def signed_bytes(kind: str, payload: bytes) -> bytes:
-    media = f"application/vnd.zhifu.{kind.replace(' ', '-')}.v1+protobuf".encode()
+def media_type(kind: str, form: str) -> str:
+    return f"application/vnd.zhifu.{kind.replace(' ', '-')}.v1+{form}"
+
+
+def signed_bytes(kind: str, payload: bytes, form: str = "protobuf") -> bytes:
+    media = media_type(kind, form).encode()
     pae = b"DSSEv1 %d %b %d %b" % (len(media), media, len(payload), payload)
     return b"zhifu/v1 " + kind.encode() + b"\0" + SUITE + pae
 
 
-def envelope(kind: str, payload: bytes, signer: Signer) -> dict[str, Any]:
+def envelope(kind: str, payload: bytes, signer: Signer, form: str = "protobuf") -> dict[str, Any]:
     """A tree of one: its root is the leaf's hash."""
-    to_sign = signed_bytes(kind, payload)
+    to_sign = signed_bytes(kind, payload, form)
     frame = b"zhifu/v1 frame\0" + SUITE + (1).to_bytes(4, "big") + leaf_hash(to_sign)
     signature = second.ed25519_sign(signer.seed, frame)
-    media = f"application/vnd.zhifu.{kind.replace(' ', '-')}.v1+protobuf"
-    whole = protobuf((1, media), (2, payload), (3, signer.key_id), (4, signature), (6, 1))
+    whole = protobuf((1, media_type(kind, form)), (2, payload), (3, signer.key_id), (4, signature), (6, 1))
     return {
         "kind": kind,
         "payload": payload.hex(),
