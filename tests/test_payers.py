@@ -16,7 +16,7 @@ import pytest
 from clients import daybook
 from clients.hospital.case import every
 from clients.hospital.sample import sample_bill
-from clients.ledger import Ledger
+from clients.ledger import Holding, Ledger
 from tests.house import House, open_house, run, until
 from zhifu import bill as bills
 from zhifu import money
@@ -197,6 +197,30 @@ def test_a_reviewer_decides_while_the_desk_waits(house: House, how: tuple[str, .
     house.decide(GROUP, queued["claim"], *how)
     assert figures(house.finish(begun)) == ["169350.00", pays, patient]
     assert queue(house, GROUP) == []
+
+
+def test_who_decides_too_late_holds_nothing(house: House) -> None:
+    """The reviewer's deadline passes while the desk waits: what others hold is freed, and his own word is too late."""
+    house.end(GROUP)
+    house.restart(GROUP, code="from clients.insurer import review\nreview.DAY_S = 1")
+    insured = Insured(house, 730, (("medical", GROUP, "million-yuan,,,2026-08-20,,,"),)).enter()
+    begun = insured.begin(bill_of(730, B_LINES), patient=True)
+    (queued,) = until(lambda: queue(house, GROUP), "the claim is in the reviewer's queue")
+    found = house.finish(begun)
+    assert (found["state"], found["reason"]) == ("failed", "settlement.undecided")
+    assert "deadline" in found["detail"]
+    public = until(lambda: newest(house, "public-payer", "cancelled"), "the public payer's split is freed")
+    assert public.amounts["pay"] == 16_935_000
+    house.decide(GROUP, queued["claim"], "--proposed")
+    late = until(lambda: newest(house, GROUP, "cancelled"), "what the reviewer held is freed at once")
+    assert late.amounts["pay"] == 12_065_000
+    assert house.look(begun)["state"] == "failed"
+
+
+def newest(house: House, payer: str, state: str) -> Holding | None:
+    """The payer's latest holding, if it is in this state."""
+    last = max(house.holdings(payer), key=lambda one: one.since, default=None)
+    return last if last is not None and last.state == state else None
 
 
 # --- a day later ------------------------------------------------------------------------------------------------------

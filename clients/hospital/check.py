@@ -88,6 +88,12 @@ def owes(found: Decision) -> int:
     return pays(found) + found.amounts.get("late", 0)
 
 
+def holds(found: Decision) -> dict[str, int]:
+    """The amounts of a notice that frees what a decision holds."""
+    late = found.amounts.get("late", 0)
+    return {"pay": pays(found)} | ({"late": late} if late else {})
+
+
 def committed(found: Decision, action: str, amounts: Mapping[str, int]) -> None:
     """The payer took the notice: the same amounts. Raises `NotAuthentic` (ledger.mismatch), `Refused`."""
     expected = {"confirm": "committed", "cancel": "cancelled", "reverse": "reversed"}[action]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from clients.decision import DECISION, read_decision
-from clients.hospital import filing, offers
+from clients.decision import DECISION
+from clients.hospital import filing, late, offers
 from clients.role import Draft, Noticed, Transaction
 from clients.store import Store
 from zhifu.consent import Grant
@@ -20,14 +20,13 @@ _log = logging.getLogger("zhifu.hospital")
 
 
 class Hospital:
-    """Takes what passed the eight checks, if it is a decision that can be read."""
+    """Takes what passed the eight checks, if it is a decision that can be read; what comes too late is freed."""
 
     def on_opened(self, opened: Opened, tx: Transaction) -> Draft | None:
         name = opened.manifest.schema.name
         if name != DECISION:
             raise Refused("policy.denied", f"a hospital has no use for a {name}")
-        read_decision(opened.values)
-        return None
+        return late.free(opened, tx)
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
         _log.info("exchange.ended", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})

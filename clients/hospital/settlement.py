@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, consented, coordination, encounter, intake, once, record, statement
+from clients.hospital import check, consented, coordination, encounter, intake, late, once, record, statement
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk
 from clients.hospital.consented import Consented
@@ -233,8 +233,8 @@ class Settlements:
     @staticmethod
     def _notice(case: Case, payer: str) -> dict[str, int]:
         account = {"acct_pay": case.amounts["account"]} if payer == "public" and case.amounts["account"] else {}
-        late = {"late": case.amounts["late"]} if case.quick and case.amounts.get("late") else {}
-        return {"pay": case.pay(payer)} | account | late
+        delay = {"late": case.amounts["late"]} if case.quick and case.amounts.get("late") else {}
+        return {"pay": case.pay(payer)} | account | delay
 
     def _payer_names(self, case: Case) -> dict[str, str]:
         grants = [one.read_grant.recipient for one in case.policies]
@@ -252,15 +252,24 @@ class Settlements:
 
     async def _end(self, case: Case, state: str, error: Error | None = None) -> Case:
         """Nothing is left hanging: what a payer holds is cancelled, what it committed reversed, or else it expires."""
-        for payer in case.payers:
-            held = self._asking.reserved(case, payer)
-            if held is not None and not (error and _is_fork(error)):
-                case = await self._free(case, payer, held)
-        return self._asking.save(replace(case, state=state, finished=self._clock_ms()))
+        held: dict[str, Opened] = {}
+        while new := self._held(case, held):
+            for payer, opened in new.items():
+                held[payer] = opened
+                if not (error and _is_fork(error)):
+                    case = await self._free(case, payer, opened)
+        with self._node.store.transaction():
+            for payer in set(case.payers) - held.keys():
+                late.expect(self._node.store, case, payer, self._clock_ms())
+            return self._asking.save(replace(case, state=state, finished=self._clock_ms()))
+
+    def _held(self, case: Case, before: Mapping[str, Opened]) -> dict[str, Opened]:
+        """What payers hold besides: an answer may come while another's is freed."""
+        found = {payer: self._asking.reserved(case, payer) for payer in case.payers if payer not in before}
+        return {payer: opened for payer, opened in found.items() if opened is not None}
 
     async def _free(self, case: Case, payer: str, held: Opened) -> Case:
-        late = read(held).amounts.get("late", 0)
-        amounts = {"pay": check.pays(read(held))} | ({"late": late} if late else {})
+        amounts = check.holds(read(held))
         action = "reverse" if f"{payer}-confirm" in case.exchanges else "cancel"
         if action == "reverse":
             amounts = self._notice(case, payer)

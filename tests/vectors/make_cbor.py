@@ -42,7 +42,9 @@ def build() -> dict[str, Any]:
 def make_day() -> dict[str, Any]:
     """A reservation in each state, in the order of their ids."""
     ids = sorted(drawn(f"reservation {state}") for state in STATES)
-    rows = [[one, state, 1_000_000 * n, ISSUED + n] for n, (one, state) in enumerate(zip(ids, STATES, strict=True))]
+    rows: list[list[Any]] = [
+        [one, state, 1_000_000 * n, ISSUED + n] for n, (one, state) in enumerate(zip(ids, STATES, strict=True))
+    ]
     payload = cbor([1, INSURER.holder, HOSPITAL.holder, "2026-09-21", rows])
     return {
         "payer": INSURER.holder.hex(),
@@ -72,8 +74,11 @@ def refused_days(rows: list[list[Any]]) -> list[tuple[str, list[Any]]]:
 
 def make_parcel() -> dict[str, Any]:
     """One chunk whole, since this AES is slow; the keys of two chunks, so that place and number are bound."""
-    fields = [["what", "住院理赔"], ["amount", 123_456], ["paid", None]]
-    files = [["发票.pdf", "application/pdf", b"%PDF-1.7 test"], ["note.txt", "text/plain", b""]]
+    fields: list[list[Any]] = [["what", "住院理赔"], ["amount", 123_456], ["paid", None]]
+    files: list[tuple[str, str, bytes]] = [
+        ("发票.pdf", "application/pdf", b"%PDF-1.7 test"),
+        ("note.txt", "text/plain", b""),
+    ]
     head = cbor([1, fields, [[name, kind, len(data)] for name, kind, data in files]])
     content = len(head).to_bytes(4, "big") + head + b"".join(data for _, _, data in files)
     plain = len(content).to_bytes(5, "big") + content
