@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, Request, Route, expect
 
 from clients.hospital.sample import sample_bill
+from clients.patient.web import uploads
 from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
 from tests.house import House, open_house, python, run, until
@@ -145,9 +147,27 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
         expect(page.locator("[data-report]")).to_be_visible(timeout=30_000)
         look_again(served, at, "/reports", "[data-report][data-state=review]")
         claim = str(page.locator("[data-report]").get_attribute("data-report"))
-        page.locator("[data-report] input[type=file]").set_input_files(house.file("receipt.pdf", b"%PDF" * 100_000))
-        page.locator("[data-attach]").click()
-        expect(page.locator("[data-report]")).to_contain_text("receipt.pdf", timeout=30_000)
+        scan = house.file("scan.pdf", os.urandom(6 * uploads.PIECE + 5))
+        page.locator("[data-report] input[type=file]").set_input_files([house.file("note.txt", b"x"), scan])
+        at.context.route(
+            re.compile(rf"/api/upload/.*at={3 * uploads.PIECE}$"), lambda route: moving(at, route), times=1
+        )
+        with watching(at) as seen:
+            page.locator("[data-attach]").click()
+            expect(page.locator("[data-report]")).to_contain_text("scan.pdf")
+        assert [int(at_) for at_ in seen if int(at_)] == [uploads.PIECE * n for n in range(1, 7)], "piece by piece"
+        documents = (
+            "insurer",
+            "documents",
+            house.path / "insurer",
+            claim,
+            "-o",
+            house.path / "desk" / "taken",
+            "--json",
+        )
+        until(lambda: len(run(*documents).ok().json) == 2, "the insurer has them")
+        taken = [path.read_bytes() for path in (house.path / "desk" / "taken").glob("*-01")]
+        assert taken == [scan.read_bytes()]
         house.decide("insurer", claim, "--proposed")
         look_again(served, at, "/reports", "[data-report][data-state=decided]")
         page.locator("[data-accept]").click()
@@ -156,6 +176,76 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
         expect(page.locator("[data-report]")).to_contain_text("400.00")
         at.picture("23-reported-paid-zh")
         assert at.faults == []
+
+
+@contextmanager
+def watching(at: Watched) -> Iterator[list[str]]:
+    """From where on each piece of a file was sent."""
+    seen: list[str] = []
+
+    def note(request: Request) -> None:
+        seen.extend(re.findall(r"/api/upload/[0-9a-f]{32}\?at=(\d+)", request.url))
+
+    at.page.on("request", note)
+    yield seen
+    at.page.remove_listener("request", note)
+
+
+def moving(at: Watched, route: Route) -> None:
+    """Half of a file has gone up: the patient sees how far it is."""
+    expect(at.page.locator("[data-report] progress")).to_be_visible()
+    assert at.page.locator("[data-report] [role=status]").inner_text() == "正在读取材料：40%"
+    at.picture("25-uploading-zh", whole=False)
+    route.continue_()
+
+
+def reported(served: Served, at: Watched, hospital: str) -> Locator:
+    """A claim reported on the page: its card."""
+    page = at.page
+    page.goto(f"{served.base}/reports")
+    page.fill("#report-day", "2026-09-08")
+    page.fill("#report-hospital", hospital)
+    page.fill("#report-number", bills.parse(BILL).setlinfo.certno)
+    page.fill("#report-total", "100.00")
+    page.locator("#report").click()
+    card = page.locator("[data-report]").filter(has_text=hospital)
+    expect(card).to_be_visible()
+    return card
+
+
+def test_a_report_is_taken_back_on_the_page(served: Served) -> None:
+    house = served.house
+    with served.open() as at:
+        card = reported(served, at, "示例市第三人民医院")
+        claim = str(card.get_attribute("data-report"))
+        until(lambda: claim in claims_at(house), "the insurer has it")
+        card.locator("[data-opens]").click()
+        expect(card.get_by_role("dialog")).to_contain_text("签名答复")
+        at.picture("24-take-back-zh", whole=False)
+        card.locator("[data-closes]").click()
+        card.locator("[data-opens]").click()
+        with at.page.expect_navigation():
+            card.locator("[data-takes-back]").click()
+        expect(at.page.locator("#status")).to_contain_text("已取走 1 份")
+        expect(card).to_have_attribute("data-state", "withdrawn")
+        expect(card.locator("[data-takes-back]")).to_have_count(0)
+        assert at.faults == []
+    until(lambda: claim not in claims_at(house), "the insurer erased it")
+
+
+def test_a_consent_is_not_ended_in_the_name_of_a_report(served: Served) -> None:
+    """The server shows another hash than the report's: the browser does not sign what she was not asked."""
+    with served.open() as at:
+        card = reported(served, at, "示例市第四人民医院")
+        card.evaluate("card => { card.dataset.parcels = 'ab'.repeat(32); }")
+        card.locator("[data-opens]").click()
+        card.locator("[data-takes-back]").click()
+        expect(at.page.locator("#status")).to_contain_text("没有签名")
+        expect(card).not_to_have_attribute("data-state", "withdrawn")
+
+
+def claims_at(house: House) -> list[str]:
+    return [one["claim"] for one in run("insurer", "queue", house.path / "insurer", "--json").ok().json]
 
 
 def test_pages_fit_in_both_languages(served: Served) -> None:

@@ -69,6 +69,17 @@ class Api:
         """A call that needs the browser's signatures on its way."""
         return Route(path, _answer(self._errand(work)), methods=["POST"])
 
+    def octets_route(self, path: str, call: Callable[[Request], Awaitable[dict[str, Any]]]) -> Route:
+        """A call whose body is no JSON, answered at once."""
+
+        async def respond(request: Request) -> Response:
+            try:
+                return JSONResponse(await call(request))
+            except Error as error:
+                return _refusal(error)
+
+        return Route(path, respond, methods=["POST"])
+
     def _errand(self, work: Callable[[Body], Awaitable[dict[str, Any]]]) -> Callable[[Body], Awaitable[dict[str, Any]]]:
         async def begin(body: Body) -> dict[str, Any]:
             return await self.errands.begin(lambda: work(body))
@@ -131,12 +142,12 @@ class Api:
         seen = self.review(text_of(body, "request"))
         asked, chosen = Choice.as_asked(seen), object_of(body, "choice")
         levels = object_of(chosen, "levels")
-        wishes = {_place(place): _whole(levels, place) for place in levels}
+        wishes = {_place(place): whole_of(levels, place) for place in levels}
         choice = Choice(
             consent.narrowed(asked.scopes, wishes),
-            _whole(chosen, "expiry"),
-            _whole(chosen, "data_erase_at"),
-            None if chosen.get("cap") is None else _whole(chosen, "cap"),
+            whole_of(chosen, "expiry"),
+            whole_of(chosen, "data_erase_at"),
+            None if chosen.get("cap") is None else whole_of(chosen, "cap"),
         )
         given = await consent.give(self.wallet, seen, choice, _now())
         return {"grant": given.grant_hash.hex(), "entry": given.entry, "consent": desk.consent_document(given.consent)}
@@ -265,7 +276,7 @@ def _place(text: str) -> tuple[str, str]:
     return name, unit
 
 
-def _whole(body: Body, name: str) -> int:
+def whole_of(body: Body, name: str) -> int:
     found = body.get(name)
     if type(found) is not int:
         raise Malformed("usage.argument", f"{name} is not a whole number")

@@ -1,12 +1,10 @@
-"""Pages of claims that the patient reports herself: the report, documents, where it stands, accept or dispute."""
+"""Pages of claims that the patient reports herself: report, documents, where it stands, her word, taking it back."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,13 +13,11 @@ from starlette.routing import Route
 from clients.patient import parcels, reports
 from clients.patient.wallet import Pair, Wallet
 from clients.patient.web import claim_pages
-from clients.patient.web.api import Api, text_of
+from clients.patient.web.api import Api, text_of, whole_of
 from clients.patient.web.claim_pages import Show
+from clients.patient.web.uploads import MOST_BYTES, MOST_FILES, PIECE, Uploads
 from zhifu import money
 from zhifu.errors import Malformed, Refused
-from zhifu.parcel import Document
-
-_MOST_FILES: Final = 8
 
 
 class ReportPages:
@@ -31,26 +27,39 @@ class ReportPages:
         self._wallet = wallet
         self._api = api
         self._show = show
+        self._uploads = Uploads()
+        self._sent = (0, 0)
 
     def pages(self) -> Mapping[str, Callable[[Request, str], Coroutine[Any, Any, Response]]]:
         return {"/reports": self._list}
 
     def routes(self) -> list[Route]:
-        works = {"/api/report": self._report, "/api/attach": self._attach, "/api/answer": self._answer}
-        return [self._api.errand_route(path, work) for path, work in works.items()]
+        works = {
+            "/api/report": self._report, "/api/attach": self._attach, "/api/answer": self._answer,
+            "/api/withdraw": self._withdraw, "/api/send": self._send,
+        }  # fmt: skip
+        return [
+            *(self._api.errand_route(path, work) for path, work in works.items()),
+            self._api.plain_route("/api/upload", self._upload),
+            self._api.plain_route("/api/sent", self._how_far),
+            self._api.octets_route("/api/upload/{upload}", self._piece),
+        ]
 
     async def _list(self, request: Request, language: str) -> Response:
         listed = []
         for one in reports.listed(self._wallet):
             kept = reports.one_of(self._wallet, one.request)
             files = [name for sent in kept["parcels"] for name in sent["files"]]
-            listed.append({**claim_pages.row(one, language), "files": files})
+            left = [sent["hash"] for sent in kept["parcels"] if not sent.get("withdrawn")]
+            listed.append({**claim_pages.row(one, language), "files": files, "parcels": " ".join(left)})
         pairs = [
             {"key": pair.public.hex(), "recipient": self._wallet.name(bytes.fromhex(pair.recipient))}
             for pair in self._wallet.pairs
             if pair.grants_here
         ]
-        return self._show(request, "reports.html", reports=listed, pairs=pairs)
+        limits = {"piece": PIECE, "most": MOST_BYTES, "files": MOST_FILES}
+        unsent = len(parcels.waiting(self._wallet))
+        return self._show(request, "reports.html", reports=listed, pairs=pairs, limits=limits, unsent=unsent)
 
     async def _report(self, body: Mapping[str, Any]) -> dict[str, Any]:
         stated = {
@@ -67,10 +76,45 @@ class ReportPages:
         made = await reports.report(self._wallet, pair, stated, int(time.time()), parcels.silent)
         return {"claim": made.hex()}
 
+    async def _upload(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A file is to come in pieces; or the page gives one up."""
+        if "drop" in body:
+            self._uploads.drop(text_of(body, "drop"))
+            return {}
+        called = self._uploads.begin(text_of(body, "name"), text_of(body, "type"), whole_of(body, "size"))
+        return {"upload": called}
+
+    async def _piece(self, request: Request) -> dict[str, Any]:
+        at = request.query_params.get("at", "")
+        if not at.isascii() or not at.isdecimal():
+            raise Malformed("usage.argument", "at is a number of bytes")
+        return {"have": self._uploads.add(request.path_params["upload"], int(at), await request.body())}
+
+    async def _how_far(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        """How many sealed pieces of what is being sent have arrived, and how many there are."""
+        done, whole = self._sent
+        return {"done": done, "whole": whole}
+
+    def _progress(self, done: int, whole: int) -> None:
+        self._sent = (done, whole)
+
     async def _attach(self, body: Mapping[str, Any]) -> dict[str, Any]:
         claim = reports.find(self._wallet, text_of(body, "claim")).request
-        kind = await reports.attach(self._wallet, claim, _files(body), int(time.time()), parcels.silent)
+        names = body.get("uploads")
+        if not isinstance(names, list) or not 1 <= len(names) <= MOST_FILES:
+            raise Malformed("usage.argument", f"1 to {MOST_FILES} files")
+        self._progress(0, 0)
+        files = self._uploads.take([str(one) for one in names])
+        kind = await reports.attach(self._wallet, claim, files, int(time.time()), self._progress)
         return {"kind": kind}
+
+    async def _send(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        """What did not arrive whole, from where it stopped."""
+        return {"sent": len(await reports.resume(self._wallet, self._progress))}
+
+    async def _withdraw(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        claim = reports.find(self._wallet, text_of(body, "claim")).request
+        return {"told": await reports.withdraw(self._wallet, claim, int(time.time()))}
 
     async def _answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
         said = text_of(body, "answer")
@@ -92,16 +136,3 @@ def _fen(body: Mapping[str, Any], name: str) -> int:
     if found is None or found < 0:
         raise Malformed("usage.argument", f"{name} is not an amount like 620.00")
     return found
-
-
-def _files(body: Mapping[str, Any]) -> list[Document]:
-    rows = body.get("files")
-    if not isinstance(rows, list) or not 1 <= len(rows) <= _MOST_FILES:
-        raise Malformed("usage.argument", f"1 to {_MOST_FILES} files")
-    try:
-        return [
-            Document(str(one["name"])[-128:], str(one["type"])[:64], base64.b64decode(one["data"], validate=True))
-            for one in rows
-        ]
-    except (KeyError, TypeError, binascii.Error) as error:
-        raise Malformed("usage.argument", "a file is a name, a type and base64") from error

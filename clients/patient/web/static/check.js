@@ -83,9 +83,13 @@ const READ = {
   },
   async revocation(payload, key, intent) {
     const found = wire.decode(wire.REVOCATION, payload);
-    must(intent.kind === "revoke" && found.aud === key.origin && !found.reason, "revocation");
+    must(["revoke", "take back"].includes(intent.kind) && found.aud === key.origin && !found.reason, "revocation");
     must((found.by ?? 0) === (STOPS_AS[key.role] ?? 0), "by");
-    if (intent.grant) must(wire.hex(found.grant_hash ?? []) === intent.grant && !found.subject, "grant");
+    if (intent.kind === "take back") {
+      // A parcel of this claim, never one of her consents by its name.
+      const parcel_ = wire.hex(found.grant_hash ?? []);
+      must(intent.parcels.includes(parcel_) && !found.subject && !(await findGrant(parcel_)), "parcel");
+    } else if (intent.grant) must(wire.hex(found.grant_hash ?? []) === intent.grant && !found.subject, "grant");
     else must(same(found.subject, await subject(key)) && !found.grant_hash, "subject");
     must(!intent.hospital || key.hospital === intent.hospital, "hospital");
     return wire.encode(wire.REVOCATION, found);

@@ -1,11 +1,11 @@
-// A claim that the patient reports herself: report it, attach documents, accept or dispute what was decided.
+// A claim that the patient reports herself: report it, attach documents, accept or dispute, take it back.
 
-import { errand, onClick, said, say } from "/static/errand.js";
-import { base64 } from "/static/wire.js";
+import { Refusal, errand, onClick, post, said, say } from "/static/errand.js";
 
-const LARGEST = 5 << 20;
 const at = (name) => document.getElementById(name);
 const value = (name) => at(name).value.trim();
+const limits = document.querySelector("[data-limits]")?.dataset;
+const AGAIN = 3, LOOK_MS = 400;
 
 onClick(at("report"), async () => {
   for (const field of at("report-form").querySelectorAll("input")) {
@@ -19,17 +19,82 @@ onClick(at("report"), async () => {
   location.assign("/reports");
 });
 
+/** A bar with its words; a screen reader hears a new word every tenth at most. */
+function bar(card) {
+  const box = card.querySelector("[data-moving]"), line = box.querySelector("progress"), text = box.querySelector("p");
+  return {
+    show(words, done, whole) {
+      box.hidden = false;
+      const percent = whole ? Math.floor(100 * done / whole) : 0;
+      line.value = percent;
+      const said_ = words.replace("{percent}", percent - percent % 10);
+      if (text.textContent !== said_) text.textContent = said_;
+    },
+    hide() { box.hidden = true; },
+  };
+}
+
+async function put(path, piece) {
+  let answer;
+  try {
+    answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: piece });
+  } catch { throw new Refusal("unavailable.wallet"); }
+  const found = await answer.json().catch(() => ({ refused: { reason: "internal" } }));
+  if (found.refused) throw new Refusal(found.refused.reason);
+  return found.have;
+}
+
+/** One file to the wallet's server, piece by piece; a piece that failed is sent again. */
+async function upload(file, moved) {
+  const { upload: called } = await post("/api/upload", { name: file.name, type: file.type, size: file.size });
+  const piece = Number(limits.piece);
+  let have = 0, failed = 0;
+  while (have < file.size) {
+    try {
+      have = await put(`/api/upload/${called}?at=${have}`, file.slice(have, have + piece));
+      failed = 0;
+      moved(have);
+    } catch (error) {
+      if (++failed === AGAIN || error.reason !== "unavailable.wallet") {
+        await post("/api/upload", { drop: called }).catch(() => null);
+        throw error;
+      }
+    }
+  }
+  return called;
+}
+
+/** While an errand sends, how far it is. */
+async function watched(shown, work) {
+  const look = setInterval(async () => {
+    const found = await post("/api/sent", {}).catch(() => null);
+    if (found?.whole) shown.show(said["sending"], found.done, found.whole);
+  }, LOOK_MS);
+  try { return await work(); } finally { clearInterval(look); shown.hide(); }
+}
+
+async function attach(card, files) {
+  const claim = card.dataset.report, whole = files.reduce((sum, file) => sum + file.size, 0);
+  if (whole > Number(limits.most) || files.length > Number(limits.files)) { say(said["too-large"], "bad"); return; }
+  const shown = bar(card), uploads = [];
+  let before = 0;
+  try {
+    for (const file of files) {
+      uploads.push(await upload(file, (have) => shown.show(said["uploading"], before + have, whole)));
+      before += file.size;
+    }
+    shown.show(said["sending"], 0, 1);
+    const intent = { kind: "parcel", claim, sends: ["documents", "supplement"] };
+    await watched(shown, () => errand("/api/attach", { claim, uploads }, intent));
+  } finally { shown.hide(); }
+  location.reload();
+}
+
 for (const card of document.querySelectorAll("[data-report]")) {
   const claim = card.dataset.report, files = card.querySelector("input[type=file]");
   onClick(card.querySelector("[data-attach]"), async () => {
-    if (!files.files.length) { files.click(); return; }
-    const read = [];
-    for (const file of files.files) {
-      if (file.size > LARGEST) { say(said["too-large"], "bad"); return; }
-      read.push({ name: file.name, type: file.type, data: base64(new Uint8Array(await file.arrayBuffer())) });
-    }
-    await errand("/api/attach", { claim, files: read }, { kind: "parcel", claim, sends: ["documents", "supplement"] });
-    location.reload();
+    if (files.files.length) await attach(card, [...files.files]);
+    else files.click();
   });
   for (const answer of ["accept", "dispute"]) {
     onClick(card.querySelector(`[data-${answer}]`), async () => {
@@ -37,4 +102,23 @@ for (const card of document.querySelectorAll("[data-report]")) {
       location.reload();
     });
   }
+  onClick(card.querySelector("[data-takes-back]"), async (button) => {
+    button.closest("dialog").close();
+    const parcels = card.dataset.parcels.split(" ");
+    const found = await errand("/api/withdraw", { claim }, { kind: "take back", parcels });
+    sessionStorage.setItem("taken-back", String(found.told));
+    location.reload();
+  });
+}
+
+const unsent = at("unsent");
+onClick(unsent?.querySelector("button"), async () => {
+  await watched(bar(unsent), () => errand("/api/send", {}, { kind: "send" }));
+  location.reload();
+});
+
+const told = sessionStorage.getItem("taken-back");
+if (told !== null) {
+  sessionStorage.removeItem("taken-back");
+  say(said["taken-back"].replace("{count}", told));
 }

@@ -1,0 +1,89 @@
+"""Files on their way from the page to its server, piece by piece.
+
+They stay in memory until they are sealed: a scan of a wound or a bill is never on the disk as it is. What all of them
+may hold together is what one parcel may; a page that was left is forgotten after a while.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from zhifu.errors import Malformed, Refused
+from zhifu.parcel import MAX_CONTENT, Document
+
+PIECE: Final = 1 << 20
+MOST_FILES: Final = 8
+MOST_BYTES: Final = MAX_CONTENT - 65_536
+"""All files of a parcel together; the rest is its head."""
+IDLE_S: Final = 900.0
+
+
+@dataclass(slots=True)
+class _Upload:
+    name: str
+    media_type: str
+    size: int
+    touched: float
+    content: bytearray = field(default_factory=bytearray, repr=False)
+
+
+class Uploads:
+    """Those of one wallet. ``clock`` is monotonic, in s."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._open: dict[str, _Upload] = {}
+
+    def begin(self, name: str, media_type: str, size: int) -> str:
+        """A file of ``size`` bytes is to come; what it is called from now on.
+
+        Raises `Malformed` (malformed.size): more, or larger ones, than one parcel holds.
+        """
+        self._forget()
+        whole = sum(one.size for one in self._open.values()) + size
+        if size < 0 or whole > MOST_BYTES or len(self._open) >= MOST_FILES:
+            raise Malformed("malformed.size", f"{MOST_FILES} files and {MOST_BYTES >> 20} MiB at a time")
+        called = secrets.token_hex(16)
+        self._open[called] = _Upload(name[-128:], media_type[:64], size, self._clock())
+        return called
+
+    def add(self, called: str, at: int, piece: bytes) -> int:
+        """Take the bytes from ``at`` on; how many are here. A piece that is here already changes nothing.
+
+        Raises `Refused` (exchange.unknown), `Malformed` (malformed.size).
+        """
+        found = self._find(called)
+        found.touched = self._clock()
+        if at == len(found.content):
+            if len(piece) > PIECE or at + len(piece) > found.size:
+                raise Malformed("malformed.size", "more than was announced")
+            found.content += piece
+        return len(found.content)
+
+    def take(self, called: list[str]) -> list[Document]:
+        """The files, which are then forgotten here. Raises `Refused` (exchange.unknown, exchange.state): not whole."""
+        found = [self._find(one) for one in called]
+        if any(len(one.content) != one.size for one in found):
+            raise Refused("exchange.state", "a file did not arrive whole")
+        for one in called:
+            self._open.pop(one, None)
+        return [Document(one.name, one.media_type, bytes(one.content)) for one in found]
+
+    def drop(self, called: str) -> None:
+        """The page gave it up."""
+        self._open.pop(called, None)
+
+    def _find(self, called: str) -> _Upload:
+        found = self._open.get(called)
+        if found is None:
+            raise Refused("exchange.unknown", "no such file is on its way")
+        return found
+
+    def _forget(self) -> None:
+        old = [called for called, one in self._open.items() if self._clock() - one.touched > IDLE_S]
+        for called in old:
+            del self._open[called]
