@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -41,6 +42,7 @@ _NOBODY: Final[Mapping[str, str]] = {}
 PATIENCE_S: Final = 40.0
 """How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
 _LOOK_S: Final = 0.02
+_INVOICES: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,13 @@ def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_
             return found
         assert time.monotonic() < end, f"this did not happen within {patience_s:.0f} s: {what}"
         time.sleep(pause_s)
+
+
+def further(bill: bytes) -> bytes:
+    """Another bill of the same stay, by its invoice number: one bill is settled once."""
+    document = json.loads(bill)
+    document["setlinfo"]["invono"] += str(next(_INVOICES))
+    return json.dumps(document, ensure_ascii=False).encode()
 
 
 @dataclass(frozen=True, slots=True)

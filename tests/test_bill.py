@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from clients.hospital import openbill
 from clients.hospital.sample import sample_bill
 from zhifu import bill, ladder, money
 from zhifu.bill_forms import ICD10, citizen_check_digit
@@ -262,6 +263,36 @@ def priced(level: str, pric: str, cnt: str, limit: str | None = None, prop: str 
 )
 def test_split_of_a_line(line: PricedLine, expected: Split) -> None:
     assert split_line(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "payable", "split"),
+    [
+        ({}, False, (200_000, 0, 0)),
+        ({"fulamt_ownpay_amt": "2000.00"}, False, (200_000, 0, 0)),
+        ({"inscp_scp_amt": "1400.00"}, True, (0, 60_000, 140_000)),
+        ({"preselfpay_amt": "600.00", "fulamt_ownpay_amt": "0.00"}, True, (0, 60_000, 140_000)),
+        ({"preselfpay_amt": "600.00", "fulamt_ownpay_amt": "2000.00"}, None, ()),
+        ({"inscp_scp_amt": "1400.01"}, None, ()),
+    ],
+)
+def test_the_files_own_figures_say_how_its_city_counts_class_04(
+    declared: dict[str, str], payable: bool | None, split: tuple[int, ...]
+) -> None:
+    changed = document()
+    one = changed["feedetail"][0] | {"chrgitm_lv": "04", "selfpay_prop": "0.3", "pric": "2000.00", "cnt": "1"}
+    changed["feedetail"] = [{**one, "amt": "2000.00"}]
+    sums = ("medfee_sumamt", "fulamt_ownpay_amt", "overlmt_selfpay", "preselfpay_amt", "inscp_scp_amt")
+    changed["setlinfo"] = {name: value for name, value in changed["setlinfo"].items() if name not in sums} | declared
+    content = json.dumps(changed, ensure_ascii=False).encode()
+    if payable is None:
+        with pytest.raises(Malformed) as caught:
+            bill.parse(content)
+        assert caught.value.reason == "bill.identity"
+        return
+    found = bill.parse(content)
+    assert (found.payable_c, (found.split.own, found.split.pre, found.split.inscp)) == (payable, split)
+    assert openbill.of_bill(found).split == found.split
 
 
 def test_a_city_may_pay_class_04_at_its_ratio() -> None:

@@ -208,6 +208,34 @@ def test_a_claims_consent_is_none_for_a_question(house: House) -> None:
     assert (neither.status_code, neither.json()["reason"]) == (400, "usage.argument")
 
 
+def test_another_city_by_its_own_table(house: House) -> None:
+    """04可报丙 is paid for there, as the bill itself says, and the fund total is printed with the account in it."""
+    document = json.loads(sample_bill(next(SEEDS)))
+    one = document["feedetail"][0]
+    rows = (("01", "30000.00", "0"), ("02", "10000.00", "0.1"), ("04", "2000.00", "0.3"))
+    priced = [
+        {"chrgitm_lv": level, "pric": amt, "cnt": "1", "amt": amt, "selfpay_prop": prop} for level, amt, prop in rows
+    ]
+    document["feedetail"] = [{**one, "med_chrgitm_type": "05", **row} for row in priced]
+    sums = {"medfee_sumamt": "42000.00", "fulamt_ownpay_amt": "0.00", "preselfpay_amt": "1600.00"}
+    document["setlinfo"] |= sums | {"inscp_scp_amt": "40400.00"}
+    bill = json.dumps(document, ensure_ascii=False).encode()
+    house.credit(bill, "500.00")
+    house.end("public-payer")
+    house.restart("public-payer", "--table", "example-town")
+    try:
+        settlement = house.submit(bill, [], account="900.00")
+        found = house.finish(settlement)
+    finally:
+        house.end("public-payer")
+        house.restart("public-payer")
+    # 39,600 above the threshold: 20,000 x 85 % + 19,600 x 88 %
+    assert (found["public_fen"], found["patient_fen"], found["account_fen"]) == (3_424_800, 775_200, 50_000), found
+    told = house.api("GET", f"/settlements/{settlement}/national", None)["setlinfo"]
+    assert (told["hifp_pay"], told["fulamt_ownpay_amt"]) == ("34248.00", "0.00")
+    assert (told["fund_pay_sumamt"], told["acct_pay"], told["psn_cash_pay"]) == ("34748.00", "500.00", "7252.00")
+
+
 def url(house: House) -> str:
     return f"http://127.0.0.1:{(house.path / 'hospital' / 'api.port').read_text()}"
 

@@ -67,6 +67,42 @@ def test_every_figure_says_why() -> None:
     assert all(ladder.conforms("clauses", [[r.field, r.amount, r.clause, r.reason]]) for r in found.explain)
 
 
+TOWN_LINES = [["01", "30000.00", "0"], ["02", "10000.00", "0.10"], ["03", "2000.00", "1"]]
+
+
+@pytest.mark.parametrize(
+    ("day", "person", "expected"),
+    [
+        # (inscp 39,000 - 800): 20,000 x 85 % + 18,200 x 88 %; 自付一 5,984, 自付二 1,000, 自费 2,000
+        (
+            DAY,
+            "1101",
+            {"hifp_pay": "33016.00", "copay_one": "5984.00", "cvlserv_pay": "0.00", "psn_part_amt": "8984.00"},
+        ),
+        # of the 6,984 left in the catalogue: (6,984 - 1,500) x 60 %
+        (DAY, "1102", {"hifp_pay": "33016.00", "cvlserv_pay": "3290.40", "psn_part_amt": "5693.60"}),
+        # the year before: 38,100 x 82 %
+        (date(2025, 9, 14), "1101", {"hifp_pay": "31242.00", "act_pay_dedc": "900.00", "psn_part_amt": "10758.00"}),
+    ],
+)
+def test_another_city_year_and_category_have_figures_of_their_own(
+    day: date, person: str, expected: dict[str, str]
+) -> None:
+    """Worked by hand from the table's own words: nothing of them stands in the code."""
+    found = settle(rules.load("样例市").rule(day, "310", person, "02"), lines_of(TOWN_LINES), acct_pay=50_000)
+    assert {field: money.yuan(getattr(found, field)) for field in expected} == expected
+    assert (found.fund_pay_sumamt, found.psn_cash_pay) == (found.funds + 50_000, found.psn_part_amt - 50_000)
+
+
+def test_a_class_that_one_city_pays_and_another_does_not() -> None:
+    """04可报丙 at 30 %: 丙 in 示例市, in the catalogue in 样例市."""
+    lines = lines_of([["04", "1000.00", "0.30"]])
+    city, town = (rules.load(name).rule(DAY, "310", "1101", "02") for name in ("example-city", "example-town"))
+    assert (settle(city, lines).fulamt_ownpay_amt, settle(city, lines).inscp_scp_amt) == (100_000, 0)
+    found = settle(town, lines)
+    assert (found.preselfpay_amt, found.inscp_scp_amt, found.fulamt_ownpay_amt) == (30_000, 70_000, 0)
+
+
 def test_what_the_year_has_used_counts() -> None:
     year = YearToDate(act_pay_dedc=60_000, hifp_pay=14_500_000, hifob_pay=29_000_000)
     found = settle(employee(), in_scope("50400.00"), year)

@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,12 @@ from clients.keystore import FileKeystore
 from clients.patient import code as codes
 from clients.patient import consent, stop, wallet
 from clients.patient.wallet import Pair
-from tests.house import House, Patient, open_house, run, until
+from tests.house import House, Patient, further, open_house, run, until
 from zhifu import consent as consents
 from zhifu import envelope, ticket
 from zhifu.errors import Error
 
 BILL = sample_bill(1)
-_INVOICES = count(1)
-
-
-def invoice() -> bytes:
-    """A further bill of the same stay, by its invoice number: one bill is settled once."""
-    document = json.loads(BILL)
-    document["setlinfo"]["invono"] += str(next(_INVOICES))
-    return json.dumps(document, ensure_ascii=False).encode()
 
 
 @dataclass(slots=True)
@@ -57,7 +48,7 @@ def code_of(scene: Scene, *more: object) -> Any:
 
 
 def redeem(scene: Scene, code: str, bill: bytes = b"", *more: object) -> Any:
-    file = scene.house.file("bill.json", bill or invoice())
+    file = scene.house.file("bill.json", bill or further(BILL))
     return run("hospital", "redeem", scene.house.path / "hospital", code, "--bill", file, "--json", *more)
 
 
@@ -217,7 +208,7 @@ def test_above_the_cap_she_confirms_hospital_and_amount(scene: Scene) -> None:
     assert "示例市第一人民医院" in shown["notice"]
     assert "8,000.00" in shown["notice"]
     kept, _ = house.agree(scene.patient, request)
-    assert house.settle(invoice(), kept).ok().json["state"] == "confirmed"
+    assert house.settle(further(BILL), kept).ok().json["state"] == "confirmed"
 
 
 def test_for_another_stay_she_is_asked_again(scene: Scene) -> None:
@@ -236,7 +227,7 @@ def _active(scene: Scene) -> list[str]:
 
 def test_the_hospital_narrows_one_claim_without_asking_again(scene: Scene) -> None:
     kept = scene.house.consent(scene.patient, BILL)
-    settled = scene.house.settle(invoice(), kept, "--narrow", "inpatient-claim.name=absent").ok().json
+    settled = scene.house.settle(further(BILL), kept, "--narrow", "inpatient-claim.name=absent").ok().json
     claim = next(one for one in settled["exchanges"] if one["step"] == "claim")
     assert claim["ceiling"]["name"] is None
 
@@ -331,7 +322,7 @@ def test_the_desk_obeys_the_wallet_directly(scene: Scene) -> None:
     word = house.file("revocation.json")
     desk.write_revocation(word, signed)
     run("hospital", "stop", house.path / "hospital", word, "--consent", kept).ok()
-    late = house.settle(invoice(), kept)
+    late = house.settle(further(BILL), kept)
     assert (late.code, "consent.revoked" in late.err) == (4, True)
 
 

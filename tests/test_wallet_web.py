@@ -22,7 +22,7 @@ from clients.patient.consent import read_terms
 from clients.patient.web import door
 from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
-from tests.house import House, Patient, open_house, python, run, until
+from tests.house import House, Patient, further, open_house, python, run, until
 from zhifu import subject_key
 from zhifu.consent import hash_of, verify_grant
 from zhifu.v1 import signed_pb2
@@ -185,7 +185,7 @@ def test_a_settlement_is_reviewed_narrowed_granted_seen_and_the_next_is_refused_
         granted = json.loads(consent.read_text())
         assert re.fullmatch(r"\d{3} \d{3}", short)
         at.picture("04-agreed-zh")
-        settled = house.settle(BILL, consent).ok().json
+        settled = house.settle(further(BILL), consent).ok().json
         assert settled["state"] == "confirmed"
         sent = next(one["id"] for one in settled["exchanges"] if one["step"] == "claim")
         page.goto(f"{served.base}/history")
@@ -211,7 +211,7 @@ def test_a_settlement_is_reviewed_narrowed_granted_seen_and_the_next_is_refused_
         at.picture("08-withdraw-zh", whole=False)
         page.get_by_role("button", name="确认撤回").click()
         expect(page.locator("#status")).to_contain_text("已撤回 1 项授权")
-        refused = house.settle(BILL, second)
+        refused = house.settle(further(BILL), second)
         assert refused.code == 4, refused.err
         assert "consent." in refused.err
         take(served, at)
@@ -383,7 +383,7 @@ def test_the_whole_flow_with_the_keyboard_alone(served: Served) -> None:
         tab_to(at, f"{card} [data-revoke]")
         page.keyboard.press("Enter")
         expect(page.locator("#status")).to_contain_text("已撤回 1 项授权")
-        assert house.settle(BILL, consent).code == 4
+        assert house.settle(further(BILL), consent).code == 4
         assert at.faults == []
 
 
@@ -481,7 +481,7 @@ def test_a_guardian_is_added_sees_stops_and_is_revoked(served: Served) -> None:
             expect(card).to_contain_text("已撤回")
             at.picture("14-watching-zh")
             assert at.faults == []
-    assert house.settle(BILL, consent).code == 4
+    assert house.settle(further(BILL), consent).code == 4
     with served.open() as at:
         at.page.goto(f"{served.base}/keys")
         look_for_news(at)
@@ -527,7 +527,7 @@ def test_the_recovery_code_stops_everything_and_a_stranger_with_it_is_noticed(se
         at.picture("15-recover-zh")
         page.locator("#stop-all").click()
         expect(page.locator("#status")).to_contain_text("已撤回")
-        assert house.settle(BILL, consent).code == 4
+        assert house.settle(further(BILL), consent).code == 4
         page.locator("#get-in").click()
         expect(page.locator("#recovered")).to_be_visible()
         at.picture("16-recovered-zh")

@@ -101,3 +101,6 @@ def committed(found: Decision, action: str, amounts: Mapping[str, int]) -> None:
         raise Refused("settlement.refused", f"{action}: {found.outcome}")
     if any(found.amounts.get(token) != fen for token, fen in amounts.items()):
         raise NotAuthentic("ledger.mismatch", f"{action}: the payer holds another amount")
+    pay, account = amounts["pay"], amounts.get("acct_pay", 0)
+    if found.amounts.get("fund_pay_sumamt", pay) not in (pay, pay + account):
+        raise NotAuthentic("ledger.mismatch", f"{action}: the fund total is neither with the account nor without")

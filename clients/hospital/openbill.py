@@ -103,7 +103,7 @@ class OpenBill:
 
     ``diagnoses`` and ``procedures`` are whole or None: a list with one left out would be a lie. ``total`` is in minor
     units of ``currency`` (ISO 4217), "" where there is no amount at all. ``path`` is where the file has the claim,
-    ``created`` when it was made out.
+    ``created`` when it was made out; ``payable_c`` as in `zhifu.bill.Bill`.
     """
 
     head: Head
@@ -114,6 +114,7 @@ class OpenBill:
     total: int | None = None
     path: str = ""
     created: date | None = None
+    payable_c: bool = False
 
     @property
     def split(self) -> Split | None:
@@ -122,7 +123,7 @@ class OpenBill:
         whole = [one for one in priced if one is not None]
         if not whole or len(whole) < len(priced) or self.currency != CNY:
             return None
-        return reduce(add, map(split_line, whole), NOTHING)
+        return reduce(add, (split_line(one, payable_c=self.payable_c) for one in whole), NOTHING)
 
 
 AnyBill = Bill | OpenBill
@@ -145,7 +146,8 @@ def of_bill(bill: Bill) -> OpenBill:
         OpenLine(f"feedetail[{i}]", **{name: getattr(line, name) for name in _COLUMNS})
         for i, line in enumerate(bill.lines)
     )
-    return OpenBill(_head(bill.setlinfo), lines, bill.diagnoses, bill.procedures or None, CNY, bill.split.total)
+    procedures, total = bill.procedures or None, bill.split.total
+    return OpenBill(_head(bill.setlinfo), lines, bill.diagnoses, procedures, CNY, total, payable_c=bill.payable_c)
 
 
 def of_admission(known: Setlinfo) -> OpenBill:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from clients import decision
@@ -61,7 +61,19 @@ def _answer(case: Case, store: Store, payer: str, participant: bytes, name: str)
         return Answer(role, name, participant, None)
     # The last word counts: a reviewer may have decided after the rules could not.
     decided = decision.read_decision(answers[-1].values)
-    return Answer(role, name, participant, decided, _pays(role, decided))
+    return Answer(role, name, participant, _restated(case, store, payer, decided), _pays(role, decided))
+
+
+def _restated(case: Case, store: Store, payer: str, decided: Decision) -> Decision:
+    """A public split as it was confirmed: with what the patient used of her personal account."""
+    step = f"{payer}-confirm"
+    answers = store.incoming.answers(case.exchanges[step]) if step in case.exchanges else ()
+    said = decision.read_decision(answers[-1].values) if answers else None
+    if said is None or said.outcome != "committed" or "fund_pay_sumamt" not in said.amounts:
+        return decided
+    used = said.amounts["acct_pay"]
+    told = {"acct_pay": used, "fund_pay_sumamt": said.amounts["fund_pay_sumamt"]}
+    return replace(decided, amounts={**decided.amounts, **told, "psn_cash_pay": decided.amounts["psn_part_amt"] - used})
 
 
 def _role(payer: str) -> str:

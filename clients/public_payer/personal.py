@@ -47,10 +47,12 @@ def hold(ledger: Ledger, person: str, exchange: bytes, most: int, expires: int, 
     return fen
 
 
-def follow_notice(opened: Opened, tx: Transaction) -> Decision:
+def follow_notice(opened: Opened, tx: Transaction, *, account_inside: bool = False) -> Decision:
     """Confirm, cancel or reverse a split together with what is held of the personal account.
 
-    Raises `Refused` (exchange.*), `NotAuthentic` (ledger.mismatch): other amounts than were reserved.
+    The answer states anew what the split could not know: how much of the account is used, and with ``account_inside``
+    (the city prints it so) the fund total with it. Raises `Refused` (exchange.*), `NotAuthentic` (ledger.mismatch):
+    other amounts than were reserved.
     """
     action, reservation, amounts = read_notice(opened.values)
     ledger, name = Ledger(tx.store), _name(reservation)
@@ -65,7 +67,9 @@ def follow_notice(opened: Opened, tx: Transaction) -> Decision:
             raise Refused("exchange.state", "more of the personal account than is held")
         ledger.change(name, {USED: wanted}, tx.now)
     ledger.step(name, action, tx.now)
-    return Decision(found.outcome, {**found.amounts, USED: wanted}, found.clauses, found.reservation, found.expires)
+    total = found.amounts["pay"] + (wanted if account_inside else 0)
+    amounts = {**found.amounts, USED: wanted, "fund_pay_sumamt": total}
+    return Decision(found.outcome, amounts, found.clauses, found.reservation, found.expires)
 
 
 def _place(ledger: Ledger, person: str) -> bytes:

@@ -40,7 +40,7 @@ class PublicPayer:
         elif name == ELIGIBILITY:
             found = eligibility.answer(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
         elif name == NOTICE:
-            found = follow_notice(opened, tx)
+            found = follow_notice(opened, tx, account_inside=self._table.account_in_fund_total)
         else:
             raise Refused("policy.denied", f"a public payer has no use for a {name}")
         return Draft.answering(opened, DECISION, found.values(opened.values["encounter"]))

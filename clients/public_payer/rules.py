@@ -95,6 +95,7 @@ class Rule:
 class Table:
     """A city's rules in one version. ``name`` is a token, ``city`` what people call it.
 
+    ``account_in_fund_total``: the city prints the fund total with the personal account in it.
     ``unstated`` is what the payer's own registers say where a claim does not: insutype, psn_type and hosp_lv.
     """
 
@@ -103,6 +104,7 @@ class Table:
     version: str
     unstated: Mapping[str, str]
     rules: tuple[Rule, ...]
+    account_in_fund_total: bool = False
 
     def rule(
         self, day: date, insutype: str | None, psn_type: str | None, hosp_lv: str | None, *, outpatient: bool = False
@@ -134,7 +136,7 @@ def parse(source: str) -> Table:
     for one, other in combinations(rules, 2):
         if _overlap(one, other):
             raise Malformed(_REASON, f"rules {one.name} and {other.name} fit the same case")
-    return Table(name, city, version, unstated, rules)
+    return Table(name, city, version, unstated, rules, account_inside)
 
 
 def names() -> list[str]:

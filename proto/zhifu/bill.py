@@ -113,7 +113,10 @@ class Procedure:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Bill:
-    """A bill whose identities hold. ``split`` is the sum over the lines, ``dropped`` how many keys were not read."""
+    """A bill whose identities hold. ``split`` is the sum over the lines, ``dropped`` how many keys were not read.
+
+    ``payable_c``: its city pays for 04可报丙 as for 乙, by the file's own figures.
+    """
 
     setlinfo: Setlinfo
     lines: tuple[Line, ...]
@@ -121,13 +124,14 @@ class Bill:
     split: Split
     dropped: int
     procedures: tuple[Procedure, ...] = ()
+    payable_c: bool = False
 
 
-def parse(data: bytes, *, payable_c: bool = False) -> Bill:
+def parse(data: bytes) -> Bill:
     """Read and check a bill file of at most `MAX_BYTES` bytes (SETTLEMENT 1 and 2).
 
-    ``payable_c`` is the city's flag for 04可报丙, needed only where the file declares parts of such a line. Raises
-    `Malformed`: bill.syntax with the path of the value at fault, bill.identity with the identity's name and the line.
+    04可报丙 counts as 丙 unless the parts that the file declares hold only where it does not. Raises `Malformed`:
+    bill.syntax with the path of the value at fault, bill.identity with the identity's name and the line.
     """
     document = strict_json.loads(data, MAX_BYTES, _REASON)
     if not isinstance(document, dict):
@@ -141,12 +145,11 @@ def parse(data: bytes, *, payable_c: bool = False) -> Bill:
         raise Malformed(_REASON, "diseinfo has no main diagnosis")
     procedures = tuple(_procedure(row) for row in operations)
     lines = tuple(_line(row) for row in rows)
-    split = _add_up(lines, rows, payable_c)
-    _check_totals(setlinfo, head, split)
+    split, payable_c = _split(lines, rows, setlinfo, head)
     if (unusable := strict_json.find_unusable(document)) is not None:
         raise Malformed(_REASON, f"a value under a key that is not read {unusable.why}")
     dropped = sum(len(part.unread()) for part in (top, head, *rows, *diseases, *operations))
-    return Bill(setlinfo, lines, diagnoses, split, dropped, procedures)
+    return Bill(setlinfo, lines, diagnoses, split, dropped, procedures, payable_c)
 
 
 def parse_admission(data: bytes) -> Setlinfo:
@@ -256,6 +259,27 @@ def _procedure(row: Fields) -> Procedure:
 
 
 # --- adding up ----------------------------------------------------------------------------------------------------
+
+
+def _split(lines: tuple[Line, ...], rows: list[Fields], setlinfo: Setlinfo, head: Fields) -> tuple[Split, bool]:
+    """The sum, and whether it is by the rule of a city that pays for 04可报丙."""
+    try:
+        return _checked(lines, rows, setlinfo, head, payable_c=False), False
+    except Malformed as error:
+        if error.reason != "bill.identity" or all(line.chrgitm_lv != CLASS_C_PAYABLE for line in lines):
+            raise
+        try:
+            return _checked(lines, rows, setlinfo, head, payable_c=True), True
+        except Malformed:
+            raise error from None
+
+
+def _checked(
+    lines: tuple[Line, ...], rows: list[Fields], setlinfo: Setlinfo, head: Fields, *, payable_c: bool
+) -> Split:
+    split = _add_up(lines, rows, payable_c)
+    _check_totals(setlinfo, head, split)
+    return split
 
 
 def _add_up(lines: tuple[Line, ...], rows: list[Fields], payable_c: bool) -> Split:
