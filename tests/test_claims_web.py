@@ -149,9 +149,7 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
         claim = str(page.locator("[data-report]").get_attribute("data-report"))
         scan = house.file("scan.pdf", os.urandom(6 * uploads.PIECE + 5))
         page.locator("[data-report] input[type=file]").set_input_files([house.file("note.txt", b"x"), scan])
-        at.context.route(
-            re.compile(rf"/api/upload/.*at={3 * uploads.PIECE}$"), lambda route: moving(at, route), times=1
-        )
+        at.page.route(re.compile(rf"/api/upload/.*at={3 * uploads.PIECE}$"), lambda route: moving(at, route), times=1)
         with watching(at) as seen:
             page.locator("[data-attach]").click()
             expect(page.locator("[data-report]")).to_contain_text("scan.pdf")
