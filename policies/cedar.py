@@ -10,7 +10,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 import cedarpy
@@ -41,13 +40,7 @@ def parse(files: Files) -> Access:
     or without its sentences (@zh, @en), an annotation of another name, a @reason that is not in the catalogue, and a
     Cedar schema that does not know every word of this protocol.
     """
-    return _parse(tuple(files.items()))
-
-
-@lru_cache(maxsize=4)
-def _parse(files: tuple[tuple[str, bytes], ...]) -> Access:
-    # Kept, since one program asks for its policy in several places, and checking a policy takes a tenth of a second.
-    texts = {name: _text(name, source) for name, source in files}
+    texts = {name: _text(name, source) for name, source in files.items()}
     declared = texts.pop(SCHEMA_FILE, None)
     if declared is None:
         raise Refused("policy.invalid", f"{SCHEMA_FILE}: is missing")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
 from policies import cedar, retention, tables
-from policies.bundle import Access, Bundle, Files, Rule
+from policies.bundle import Access, Bundle, Files, Retention, Rule, Tables
 from zhifu.errors import Refused
 
 __all__ = ["Access", "Bundle", "Rule", "load", "policy_hash"]
@@ -26,13 +27,14 @@ def load(directory: Path | None = None) -> Bundle:
     policy that is not wholly valid is used.
     """
     files = read(directory)
-    parts = {name: {path: files[path] for path in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
-    return Bundle(
-        policy_hash(files),
-        cedar.parse(parts["access"]),
-        tables.parse(parts["disclosure"]),
-        retention.parse(parts["retention"]),
-    )
+    return Bundle(policy_hash(files), *_parse(tuple(files.items())))
+
+
+@lru_cache(maxsize=4)
+def _parse(files: tuple[tuple[str, bytes], ...]) -> tuple[Access, Tables, Retention]:
+    # Kept, since one program asks for its policy in several places, and to check one takes a tenth of a second.
+    parts = {name: {path: source for path, source in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
+    return cedar.parse(parts["access"]), tables.parse(parts["disclosure"]), retention.parse(parts["retention"])
 
 
 def read(directory: Path | None = None) -> Files:

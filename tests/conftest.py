@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.postgres import Server
 
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
@@ -48,6 +51,15 @@ def absent(what: str) -> NoReturn:
 def repo_root() -> Path:
     """The directory that holds pyproject.toml."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One PostgreSQL for all tests of a worker, each with databases of its own."""
+    from tests.postgres import open_server
+
+    with open_server() as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from clients.hospital.sample import sample_bill
 from tests.broker_rig import present, rig
 from tests.formats import NOW, refused
 from tests.house import House, open_house, operate, run, spawn, until
-from tests.postgres import Server, open_server
+from tests.postgres import Server
 
 FIGURES: Final = ("confirmed", 1_200_000, 800_000)
 ROWS: Final[dict[type[SQLModel], tuple[Any, ...]]] = {
@@ -41,12 +41,6 @@ def everything(reader: Reader) -> dict[str, list[Any]]:
 
 
 # Stores
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_server() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("into", ["sqlite", "postgresql"])

@@ -16,7 +16,7 @@ from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
 from tests.house import NODES, House, built, operate, run, until
-from tests.postgres import Server, open_server
+from tests.postgres import Server
 
 BROKERS = ("broker", "broker-2")
 FIGURES = ("confirmed", 1_200_000, 800_000)
@@ -74,12 +74,6 @@ class Brokers(House):
         bill = sample_bill(number)
         patient = self.enrol(bill, f"patient-{number}")
         return bill, self.consent(patient, bill)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_server() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

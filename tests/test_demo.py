@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import sqlite3
@@ -38,7 +39,9 @@ RUN: Final = ("full", "in-catalog", "no-insurance-60")
 KEPT: Final = "full"
 OTHER_BILL: Final = "in-catalog"
 LIMIT_S: Final = 60.0
-"""It is to take under 10 s on an idle computer; here others compete for it, so this only finds one that hangs."""
+"""It is to take under 10 s on an idle computer; here others compete for it, so this only finds one that hangs. Where
+more programs want to run than there are cores, it may take longer by as much.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Demos:
     ran: Mapping[str, Ran]
     took_s: Mapping[str, float]
     kept: Path
+    crowd: float
 
     @property
     def story(self) -> str:
@@ -67,12 +71,13 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
     def one(name: str) -> tuple[str, Ran, float]:
         begun = time.monotonic()
         chosen = ("--json", "--product", name) if name in RUN else ()
-        ran = spawn("demo", *chosen, *more.get(name, ()), timeout_s=2 * LIMIT_S)
+        ran = spawn("demo", *chosen, *more.get(name, ()), timeout_s=4 * LIMIT_S)
         return name, ran, time.monotonic() - begun
 
     with ThreadPoolExecutor(2) as two:
         done = list(two.map(one, [*RUN, "story"]))
-    return Demos({name: ran for name, ran, _ in done}, {name: took for name, _, took in done}, kept)
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    return Demos({name: ran for name, ran, _ in done}, {name: took for name, _, took in done}, kept, crowd)
 
 
 @pytest.fixture(params=RUN)
@@ -99,7 +104,7 @@ def test_figures_to_the_fen(demos: Demos, product: str) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("product", sorted(set(FIGURES) - set(RUN)))
 def test_figures_of_the_other_products(product: str) -> None:
-    to_the_fen(spawn("demo", "--json", "--product", product, timeout_s=2 * LIMIT_S).ok().json, product)
+    to_the_fen(spawn("demo", "--json", "--product", product, timeout_s=4 * LIMIT_S).ok().json, product)
 
 
 def to_the_fen(found: Mapping[str, Any], product: str) -> None:
@@ -186,7 +191,7 @@ def test_who_sees_what(document: dict[str, Any]) -> None:
 
 
 def test_it_does_not_take_long(demos: Demos) -> None:
-    assert max(demos.took_s.values()) < LIMIT_S
+    assert max(demos.took_s.values()) < LIMIT_S * demos.crowd
 
 
 # --- the story --------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,12 +103,6 @@ def test_one_officer_holds_and_two_lift() -> None:
 # --- a broker -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def postgresql() -> Iterator[postgres.Server]:
-    with postgres.open_server() as opened:
-        yield opened
-
-
 @dataclass(frozen=True)
 class Kept:
     """Where a broker's database is, and the files that hold it."""
@@ -134,7 +128,7 @@ _FILES = "SELECT pg_relation_filepath(oid) FROM pg_class WHERE pg_relation_filep
 def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Kept:
     if request.param == "sqlite":
         return Kept("", tmp_path)
-    server: postgres.Server = request.getfixturevalue("postgresql")
+    server: postgres.Server = request.getfixturevalue("server")
     return Kept(server.database(), tmp_path, server)
 
 

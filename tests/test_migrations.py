@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +18,12 @@ from sqlmodel import SQLModel
 from broker.store import migrating, opening, postgres, sqlite, tables, versions
 from broker.store.interface import Store
 from tests.formats import INSURER, refused
-from tests.postgres import Server, open_server
+from tests.postgres import Server
 from zhifu.statement import PseudonymKey
 
 FIRST, NEXT = (PseudonymKey(b"r" * 32, epoch, bytes([epoch]) * 32) for epoch in (1, 2))
 _PARTICIPANT = "INSERT INTO participant VALUES (:id, 'hospital', '示例医院', 'active', 5)"
 _ENTRY = "INSERT INTO entry VALUES (:index, 1, 7, :none, :none, :none, :detail)"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with open_server() as opened:
-        yield opened
 
 
 class Database:

@@ -20,6 +20,8 @@ from nacl.signing import SigningKey
 
 from clients import config, enrol
 from clients.config import NodeConfig, Pin
+from clients.demo.process import Process as Running
+from clients.demo.stage import call
 from clients.keystore import FileKeystore, participant_of
 from clients.node import Node, policy_in_force
 from clients.role import Draft
@@ -68,26 +70,25 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ports = (0, 0)
-        self.process: Process | None = None
+        self.process: Running | None = None
 
-    async def command(self, *arguments: str) -> bytes:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "broker", *arguments, stdout=PIPE)
-        said, _ = await asyncio.wait_for(process.communicate(), WAIT_S)
-        assert process.returncode == 0
+    async def command(self, *arguments: str) -> str:
+        _, said = await asyncio.to_thread(call, "broker", *arguments)
         return said
 
     async def start(self) -> None:
         ports = [f"--node-port={self.ports[0]}", f"--public-port={self.ports[1]}"]
-        arguments = [sys.executable, "-m", "broker", "serve", str(self.folder), *ports]
-        self.process = await asyncio.create_subprocess_exec(*arguments, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL)
-        assert self.process.stdout is not None
-        ready = json.loads(await asyncio.wait_for(self.process.stdout.readline(), WAIT_S))
+        self.process = Running("broker", ["serve", str(self.folder), *ports], self.folder.parent / "log.jsonl")
+        ready = json.loads(await asyncio.wait_for(asyncio.to_thread(self.process.stdout.readline), WAIT_S))
         self.ports = (ready["node_port"], ready["public_port"])
 
     async def stop(self, number: int = signal.SIGTERM) -> None:
-        if self.process is not None and self.process.returncode is None:
+        if self.process is not None:
             self.process.send_signal(number)
-            await asyncio.wait_for(self.process.communicate(), WAIT_S)
+            await asyncio.to_thread(self.process.wait, WAIT_S)
+            self.process.stdout.close()
+            self.process.stderr.close()
+            self.process = None
 
     async def invite(self, role: str) -> Path:
         path = self.folder.parent / f"{role}.invite"

@@ -24,7 +24,7 @@ from broker.store import postgres, sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
 from tests.formats import refused
 from tests.fresh import fresh_database
-from tests.postgres import Server, open_server
+from tests.postgres import Server
 from zhifu.errors import Refused
 
 STORES: Final[dict[str, Callable[[Path], Store]]] = {
@@ -53,10 +53,8 @@ PAGE: Final = 16384
 
 
 @pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[Server]:
-    with open_server() as opened:
-        _SERVERS[:] = [opened]
-        yield opened
+def _server(server: Server) -> None:
+    _SERVERS[:] = [server]
 
 
 @pytest.fixture(params=STORES)
