@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from clients import command, config, desk, enrol, log_to_stderr, node, reconcile, rotation, serve, trimming
+from clients import command, config, desk, enrol, holding, log_to_stderr, node, reconcile, rotation, serve, trimming
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
@@ -226,6 +226,41 @@ def retention(folder: Folder, as_json: Json = False) -> None:
         out.print(table)
     if not found:
         out.print("nothing is kept")
+
+
+Targets = Annotated[list[str] | None, typer.Argument(metavar="HASH", help="An exchange, or a parcel; 64 hex digits.")]
+Basis = Annotated[str, typer.Option(help="A short code of what it rests on, such as a case's number.")]
+
+
+@app.command()
+@clear
+def hold(folder: Folder, targets: Targets = None, basis: Basis = "", as_json: Json = False) -> None:
+    """Place a legal hold: what this node keeps of an exchange is not erased until it is released. Without: list them.
+
+    It wins over the policy's time, the grant's and a revocation; the patient is told that it is kept.
+    """
+    _held(folder, targets or [], lambda store, one: holding.place(store, one, basis, _now_ms()), as_json)
+
+
+@app.command()
+@clear
+def release(folder: Folder, targets: Targets, basis: Basis = "", as_json: Json = False) -> None:
+    """Release a legal hold: what its time is over for is erased within the hour."""
+    _held(folder, targets or [], lambda store, one: holding.release(store, one, basis, _now_ms()), as_json)
+
+
+def _held(folder: Path, targets: list[str], change: Callable[[Store, bytes], holding.Hold], as_json: bool) -> None:
+    with _opened(config.load(folder)) as store:
+        found = [change(store, public_key(one)) for one in targets] if targets else holding.every(store)
+    if as_json:
+        print_json({"holds": [asdict(one) | {"target": one.target.hex()} for one in found]})
+        return
+    for one in found:
+        typer.echo(f"{one.target.hex()}  {one.state}  {_day(one.since_ms // 1000)}  {one.basis}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _day(at: int | None) -> str:

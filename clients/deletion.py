@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from clients import wire
+from clients import holding, wire
 from clients.role import Parts
 from clients.store import Job, Store
 from zhifu import envelope
@@ -49,15 +49,20 @@ def _obey(parts: Parts, exchange: bytes, entry: Entry) -> None:
     opened = stored.opened if stored is not None else None
     detail = parse_detail(entry.detail)
     if parse_meta(entry.meta).event == "parcel.withdrawn" and detail.exchange == exchange:
-        reason = parts.role.keeps_parcel(exchange, parts.transaction())
+        reason = _held(parts, exchange) or parts.role.keeps_parcel(exchange, parts.transaction())
         _sign(parts, exchange, reason, opened)
         return
     if parse_meta(entry.meta).event != "grant.revoked" or (opened and opened.presentation.basis != detail.grant):
         raise NotAuthentic("receipt.invalid", "the entry does not revoke the grant of this exchange")
     reason = parts.role.keeps(opened, parts.transaction()) if opened is not None else ""
+    reason = reason or _held(parts, exchange)
     if not reason:
         parts.store.incoming.erase_one(exchange)
     _sign(parts, exchange, reason, opened)
+
+
+def _held(parts: Parts, exchange: bytes) -> str:
+    return holding.REASON if holding.is_held(parts.store, exchange) else ""
 
 
 def _sign(parts: Parts, exchange: bytes, reason: str, opened: Opened | None) -> None:

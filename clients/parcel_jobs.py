@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from clients import config, wire
+from clients import config, holding, wire
 from clients.role import Parts
 from clients.store import Job, Store
 from zhifu import cbor, envelope, parcel
@@ -112,6 +112,16 @@ def erase(folder: Path, store: Store, one: Kept, now_ms: int) -> None:
     for path in _paths(folder, one):
         path.unlink(missing_ok=True)
     put(store, replace(one, state=ERASED, secret=b""), now_ms)
+
+
+def lapse(folder: Path, store: Store, now_ms: int) -> int:
+    """Erase what came to the end that its patient signed, but for what a legal hold stands on; how many."""
+    over = [one for one in find(store, WAITING, TAKEN, REFUSED) if one.shown.erase_at * 1000 <= now_ms]
+    due = [one for one in over if not holding.is_held(store, one.hash)]
+    with store.transaction():
+        for one in due:
+            erase(folder, store, one, now_ms)
+    return len(due)
 
 
 def _read(job: Job) -> Kept:

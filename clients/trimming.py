@@ -1,7 +1,7 @@
 """Units whose time is over are removed from what was opened, and the rest is kept (`clients.retention` says when).
 
 The role may hold a record whole: it was paid, or a reviewer has it before him. The patient's own time, in the grant,
-waits for nobody (`clients.store.Incoming.erase`). A record that is held is looked at again a day later.
+waits for nobody but a legal hold (`clients.holding`). A record that is held is looked at again a day later.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from clients import holding
 from clients.retention import DAY_S, Retention
 from clients.role import Parts
 from clients.store import Store, Stored
@@ -104,7 +105,7 @@ def _trim(parts: Parts, stored: Stored, batch: Batch, periods: Sequence[int]) ->
     """Remove what is over; all of it where that was the last unit with a time of its own."""
     incoming, now, opened = parts.store.incoming, parts.now(), stored.opened
     reason = parts.role.holds(opened, parts.store) if opened is not None else ""
-    if reason:
+    if reason or holding.is_held(parts.store, stored.exchange):
         incoming.look_again(stored.exchange, now + DAY_S)
         return
     age_ms = now * 1000 - stored.received

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from clients import trimming
+from clients import config, deletion, holding, parcel_jobs, trimming
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.hospital.role import Hospital
@@ -24,19 +24,26 @@ from clients.insurer.role import Insurer
 from clients.keystore import FileKeystore
 from clients.ledger import Holding, Ledger
 from clients.node import Node
+from clients.parcel_jobs import Kept
 from clients.retention import DAY_S, Retention
 from clients.role import Parts, Role
-from clients.store import Job, Store
+from clients.store import Job, Mandate, Store
 from clients.trimming import Due
 from policies import load
 from policies.bundle import Period
 from policies.decide import days
 from tests import formats
+from tests.broker_rig import fresh
 from tests.formats import INSURER, NOW, Exchange, claim, recipient
 from tests.house import run
 from tests.node_peer import Peer, Recorder, Sender, Stream, node_of, now
-from zhifu import cbor, schema
+from zhifu import cbor, consent, envelope, parcel, receipt, schema
+from zhifu.deletion import parse as parse_deletion
+from zhifu.errors import Malformed, Refused
+from zhifu.keys import participant_id
+from zhifu.receipt import Detail, Meta
 from zhifu.receive import Opened, receive
+from zhifu.v1.signed_pb2 import DELETION_OUTCOME_KEPT
 
 PURPOSE = "commercial-settlement"
 CLAIM = schema.load("inpatient-claim")
@@ -88,12 +95,14 @@ class Keeper:
         self.parts = replace(self.parts, retention=Retention(replace(BUNDLE, retention=table), "insurer"))
 
 
+def settings_of(folder: Path) -> NodeConfig:
+    address = "127.0.0.1:1"
+    return NodeConfig(folder, "insurer", "示例", address, address, formats.ORIGIN, formats.Log().verifier, {})
+
+
 def keeper_of(folder: Path, role: Role) -> Keeper:
     keystore = FileKeystore.draw(folder / "keys")
-    settings = NodeConfig(
-        folder, "insurer", "示例", "127.0.0.1:1", "127.0.0.1:1", formats.ORIGIN, formats.Log().verifier, {}
-    )
-    node = Node(settings, keystore, Store(folder / "node.db", keystore), role, frozenset())
+    node = Node(settings_of(folder), keystore, Store(folder / "node.db", keystore), role, frozenset())
     found = Keeper(node._parts, folder)
     found.parts = replace(node._parts, clock_ms=Clock(lambda: found.now * 1000))
     return found
@@ -190,6 +199,98 @@ def test_an_open_review_does_not_outlast_the_patients_own_time(keeper: Keeper) -
     assert keeper.kept(exchange)
     keeper.after(GRANTED_S / DAY_S + 0.01)
     assert keeper.kept(exchange) == set()
+
+
+def test_a_legal_hold_wins_until_it_is_released(keeper: Keeper) -> None:
+    held, other = (keeper.take(opened(one)) for one in (claim(), fresh(claim())))
+    store, came = keeper.parts.store, keeper.kept(held)
+    with pytest.raises(Refused, match=r"exchange\.unknown"):
+        holding.place(store, bytes(32), "case-1", NOW)
+    with pytest.raises(Malformed):
+        holding.place(store, held, "", NOW)
+    holding.place(store, held, "case-1", NOW * 1000)
+    keeper.after(100)
+    assert keeper.kept(held) == came
+    assert keeper.kept(other) == left_after(100, list(came))
+    keeper.after(GRANTED_S / DAY_S + 1)
+    assert (keeper.kept(held), keeper.kept(other)) == (came, set())
+    with pytest.raises(Refused, match=r"exchange\.state"):
+        holding.release(store, other, "case-1", NOW)
+    holding.release(store, held, "case-1 closed", NOW * 1000 + 1)
+    assert [(one.target, one.state, one.basis) for one in holding.every(store)] == [(held, "released", "case-1 closed")]
+    keeper.after(GRANTED_S / DAY_S + 2)
+    assert keeper.kept(held) == set()
+
+
+def test_a_revocation_does_not_erase_what_a_hold_stands_on(keeper: Keeper) -> None:
+    exchange, store = keeper.take(opened(claim())), keeper.parts.store
+    holding.place(store, exchange, "case-1", NOW * 1000)
+    signed = claim().grant_envelope
+    assert signed is not None
+    said = Detail(grant=consent.hash_of(signed.payload))
+    entry = receipt.entry(7, NOW * 1000, Meta("grant.revoked").to_bytes(), said.to_bytes())
+    with store.transaction():
+        deletion._obey(keeper.parts, exchange, entry)
+    (job,) = store.jobs.find("deletion", "signed")
+    word = parse_deletion(envelope.from_bytes(envelope.DELETION, job.payload).payload)
+    assert (word.outcome, word.reason) == (DELETION_OUTCOME_KEPT, holding.REASON)
+    assert keeper.kept(exchange)
+    holding.release(store, exchange, "", NOW * 1000)
+    assert keeper.kept(exchange) == set()
+
+
+def test_what_a_hospital_sent_is_held_with_its_key(keeper: Keeper) -> None:
+    store, sent = keeper.parts.store, claim().send()
+    mandate = Mandate.by_statute(
+        bytes(32), sent.shown.recipient, sent.shown.ceilings, purpose=sent.shown.purpose,
+        encounter=sent.shown.encounter, workflow=sent.shown.workflow,
+    )  # fmt: skip
+    with store.transaction():
+        record = store.records.put(formats.bill(), NOW, NOW + DAY_S)
+        exchange = store.outgoing.put(sent.shown, sent.capsule, mandate, NOW + DAY_S, None)
+    holding.place(store, exchange, "case-1", NOW * 1000)
+    assert store.erase_overdue(NOW + 2 * DAY_S) == 0
+    assert store.records.get(record) is not None
+    holding.release(store, exchange, "", NOW * 1000)
+    assert store.erase_overdue(NOW + 2 * DAY_S) == 1
+    assert store.records.get(record) is None
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_parcel_goes_at_the_end_that_its_patient_signed(keeper: Keeper, held: bool) -> None:
+    store, kem, subject = keeper.parts.store, formats.INSURER.kem, formats.subject_key()
+    packed = parcel.pack(
+        b"a document", key=kem.public, subject=participant_id(bytes(subject.verify_key)), aud=formats.ORIGIN,
+        recipient=INSURER.id, claim=b"", kind="report", erase_at=NOW + DAY_S, now=NOW,
+    )  # fmt: skip
+    signed = envelope.seal_one(parcel.PARCEL, packed.parcel.to_bytes(), subject)
+    one = Kept(
+        parcel.hash_of(signed.payload), parcel_jobs.TAKEN, signed.to_bytes(), bytes(subject.verify_key), bytes(32)
+    )
+    with store.transaction():
+        parcel_jobs.put(store, one, NOW * 1000)
+    for place, chunk in enumerate(packed.chunks):
+        parcel_jobs.keep_chunk(keeper.folder, one, place, chunk)
+    if held:
+        holding.place(store, one.hash, "case-1", NOW * 1000)
+    assert parcel_jobs.lapse(keeper.folder, store, (NOW + DAY_S - 1) * 1000) == 0
+    assert parcel_jobs.lapse(keeper.folder, store, (NOW + DAY_S) * 1000) == int(not held)
+    found = parcel_jobs.get(store, one.hash)
+    assert found is not None
+    assert (found.state, found.secret) == ((parcel_jobs.TAKEN, bytes(32)) if held else (parcel_jobs.ERASED, b""))
+    assert parcel_jobs.chunk_path(keeper.folder, one.hash, 0).exists() == held
+
+
+def test_the_commands_of_a_hold(keeper: Keeper, tmp_path: Path) -> None:
+    exchange = keeper.take(opened(claim()))
+    config.write(settings_of(tmp_path))
+    placed = run("node", "hold", tmp_path, exchange.hex(), "--basis", "case-1", "--json").ok().json["holds"]
+    assert placed[0] | {"since_ms": 0} == {
+        "target": exchange.hex(), "state": "placed", "basis": "case-1", "since_ms": 0,
+    }  # fmt: skip
+    assert run("node", "release", tmp_path, exchange.hex(), "--json").ok().json["holds"][0]["state"] == "released"
+    assert run("node", "hold", tmp_path, "--json").ok().json["holds"][0]["target"] == exchange.hex()
+    assert run("node", "hold", tmp_path, "00" * 32, "--basis", "x").code == 1
 
 
 def test_what_was_paid_is_kept_with_its_payment(keeper: Keeper) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from clients.store.database import Database, Row
+from clients.store.jobs import HELD
 from clients.store.vault import Vault, row
 from zhifu import cbor, consent, envelope, manifest, presentation
 from zhifu.capsule import Capsule, Terms
@@ -105,9 +106,12 @@ class Incoming:
         return [one.opened for one in found if one.opened is not None]
 
     def erase(self, now: int) -> int:
-        """Erase what was opened and is to be kept no longer (``now`` in Unix s); hash and acknowledgement stay."""
-        statement = "UPDATE incoming SET content = NULL WHERE content IS NOT NULL AND erase_at < ?"
-        return self._database.write(statement, now)
+        """Erase what was opened and is to be kept no longer (``now`` in Unix s); hash and acknowledgement stay.
+
+        What a legal hold stands on stays.
+        """
+        due = f"content IS NOT NULL AND erase_at < ? AND exchange NOT IN {HELD}"
+        return self._database.write(f"UPDATE incoming SET content = NULL WHERE {due}", now)
 
     def erase_one(self, exchange: bytes) -> None:
         """Erase what was opened of one delivery, before its time; hash and acknowledgement stay."""

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from clients.store.database import Database, Row
 from clients.store.vault import Vault, row
 from zhifu.errors import Refused
+
+HOLD: Final = "hold"
+PLACED: Final = "placed"
+HELD: Final = f"(SELECT id FROM job WHERE kind = '{HOLD}' AND state = '{PLACED}')"
+"""What a legal hold stands on (`clients.holding`), for statements that erase."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from clients.store.database import Database
+from clients.store.jobs import HELD
 from clients.store.vault import Vault, row
 from zhifu import manifest
 from zhifu.manifest import Manifest
@@ -49,7 +50,10 @@ class Records:
         return manifest.parse(found[0]) if found else None
 
     def erase(self, now: int) -> int:
-        """Erase leaves and key of records whose time is over (``now`` in Unix s); the manifest opens nothing."""
-        return self._database.write(
-            "UPDATE record SET leaves = NULL, key = NULL WHERE keep_until < ? AND key IS NOT NULL", now
-        )
+        """Erase leaves and key of records whose time is over (``now`` in Unix s); the manifest opens nothing.
+
+        What was sent in an exchange that a legal hold stands on stays.
+        """
+        held = f"SELECT record FROM outgoing WHERE exchange IN {HELD} OR first IN {HELD}"
+        due = f"keep_until < ? AND key IS NOT NULL AND hash NOT IN ({held})"
+        return self._database.write(f"UPDATE record SET leaves = NULL, key = NULL WHERE {due}", now)
