@@ -20,14 +20,16 @@ from fhir.resources.R4B.auditevent import AuditEvent
 from nacl.signing import SigningKey
 
 from clients.auditor import completeness, remote
+from clients.auditor.console import alerts
 from clients.auditor.remote import Auditor, Page
 from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
 from clients.config import Pin
 from clients.demo import cast as casting
+from clients.keystore import FileKeystore, participant_of
 from policies import load
 from tests.audited import Audited, open_audited
-from tests.house import run, until
+from tests.house import operate, run, until
 from zhifu import bill as bills
 from zhifu import cbor, tlogproof, trail
 from zhifu.errors import Refused
@@ -128,6 +130,23 @@ def test_what_an_answer_leaves_out_is_found_by_reading_the_log(audited: Audited)
     # An auditor of one participant may not read the rest, and is told so.
     with pytest.raises(Refused, match=r"policy\.denied"):
         ask(audited.inspector, lambda auditor: completeness.check(auditor, Query()))
+
+
+def test_an_exceptional_power_is_an_alarm(audited: Audited) -> None:
+    async def glass(auditor: Auditor) -> list[alerts.Alert]:
+        found = await alerts.find(auditor, await auditor.standing())
+        return [one for one in found if one.kind == "break-glass"]
+
+    assert ask(audited.auditor, glass) == []
+    inspector = participant_of(FileKeystore.load(audited.inspector / "keys")).hex()
+    operator, _ = casting.operator_files(audited.house.stage)
+    words = (audited.house.path / "broker", inspector, "--reason", "on leave", "--operator", operator)
+    operate("suspend", *words)
+    operate("resume", *words)
+    until(lambda: ask(audited.auditor, glass), "it is indexed")
+    (one,) = ask(audited.auditor, glass)
+    assert (one.who, one.grave) == ("participant.suspended", True)
+    assert one.link == f"/entry/{one.number}"
 
 
 def test_an_acknowledgement_is_found_by_what_it_acknowledges(audited: Audited) -> None:

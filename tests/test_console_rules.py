@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
 from clients.auditor.console import alerts, charts, matrix
 from clients.auditor.console.alerts import Rules
@@ -17,11 +19,13 @@ from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore
 from clients.store import Store
 from policies import load
-from tests.formats import HOSPITAL, INSURER, ORIGIN
+from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, seed
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
-from zhifu.receipt import Entry
+from zhifu.consent import Revocation
+from zhifu.receipt import Detail, Entry
 from zhifu.trail import Words
 from zhifu.v1 import audit_pb2
+from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
 NOON = int(datetime(2026, 3, 2, 12).timestamp()) // 3600
 MIDNIGHT = int(datetime(2026, 3, 2, 0).timestamp()) // 3600
@@ -52,8 +56,8 @@ def standing(clock_ms: int, refused: dict[bytes, str] | None = None) -> Standing
     return Standing(head, 0, {}, {}, 2, 9, clock_ms, b"", {}, {}, refused or {})
 
 
-def row(index: int, time_ms: int, purpose: str = "", reason: str = "") -> Row:
-    said = Words("exchange.accepted", HOSPITAL.id, INSURER.id, purpose, reason=reason)
+def row(index: int, time_ms: int, event: str = "exchange.accepted", reason: str = "") -> Row:
+    said = Words(event, HOSPITAL.id, INSURER.id, reason=reason)
     proven = Proven(bytes(32), (), b"", Checkpoint(ORIGIN, 9, bytes(32)))
     return Row(Entry(index, time_ms, b"", b"", b"", b""), False, proven, AWAITING, said=(said,))
 
@@ -92,10 +96,18 @@ def test_orphans_lateness_lies_and_emergencies(auditor: Auditor) -> None:
     late = [row(5, now - 10 * 60_000)]
     assert kinds(alerts._unwitnessed(late, standing(now), rules, auditor)) == [("unwitnessed", 10)]
     assert kinds(alerts._unwitnessed([row(5, now - 9 * 60_000)], standing(now), rules, auditor)) == []
-    found = alerts._single([row(6, now, reason="leaf.grammar"), row(7, now, purpose="emergency")], rules, auditor)
+    found = alerts._single([row(6, now, reason="leaf.grammar"), row(7, now, event="hold.lifted")], rules, auditor)
     assert kinds(found) == [("grammar", 6), ("break-glass", 7)]
     told = alerts._log(auditor, standing(now, {INSURER.id: "key.rollback"}))
     assert [(one.kind, one.who, one.grave) for one in told] == [("foreign-key", "示例保险", True)]
+
+
+def test_of_revocations_only_a_hotlines_is_an_exceptional_power(auditor: Auditor) -> None:
+    key, plain = SigningKey(seed("hotline")), row(3, 1, event="grant.revoked")
+    hers = Revocation(ORIGIN, seed("grant"), NOW)
+    theirs = replace(hers, by=REVOKER_HOTLINE, reason="caller 17")
+    told = [replace(plain, detail=Detail(documents=(one.sign(key).to_bytes(),))) for one in (hers, theirs)]
+    assert [alerts._by_hotline(one) for one in (*told, plain)] == [False, True, False]
 
 
 def test_charts_add_up(auditor: Auditor) -> None:

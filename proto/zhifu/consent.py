@@ -276,9 +276,15 @@ def verify_revocation(signed: Envelope, key: bytes, aud: str) -> Revocation:
         envelope.verify(signed, key)
     except NotAuthentic as error:
         raise NotAuthentic("consent.signature") from error
-    message = strict.parse(signed_pb2.Revocation, signed.payload, signed.kind.cap)
-    if message.aud != aud:
+    found = parse_revocation(signed.payload)
+    if found.aud != aud:
         raise Refused("consent.wrong_audience")
+    return found
+
+
+def parse_revocation(payload: bytes) -> Revocation:
+    """A verified payload, strictly. Raises `Malformed`."""
+    message = strict.parse(signed_pb2.Revocation, payload, envelope.REVOCATION.cap)
     if bool(message.subject) == bool(message.grant_hash):
         raise Malformed("malformed.field", "a revocation names either a grant or a subject")
     strict.optional("grant_hash", message.grant_hash, 32)

@@ -15,7 +15,10 @@ from urllib.parse import urlencode
 from clients.auditor.console.reviews import Review
 from clients.auditor.remote import Auditor, Counts, Standing
 from clients.auditor.rows import Row
+from zhifu import consent, envelope
+from zhifu.errors import Error
 from zhifu.trail import Query
+from zhifu.v1.signed_pb2 import REVOKER_HOTLINE
 
 HOUR_MS: Final = 3_600_000
 WINDOW_H: Final = 14 * 24
@@ -24,7 +27,10 @@ DENIED: Final = ("denied", "refused")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Thresholds. ``night`` are hours of the day, local; the rest are numbers an hour, shares, or minutes."""
+    """Thresholds. ``night`` are hours of the day, local; the rest are numbers an hour, shares, or minutes.
+
+    ``break_glass`` are events by which officers act for others; of revocations only those of a hotline.
+    """
 
     denials: int = 10
     denial_factor: float = 5.0
@@ -33,7 +39,7 @@ class Rules:
     orphan_min: int = 60
     unwitnessed_min: int = 10
     grave: tuple[str, ...] = ("leaf.grammar", "leaf.ladder", "pseudonym.changed")
-    break_glass: tuple[str, ...] = ("emergency",)
+    break_glass: tuple[str, ...] = ("grant.revoked", "entry.erased", "hold.lifted", "participant.suspended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +81,26 @@ async def _pending(auditor: Auditor, standing: Standing) -> Sequence[Row]:
 
 
 async def _grave(auditor: Auditor, counts: Counts, rules: Rules, since: int) -> list[Row]:
-    """Refusals for reasons that only a lie or a broken node has, and exchanges for emergency purposes.
+    """Refusals for reasons that only a lie or a broken node has, and what officers did by an exceptional power.
 
     A search is an entry of the log, so none is made for what the counts do not have.
     """
     found: list[Row] = []
     if any(one.outcome in DENIED for one in counts.hours):
         found += (await auditor.search(Query(reasons=rules.grave, since_ms=since), limit=100)).rows
-    if any(one.purpose in rules.break_glass for one in counts.hours):
-        found += (await auditor.search(Query(purposes=rules.break_glass, since_ms=since), limit=100)).rows
+    if any(one.event in rules.break_glass for one in counts.hours):
+        rows = (await auditor.search(Query(events=rules.break_glass, since_ms=since), limit=100)).rows
+        found += [row for row in rows if row.words.event != "grant.revoked" or _by_hotline(row)]
     return found
+
+
+def _by_hotline(row: Row) -> bool:
+    """A grant that was stopped for its patient by somebody else; False where the entry does not tell."""
+    try:
+        said = [envelope.from_bytes(envelope.REVOCATION, one) for one in row.detail.documents] if row.detail else []
+        return any(consent.parse_revocation(one.payload).by == REVOKER_HOTLINE for one in said)
+    except Error:
+        return False
 
 
 def _hourly(counts: Counts, rules: Rules, auditor: Auditor) -> Iterator[Alert]:
@@ -131,8 +147,9 @@ def _orphans(rows: Sequence[Row], standing: Standing, rules: Rules, auditor: Aud
 
 def _single(rows: Sequence[Row], rules: Rules, auditor: Auditor) -> Iterator[Alert]:
     for row in rows:
-        glass = row.words.purpose in rules.break_glass
-        yield _row_alert("break-glass" if glass else "grammar", True, row, row.index, auditor)
+        glass = row.words.event in rules.break_glass
+        one = _row_alert("break-glass" if glass else "grammar", True, row, row.index, auditor)
+        yield replace(one, who=row.words.event) if glass else one
 
 
 def _row_alert(kind: str, grave: bool, row: Row, number: int, auditor: Auditor) -> Alert:
