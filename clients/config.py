@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -10,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clients.grammar import HASH, LOG_KEY, ROLE, hash_of_hex, quoted
 from zhifu import tlogpolicy
-from zhifu.checkpoint import SignatureType, VerifierKey
+from zhifu.checkpoint import VerifierKey
 from zhifu.errors import Malformed, Refused
 from zhifu.fields import Fields, Grammar, text
 from zhifu.tlogpolicy import Policy
 
-ROLES: Final = ("hospital", "public-payer", "insurer", "auditor", "registrar")
 FILE: Final = "node.toml"
 WITNESSES: Final = "witnesses.policy"
 _REASON: Final = "usage.file"
@@ -100,14 +99,14 @@ def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
     tables = fields.maybe(text(4096), "code_tables")
     found = NodeConfig(
         directory=directory,
-        role=fields.need(_ROLE, "role"),
+        role=fields.need(ROLE, "role"),
         name=fields.need(text(128), "name"),
         node_address=fields.need(_ADDRESS, "node_address"),
         public_address=fields.need(_ADDRESS, "public_address"),
         origin=fields.need(text(255), "origin"),
-        log_key=fields.need(_LOG_KEY, "log_key"),
+        log_key=fields.need(LOG_KEY, "log_key"),
         pins=pins,
-        registrar=fields.maybe(_HEX, "registrar"),
+        registrar=fields.maybe(HASH, "registrar"),
         policies=directory / policies if policies else None,
         pseudonym_service=directory / service if service else None,
         code_tables=directory / tables if tables else None,
@@ -132,10 +131,10 @@ def write(config: NodeConfig) -> None:
         "pseudonym_service": str(config.pseudonym_service) if config.pseudonym_service else "",
         "code_tables": str(config.code_tables) if config.code_tables else "",
     }
-    lines = [f"{name} = {_quoted(value)}" for name, value in values.items() if value]
+    lines = [f"{name} = {quoted(value)}" for name, value in values.items() if value]
     lines += ["", "[pins]"]
     lines += [
-        f"{pin.hex()} = {{ role = {_quoted(who.role)}, name = {_quoted(who.name)} }}"
+        f"{pin.hex()} = {{ role = {quoted(who.role)}, name = {quoted(who.name)} }}"
         for pin, who in sorted(config.pins.items())
     ]
     write_file(config.directory / FILE, "\n".join([*lines, ""]).encode())
@@ -173,32 +172,16 @@ def _document(content: bytes) -> Mapping[str, object]:
 
 def _pins(fields: Fields, document: Mapping[str, object]) -> dict[bytes, Pin]:
     names, rows = document.get("pins"), fields.inner("pins")
-    found = {_hex(name): _pin(rows.inner(name)) for name in names} if isinstance(names, dict) else {}
+    found = {hash_of_hex(name): _pin(rows.inner(name)) for name in names} if isinstance(names, dict) else {}
     if None in found:
         raise fields.refusal("pins", "must be a table whose keys are participant ids in hex, 64 digits each")
     return {pin: who for pin, who in found.items() if pin is not None}
 
 
 def _pin(fields: Fields) -> Pin:
-    found = Pin(fields.need(_ROLE, "role"), fields.need(text(128), "name"))
+    found = Pin(fields.need(ROLE, "role"), fields.need(text(128), "name"))
     fields.finish()
     return found
-
-
-def _hex(value: str) -> bytes | None:
-    try:
-        raw = bytes.fromhex(value)
-    except ValueError:
-        return None
-    return raw if len(raw) == 32 and raw.hex() == value else None
-
-
-def _log_key(value: str) -> VerifierKey | None:
-    try:
-        key = VerifierKey.parse(value)
-    except Malformed:
-        return None
-    return key if key.kind is SignatureType.ED25519 else None
 
 
 def _address(value: str) -> str | None:
@@ -210,12 +193,4 @@ def _is_address(value: str) -> bool:
     return bool(host) and port.isdecimal() and 0 < int(port) < 65536
 
 
-def _quoted(value: str) -> str:
-    """A TOML basic string: JSON's escapes are all TOML's, except that TOML wants DEL escaped too."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-_ROLE: Final = Grammar(f"one of {', '.join(ROLES)}", lambda value: value if value in ROLES else None)
-_HEX: Final = Grammar("64 hex digits, lower case", _hex)
-_LOG_KEY: Final = Grammar("the log's verifier key, <name>+<id>+<base64>", _log_key)
 _ADDRESS: Final = Grammar("host:port, several with commas between them", _address)

@@ -6,14 +6,13 @@ in every schema that has it. Where no table speaks of a role, only the grant bou
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any, Final
 
+from policies import purposes
 from policies.bundle import ROLES, Files, Period, Retention
 from policies.tables import ENCOUNTER
 from zhifu import schema
-from zhifu.errors import Error, Refused
-from zhifu.presentation import PURPOSES
+from zhifu.errors import Refused
 
 MOST_DAYS: Final = 36_500
 _DEFAULT: Final = "default"
@@ -27,24 +26,11 @@ def parse(files: Files) -> Retention:
     a default, one for the patient (what is hers she keeps), a time of its own for the unit that names the exchange, and
     a purpose that is not the file's name.
     """
-    found: dict[tuple[str, str], Period] = {}
-    for name, source in files.items():
-        try:
-            found |= _file(name.removeprefix("retention/").removesuffix(".toml"), source)
-        except Error as error:
-            raise Refused("policy.invalid", f"{name}: {error.detail}") from None
-    return found
+    return purposes.read(files, _purpose)
 
 
-def _file(stem: str, source: bytes) -> Retention:
-    try:
-        document: dict[str, Any] = tomllib.loads(source.decode())
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise Refused("policy.invalid", str(error)) from None
-    purpose = document.pop("purpose", None)
-    if purpose != stem or stem not in PURPOSES:
-        raise Refused("policy.invalid", f"purpose must be the file's name, one of {', '.join(PURPOSES)}")
-    return {(stem, role): _period(role, table) for role, table in document.items()}
+def _purpose(purpose: str, by_role: dict[str, Any]) -> Retention:
+    return {(purpose, role): _period(role, table) for role, table in by_role.items()}
 
 
 def _period(role: str, table: object) -> Period:

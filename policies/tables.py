@@ -6,14 +6,13 @@ What is not named is absent. A table speaks of a schema in every version that th
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
+from policies import purposes
 from policies.bundle import ROLES, Files, Tables
 from zhifu import schema
-from zhifu.errors import Error, Refused
-from zhifu.presentation import PURPOSES
+from zhifu.errors import Refused
 from zhifu.schema import ABSENT, Schema
 
 ENCOUNTER: Final = "encounter"
@@ -26,34 +25,21 @@ def parse(files: Files) -> Tables:
     Refused are: an unknown purpose, role, schema, unit, level or key, a table that withholds the encounter, and a
     purpose that is not the file's name.
     """
-    found: dict[tuple[str, str, bytes], bytes] = {}
-    for name, source in files.items():
-        try:
-            found |= _file(name.removeprefix("disclosure/").removesuffix(".toml"), source)
-        except Error as error:
-            raise Refused("policy.invalid", f"{name}: {error.detail}") from None
-    return found
+    return purposes.read(files, _purpose)
 
 
-def _file(stem: str, source: bytes) -> Tables:
-    try:
-        document: dict[str, Any] = tomllib.loads(source.decode())
-    except ValueError as error:  # not UTF-8, or not TOML
-        raise Refused("policy.invalid", str(error)) from None
-    purpose = document.pop("purpose", None)
-    if purpose != stem or stem not in PURPOSES:
-        raise Refused("policy.invalid", f"purpose must be the file's name, one of {', '.join(PURPOSES)}")
+def _purpose(purpose: str, by_role: dict[str, Any]) -> Tables:
     found = {}
-    for role, by_schema in document.items():
+    for role, by_schema in by_role.items():
         if role not in ROLES:
             raise Refused("policy.invalid", f"{role} is no role; there is: {', '.join(ROLES)}")
         for name, units in _table(role, by_schema).items():
             path = f"{role}.{name}"
             newest, *older = reversed(schema.versions(name))
             levels = _levels(newest, path, _table(path, units))
-            found[stem, role, newest.hash] = levels
+            found[purpose, role, newest.hash] = levels
             for one in older:
-                found[stem, role, one.hash] = _as_before(one, newest, levels)
+                found[purpose, role, one.hash] = _as_before(one, newest, levels)
     return found
 
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from clients.config import ROLES, Pin, read_file, write_file
+from clients.config import Pin, read_file, write_file
+from clients.grammar import HASH, LOG_KEY, ROLE, hash_of_hex, quoted
 from zhifu import strict_json
-from zhifu.checkpoint import SignatureType, VerifierKey
+from zhifu.checkpoint import VerifierKey
 from zhifu.errors import Malformed, Refused
 from zhifu.fields import Fields, Grammar, text
 from zhifu.keys import participant_id
@@ -63,15 +64,15 @@ def load(directory: Path) -> Pins:
 def write(directory: Path, pins: Pins) -> None:
     """Write ``auditor.toml``, 0600, into a folder for its owner only. Raises `Refused` (usage.file)."""
     _make(directory)
-    lines = [f"origin = {_quoted(pins.origin)}", f"log_key = {_quoted(pins.log_key.encode())}"]
+    lines = [f"origin = {quoted(pins.origin)}", f"log_key = {quoted(pins.log_key.encode())}"]
     if pins.registrar:
-        lines.append(f"registrar = {_quoted(pins.registrar.hex())}")
+        lines.append(f"registrar = {quoted(pins.registrar.hex())}")
     for name, values in (("policies", pins.policies), ("operators", pins.operators), ("hotline", pins.hotline)):
         if values:
-            lines.append(f"{name} = [{', '.join(_quoted(one.hex()) for one in sorted(values))}]")
+            lines.append(f"{name} = [{', '.join(quoted(one.hex()) for one in sorted(values))}]")
     lines += ["", "[pins]"]
     for pin, who in sorted(pins.participants.items()):
-        lines.append(f"{pin.hex()} = {{ role = {_quoted(who.role)}, name = {_quoted(who.name)} }}")
+        lines.append(f"{pin.hex()} = {{ role = {quoted(who.role)}, name = {quoted(who.name)} }}")
     write_file(directory / FILE, "\n".join([*lines, ""]).encode())
 
 
@@ -86,7 +87,7 @@ def load_head(directory: Path) -> Frontier:
     if not isinstance(document, dict):
         raise Malformed(_REASON, f"{HEAD_FILE} is not an object")
     fields = Fields(document, "", _REASON)
-    size, root, nodes = fields.need(_SIZE, "size"), fields.need(_HEX, "root"), fields.texts("nodes")
+    size, root, nodes = fields.need(_SIZE, "size"), fields.need(HASH, "root"), fields.texts("nodes")
     fields.finish()
     try:
         found = Frontier(size, tuple(map(bytes.fromhex, nodes)))
@@ -112,9 +113,9 @@ def _parse(document: Mapping[str, object]) -> Pins:
     fields = Fields(document, "", _REASON)
     found = Pins(
         origin=fields.need(text(255), "origin"),
-        log_key=fields.need(_LOG_KEY, "log_key"),
+        log_key=fields.need(LOG_KEY, "log_key"),
         participants=_participants(fields, document.get("pins")),
-        registrar=fields.maybe(_HEX, "registrar"),
+        registrar=fields.maybe(HASH, "registrar"),
         policies=_hexes(fields, "policies") if "policies" in document else frozenset(),
         operators=_hexes(fields, "operators") if "operators" in document else frozenset(),
         hotline=_hexes(fields, "hotline") if "hotline" in document else frozenset(),
@@ -127,20 +128,20 @@ def _parse(document: Mapping[str, object]) -> Pins:
 
 def _participants(fields: Fields, table: object) -> dict[bytes, Pin]:
     inner = fields.inner("pins")
-    ids = {name: _hex(name) for name in table} if isinstance(table, dict) else {}
+    ids = {name: hash_of_hex(name) for name in table} if isinstance(table, dict) else {}
     if None in ids.values():
         raise fields.refusal("pins", "must be a table whose keys are participant ids in hex, 64 digits each")
     return {pin: _pin(inner.inner(name)) for name, pin in ids.items() if pin is not None}
 
 
 def _pin(fields: Fields) -> Pin:
-    found = Pin(fields.need(_ROLE, "role"), fields.need(text(128), "name"))
+    found = Pin(fields.need(ROLE, "role"), fields.need(text(128), "name"))
     fields.finish()
     return found
 
 
 def _hexes(fields: Fields, name: str) -> frozenset[bytes]:
-    found = [_hex(one) for one in fields.texts(name)]
+    found = [hash_of_hex(one) for one in fields.texts(name)]
     if None in found:
         raise fields.refusal(name, "must be a list of hashes or keys in hex, 64 digits each")
     return frozenset(one for one in found if one is not None)
@@ -153,28 +154,4 @@ def _make(directory: Path) -> None:
         raise Refused(_REASON, f"{directory.name} cannot be made: {error.strerror}") from error
 
 
-def _hex(value: str) -> bytes | None:
-    try:
-        raw = bytes.fromhex(value)
-    except ValueError:
-        return None
-    return raw if len(raw) == 32 and raw.hex() == value else None
-
-
-def _log_key(value: str) -> VerifierKey | None:
-    try:
-        key = VerifierKey.parse(value)
-    except Malformed:
-        return None
-    return key if key.kind is SignatureType.ED25519 else None
-
-
-def _quoted(value: str) -> str:
-    """A TOML basic string: JSON's escapes are all TOML's, except that TOML wants DEL escaped too."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-_ROLE: Final = Grammar(f"one of {', '.join(ROLES)}", lambda value: value if value in ROLES else None)
-_HEX: Final = Grammar("64 hex digits, lower case", _hex)
-_LOG_KEY: Final = Grammar("the log's verifier key, <name>+<id>+<base64>", _log_key)
 _SIZE: Final[Grammar[int]] = Grammar("a tree size", lambda value: value if 0 < value <= MAX_SIZE else None, int)
