@@ -5,6 +5,7 @@ The broker distributes statements and cannot make one: every node checks them ag
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from broker.audit import Sequence
@@ -38,12 +39,16 @@ class Directory:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._members: dict[bytes, Member] = {}
+        self._changed: dict[bytes, int] = {}
+        self.version = 0
+        """Rises with each `reload`."""
         self._spki: dict[bytes, bytes] = {}
         self.reload()
 
     def reload(self) -> None:
         """Read every member again, after a commit that changed one."""
         # In this order: whoever is found has a statement, also where a commit comes between the two scans.
+        self.version += 1
         participants = list(self._reader.scan(tables.Participant))
         statements = {row.participant: row.envelope for row in self._reader.scan(tables.Statement)}
         for row in participants:
@@ -54,12 +59,18 @@ class Directory:
             signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
             # Whether it is still in time is asked when it is used; here it was accepted before.
             found = verify_key_statement(signed, row.id, _issued(signed))
+            self._changed[row.id] = self.version
             self._members[row.id] = Member(row.id, row.role, row.name, row.status, found, signed, row.scope)
         self._spki = {row.hash: row.participant for row in self._reader.scan(tables.Spki)}
 
     @property
     def members(self) -> list[Member]:
         return list(self._members.values())
+
+    def changed_since(self, version: int, wanted: Collection[bytes]) -> list[Member]:
+        """Members with a statement of a later version than ``version``; of ``wanted`` only, if there are any."""
+        ids = self._changed if not wanted else [one for one in self._changed if one in wanted]
+        return [self._members[one] for one in ids if self._changed[one] > version]
 
     def member(self, participant: bytes) -> Member:
         """Raises `Refused` (participant.unknown)."""

@@ -108,6 +108,11 @@ class Directory:
         """Every key a participant was known to sign with, newest first: what it signed before stays signed."""
         return list(dict.fromkeys(one.signing_key for one in reversed(self._known.get(participant, []))))
 
+    @property
+    def pinned(self) -> list[bytes]:
+        """Ids of all participants that our own operator knows."""
+        return list(self._pins)
+
     def pin(self, participant: bytes) -> Pin | None:
         """Who our own operator says a participant is; None for a stranger."""
         return self._pins.get(participant)

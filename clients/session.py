@@ -117,6 +117,7 @@ class Session:
             notices_through=self._parts.store.trust.cursor(CURSOR),
             checkpoint=self._parts.store.trust.head_note(),
             cosigns=True,
+            participants=self._parts.directory.pinned,
         )
         async with _deadline(HANDSHAKE_S):
             await call.write(Request(hello=hello))

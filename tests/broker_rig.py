@@ -465,7 +465,7 @@ class Server(Rig):
         said: dict[str, Any] = {"version": 1, "head_size": head.size, "head_root": head.root, "clock_ms": NOW * 1000}
         await found.send(hello=pb.Hello(**(said | hello)))
         await found.next("welcome")
-        await found.next("directory")
+        found.directory = await found.next("directory")
         return found
 
 
@@ -478,6 +478,7 @@ class Attached:
         self.vkey = server.core.log.vkey
         self.frames: dict[str, asyncio.Queue[Any]] = {}
         self.proven: Proven | None = None
+        self.directory = pb.Directory()
         self.order: list[str] = []
         self._writing = asyncio.Lock()
         self.call = exchange_pb2_grpc.ExchangeServiceStub(server.node(party)).Connect()

@@ -584,6 +584,31 @@ async def test_what_follows_a_key_statement_may_be_signed_with_its_keys(server: 
     assert len(await payer.deliveries()) == 1
 
 
+async def test_a_node_is_shown_whom_it_asked_for_and_then_what_changed(server: Server) -> None:
+    """Everybody's statements at every change would be a million of them for a thousand nodes."""
+    stream = await server.attach(HOSPITAL)
+    one = await server.attach(PAYER, participants=[HOSPITAL.id, seed("nobody")])
+    every = await server.attach(INSURER)
+
+    async def shown(attached: Attached) -> set[bytes]:
+        return {entry.participant for entry in (await attached.next("directory")).entries}
+
+    assert {entry.participant for entry in one.directory.entries} == {HOSPITAL.id, PAYER.id}
+    assert {entry.participant for entry in every.directory.entries} == {HOSPITAL.id, PAYER.id, INSURER.id}
+    await every.send(key_statement=statement_of(INSURER, 2).to_proto())
+    assert await shown(every) == {INSURER.id}
+    await stream.send(key_statement=statement_of(HOSPITAL, 2).to_proto())
+    # Of the insurer's change it never heard.
+    assert await shown(one) == await shown(every) == {HOSPITAL.id}
+
+
+@pytest.mark.parametrize("wanted", [[b"short"], [bytes(32)] * 16_385])
+async def test_a_hello_that_wants_nonsense_is_refused(server: Server, wanted: list[bytes]) -> None:
+    call = Stub(server.node(HOSPITAL)).Connect()
+    await call.write(hello(participants=wanted))
+    assert (await refusal(call)).reason == "malformed.field"
+
+
 async def test_a_node_whose_statement_is_over_may_come_back(server: Server) -> None:
     """It connects, states its keys, and goes on: nothing that it sends behind that is lost."""
     server.clock.advance(8 * DAY)

@@ -32,6 +32,7 @@ from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc, signed_pb2
 
 _FRAMES_IN_WORK: Final = 8
+_MAX_WANTED: Final = 16_384
 _MAX_UNSENT: Final = 256
 _log = logging.getLogger("broker.exchange")
 
@@ -150,6 +151,8 @@ async def _hello(requests: AsyncIterator[Request], seconds: float) -> exchange_p
         raise Malformed("malformed.version", "the first frame is a hello of version 1")
     if len(first.hello.head_root) not in (0, 32):
         raise Malformed("malformed.field", "not a tree head")
+    if len(first.hello.participants) > _MAX_WANTED or any(len(one) != 32 for one in first.hello.participants):
+        raise Malformed("malformed.field", "not participants whose statements are wanted")
     return first.hello
 
 
@@ -175,6 +178,8 @@ class Session:
         self._working = asyncio.Semaphore(_FRAMES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._directory_due = True
+        self._shown_version = 0
+        self._wanted = frozenset((*hello.participants, member.id)) if hello.participants else frozenset()
         self._farewell = ""
         self._ending = asyncio.Event()
         self._closing = False
@@ -361,8 +366,7 @@ class Session:
         core = self._core
         if self._directory_due:
             self._directory_due = False
-            entries = [frames.directory_entry(one) for one in core.directory.members]
-            self._unsent.append(Response(directory=exchange_pb2.Directory(entries=entries)))
+            self._show_directory()
         leased = self._outgoing.take(asyncio.get_running_loop().time())
         COUNTS.deliveries += len(leased)
         COUNTS.redeliveries += sum(one.attempt > 1 for one in leased)
@@ -374,6 +378,15 @@ class Session:
         told = self._outgoing.take_notices()
         for notice in frames.notices(told, core.log, self._known, core.store.reader):
             self._unsent.append(Response(notices=notice))
+
+    def _show_directory(self) -> None:
+        # Everything to everybody whenever someone's keys change would be a million statements for a thousand nodes.
+        directory = self._core.directory
+        changed = directory.changed_since(self._shown_version, self._wanted)
+        if changed or not self._shown_version:
+            entries = [frames.directory_entry(one) for one in changed]
+            self._unsent.append(Response(directory=exchange_pb2.Directory(entries=entries)))
+        self._shown_version = directory.version
 
     async def _sleep(self) -> None:
         lease = self._outgoing.next_lease(asyncio.get_running_loop().time())

@@ -45,7 +45,9 @@ class Link:
 
     async def open(self) -> None:
         """Introduce the participant, offer its epoch, and start to read and write."""
-        await self._call.write(Request(hello=exchange_pb2.Hello(version=VERSION, clock_ms=time.time_ns() // 10**6)))
+        # A node wants the statements of a few, its partners; these need none but their own.
+        hello = exchange_pb2.Hello(version=VERSION, clock_ms=time.time_ns() // 10**6, participants=[self.me.id])
+        await self._call.write(Request(hello=hello))
         answer = await self._call.read()
         assert isinstance(answer, Response)
         await self._call.write(Request(epoch_offer=self._offer(answer.welcome)))

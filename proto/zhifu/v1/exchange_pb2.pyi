@@ -64,7 +64,7 @@ class NoticesRead(_message.Message):
     def __init__(self, through: _Optional[int] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "head_size", "head_root", "clock_ms", "notices_through", "checkpoint", "cosigns")
+    __slots__ = ("version", "head_size", "head_root", "clock_ms", "notices_through", "checkpoint", "cosigns", "participants")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     HEAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROOT_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Hello(_message.Message):
     NOTICES_THROUGH_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     COSIGNS_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     version: int
     head_size: int
     head_root: bytes
@@ -79,7 +80,8 @@ class Hello(_message.Message):
     notices_through: int
     checkpoint: bytes
     cosigns: bool
-    def __init__(self, version: _Optional[int] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., clock_ms: _Optional[int] = ..., notices_through: _Optional[int] = ..., checkpoint: _Optional[bytes] = ..., cosigns: _Optional[bool] = ...) -> None: ...
+    participants: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, version: _Optional[int] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., clock_ms: _Optional[int] = ..., notices_through: _Optional[int] = ..., checkpoint: _Optional[bytes] = ..., cosigns: _Optional[bool] = ..., participants: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class AcknowledgementFrame(_message.Message):
     __slots__ = ("key_id", "signature", "acknowledgements")
