@@ -13,6 +13,10 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from tests.postgres import Server
 
+_LONGEST = (
+    "test_wallet_web", "test_auditor_store", "test_demo", "test_console", "test_brokers", "test_blind_broker",
+    "test_claims_web", "test_payers", "test_consent_attacks", "test_rotation", "test_policy_tool", "test_store",
+)  # fmt: skip
 IN_CI = os.environ.get("CI", "").lower() == "true"
 
 # A loaded computer makes an example slow, not wrong: no deadline. In CI the same examples run every time. Half of
@@ -36,8 +40,13 @@ def pytest_make_collect_report(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In one order for all workers: modules that start processes first, for one that is begun last would run alone."""
-    items.sort(key=lambda item: (not hasattr(getattr(item, "module", None), "open_house"), item.path))
+    """In one order for all workers, what takes longest first: a long module that is begun last would run alone."""
+
+    def place(item: pytest.Item) -> tuple[int, bool, Path]:
+        rank = _LONGEST.index(item.path.stem) if item.path.stem in _LONGEST else len(_LONGEST)
+        return rank, not hasattr(getattr(item, "module", None), "open_house"), item.path
+
+    items.sort(key=place)
 
 
 def absent(what: str) -> NoReturn:
