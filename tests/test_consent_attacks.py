@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import os
 import re
 import threading
@@ -34,6 +35,7 @@ from zhifu.envelope import Envelope
 from zhifu.keys import Alg, key_id
 
 BILL = sample_bill(1)
+STAYS = itertools.count(1)
 ATTACKS = {
     "replayed presentation": (
         "test_pipeline:test_a_nonce_twice_in_one_frame",
@@ -153,7 +155,13 @@ def patient(house: House) -> Patient:
     return house.enrol(BILL)
 
 
-def agreed(house: House, patient: Patient, bill: bytes = BILL) -> Path:
+@pytest.fixture
+def bill() -> bytes:
+    """Of a stay of its own: a bill is settled once."""
+    return BILL.replace(b'"mdtrt_id": "', b'"mdtrt_id": "%d' % next(STAYS))
+
+
+def agreed(house: House, patient: Patient, bill: bytes) -> Path:
     """A direct-pay consent that lies at the desk."""
     kept, _ = house.agree(patient, house.ask(patient, bill, "--direct-pay", "--cap", 2_000_000))
     run("hospital", "keep-consent", house.path / "hospital", kept).ok()
@@ -166,19 +174,19 @@ def code_of(house: House, patient: Patient, off_s: int = 0) -> Any:
     return (spawn(*words, code=CLOCK_OFF.format(off_s)) if off_s else run(*words)).ok().json
 
 
-def redeem(house: House, code: str, by: Callable[..., Ran] = run) -> Ran:
-    file = house.file("bill.json", BILL)
+def redeem(house: House, code: str, bill: bytes, by: Callable[..., Ran] = run) -> Ran:
+    file = house.file("bill.json", bill)
     return by("hospital", "redeem", house.path / "hospital", code, "--bill", file, "--json")
 
 
 @pytest.mark.parametrize("seconds", [290, -290])
-def test_a_hospital_some_minutes_off_settles(house: House, patient: Patient, seconds: int) -> None:
+def test_a_hospital_some_minutes_off_settles(house: House, patient: Patient, bill: bytes, seconds: int) -> None:
     """Its node and its desk; the offset is learnt from the broker's welcome."""
     house.end("hospital")
     house.restart("hospital", code=CLOCK_OFF.format(seconds))
     try:
-        agreed(house, patient)
-        assert redeem(house, code_of(house, patient)["code"]).ok().json["state"] == "confirmed"
+        agreed(house, patient, bill)
+        assert redeem(house, code_of(house, patient)["code"], bill).ok().json["state"] == "confirmed"
     finally:
         house.end("hospital")
         house.restart("hospital")
@@ -186,10 +194,10 @@ def test_a_hospital_some_minutes_off_settles(house: House, patient: Patient, sec
 
 @pytest.mark.parametrize(("seconds", "words"), [(400, "s ahead: set it"), (-400, "s old, or the phone's clock")])
 def test_a_phone_whose_clock_is_wrong_is_told_by_how_much(
-    house: House, patient: Patient, seconds: int, words: str
+    house: House, patient: Patient, bill: bytes, seconds: int, words: str
 ) -> None:
-    agreed(house, patient)
-    late = redeem(house, code_of(house, patient, seconds)["code"])
+    agreed(house, patient, bill)
+    late = redeem(house, code_of(house, patient, seconds)["code"], bill)
     assert (late.code, "ticket.window" in late.err, words in late.err) == (4, True, True), late.err
     assert abs(told(late) - 400) < 30
     # Once it was online it says so itself, and its codes go by the broker's clock.
@@ -198,7 +206,7 @@ def test_a_phone_whose_clock_is_wrong_is_told_by_how_much(
     assert abs(told(asked) - 400) < 30
     learnt = code_of(house, patient, seconds)
     assert abs(learnt["clock_ahead_s"] - seconds) < 30
-    assert redeem(house, learnt["code"]).ok().json["state"] == "confirmed"
+    assert redeem(house, learnt["code"], bill).ok().json["state"] == "confirmed"
     # Set right, it is right at once.
     assert code_of(house, patient)["clock_ahead_s"] == 0
 
@@ -212,28 +220,28 @@ def told(ran: Ran) -> int:
 # Withdrawal
 
 
-def test_a_code_after_everything_was_withdrawn_is_refused_at_once(house: House, patient: Patient) -> None:
-    agreed(house, patient)
+def test_a_code_after_everything_was_withdrawn_is_refused_at_once(house: House, patient: Patient, bill: bytes) -> None:
+    agreed(house, patient, bill)
     shown = code_of(house, patient)["code"]
     words = ("wallet", "code", patient.wallet, "--hospital", house.cast.cards["hospital"], "--online", "--json")
     digits = run(*words).ok().json["digits"]
     run("wallet", "revoke", patient.wallet, "--all").ok()
     for code in (shown, digits):
         begun = time.monotonic()
-        late = redeem(house, code)
+        late = redeem(house, code, bill)
         assert (late.code, "consent.revoked" in late.err) == (4, True), late.err
         assert time.monotonic() - begun < 20, "nothing waits for what will not come"
     assert "consent.missing" in run(*words).err
 
 
-def test_what_waits_is_withheld_within_a_second(house: House, patient: Patient) -> None:
+def test_what_waits_is_withheld_within_a_second(house: House, patient: Patient, bill: bytes) -> None:
     """The insurer is away; the claim waits for it when she withdraws. It never gets it, and the desk is told."""
-    agreed(house, patient)
+    agreed(house, patient, bill)
     code, before = code_of(house, patient)["code"], held(house)
     house.end("insurer")
     try:
         ended: list[Ran] = []
-        desk = threading.Thread(target=lambda: ended.append(redeem(house, code, spawn)))
+        desk = threading.Thread(target=lambda: ended.append(redeem(house, code, bill, spawn)))
         desk.start()
         until(lambda: waiting(house) >= 2, "the claim waits at the broker")
         begun = time.monotonic()
