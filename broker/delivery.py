@@ -27,6 +27,8 @@ LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
 FRESH_BYTES: Final = 16 << 20
 _REST_BYTES: Final = 4096
+NOTICE_S: Final = 0.05
+"""How long a notice may wait for others, in seconds: each frame costs its sender a message and its reader a commit."""
 WINDOW: Final = 16 * MAX_FRAME
 """Deliveries that are under way to one stream before the first of them must be acknowledged."""
 
@@ -83,7 +85,25 @@ class Outgoing:
         self._leases: OrderedDict[int, tuple[float, int]] = OrderedDict()
         self._through = -1
         self._notices_through = -1
+        self.mail = self.news = True
+        """Whether deliveries, or notices, may wait that were not looked for yet."""
+        self._telling: asyncio.TimerHandle | None = None
         self.wake = asyncio.Event()
+        self.wake.set()
+
+    def expect(self) -> None:
+        """Something may wait, of either kind."""
+        self.mail = self.news = True
+        self.wake.set()
+
+    def tell(self) -> None:
+        """Notices wait. They go with whatever goes next, or soon: nobody stands at a desk for them."""
+        self.news = True
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_later(NOTICE_S, self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
         self.wake.set()
 
     def take(self, now: float) -> list[Leased]:
@@ -127,6 +147,7 @@ class Outgoing:
         for entry in entries:
             self._leases.pop(entry, None)
         if was_full:
+            self.mail = True
             self.wake.set()
 
     @property
@@ -165,9 +186,11 @@ class Mailroom:
         """These were committed: who is attached here gets them."""
         found = list(deliveries)
         for row, entry in found:
-            if self._attached.get(row.recipient):
+            for outgoing in self._attached.get(row.recipient, ()):
                 self.fresh.put(row, entry)
-        self.wake([row.recipient for row, _ in found])
+                outgoing.mail = True
+                outgoing.wake.set()
+        self.ring([row.recipient for row, _ in found])
 
     def attach(self, node: bytes, outgoing: Outgoing) -> None:
         self._attached.setdefault(node, []).append(outgoing)
@@ -185,7 +208,16 @@ class Mailroom:
         return [outgoing for streams in self._attached.values() for outgoing in streams]
 
     def wake_all(self) -> None:
-        self.wake(list(self._attached))
+        """Every stream has something to send that is in no row."""
+        for outgoing in self.every:
+            outgoing.wake.set()
+
+    def told(self, nodes: Seq[bytes]) -> None:
+        """Notices wait for ``nodes``, of what became of exchanges."""
+        for node in nodes:
+            for outgoing in self._attached.get(node, ()):
+                outgoing.tell()
+        self.ring(nodes)
 
     def wake(self, nodes: Seq[bytes]) -> None:
         """Something waits for ``nodes``, by a commit of this broker."""
@@ -196,7 +228,7 @@ class Mailroom:
         """Something may wait for ``nodes``; None: for any."""
         for node in list(self._attached) if nodes is None else nodes:
             for outgoing in self._attached.get(node, ()):
-                outgoing.wake.set()
+                outgoing.expect()
 
 
 @dataclass(frozen=True, slots=True)

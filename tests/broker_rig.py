@@ -31,9 +31,9 @@ from broker.commit import Apply, Committer
 from broker.core import Core, Timing
 from broker.quota import DEFAULT, Quota, Quotas
 from broker.revocation import Revoked
-from broker.services.exchange import acknowledge
 from broker.services.frames import Known
 from broker.services.identity import spki_hash
+from broker.services.session import acknowledge
 from broker.services.submitting import submit
 from broker.serving import Served, build, start
 from broker.store import tables

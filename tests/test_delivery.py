@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -385,6 +386,20 @@ def test_waking_a_node_wakes_each_of_its_streams_and_nobody_elses() -> None:
     streams[0].wake.clear()
     room.wake([b"a", b"b"])
     assert [one.wake.is_set() for one in streams] == [False, True, True]
+
+
+async def test_a_notice_goes_with_what_goes_next_or_soon() -> None:
+    room, one = Mailroom(), Outgoing(b"a", Silent())  # type: ignore[arg-type]
+    room.attach(b"a", one)
+    one.wake.clear()
+    one.mail = one.news = False
+    room.told([b"a", b"nobody"])
+    # Whatever wakes the stream now takes it along; nothing has to.
+    assert (one.news, one.mail, one.wake.is_set()) == (True, False, False)
+    await asyncio.wait_for(one.wake.wait(), 30)
+    one.wake.clear()
+    room.told([b"a"])
+    await asyncio.wait_for(one.wake.wait(), 30)
 
 
 class Silent:

@@ -26,7 +26,7 @@ from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
 from broker.core import Timing
-from broker.services import exchange as service
+from broker.services import session
 from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
 from broker.store import tables
@@ -357,7 +357,7 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
     async with asyncio.timeout(30):
         while sessions:
             await asyncio.sleep(0.05)
-    assert service._MAX_UNSENT <= most <= service._MAX_UNSENT + service._FRAMES_IN_WORK
+    assert session.MAX_UNSENT <= most <= session.MAX_UNSENT + session.FRAMES_IN_WORK
     # What was held for it is free again, also while it keeps its connection open and reads nothing.
     async with asyncio.timeout(10):
         while held() is not None:

@@ -19,8 +19,8 @@ from broker.delivery import Outgoing
 from broker.quota import Bucket
 from broker.services import frames
 from broker.services.errors import refusing
-from broker.services.exchange import acknowledge
 from broker.services.frames import Known
+from broker.services.session import acknowledge
 from broker.store import tables
 from broker.store.interface import Reader
 from zhifu import envelope, receipt, strict

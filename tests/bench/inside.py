@@ -14,8 +14,8 @@ from typing import Any
 from broker.core import Core
 from broker.delivery import Outgoing
 from broker.services import frames
-from broker.services.exchange import acknowledge
 from broker.services.frames import Known
+from broker.services.session import acknowledge
 from broker.services.submitting import submit
 from broker.store import tables
 from tests.bench.load import claim, present
