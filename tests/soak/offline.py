@@ -217,7 +217,6 @@ async def _settled(hospital: Node, stage: Stage) -> None:
             rows.close()
         return not over and not notices and not hospital.store.outgoing.unanswered(_now(), 1)
 
-    await asyncio.sleep(1.5)  # the broker's sweep, once a second, sees the new hour
     await _until(quiet, _nothing)
 
 
@@ -229,7 +228,7 @@ async def _until(done: Callable[[], bool], progress: Callable[[], object]) -> No
     """Raises `Refused` (unavailable.deadline) where nothing goes on for `PATIENCE_S`."""
     last, at = progress(), time.monotonic()
     while not done():
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
         if progress() != last:
             last, at = progress(), time.monotonic()
         elif time.monotonic() - at > PATIENCE_S:
