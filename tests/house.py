@@ -39,7 +39,7 @@ from zhifu import bill as bills
 T = TypeVar("T")
 NODES: Final = ("hospital", "public-payer", "insurer")
 _NOBODY: Final[Mapping[str, str]] = {}
-PATIENCE_S: Final = 40.0
+PATIENCE_S: Final = 100.0
 """How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
 _LOOK_S: Final = 0.02
 _INVOICES: Final = count(1)
