@@ -166,7 +166,7 @@ def test_everything_is_killed_at_once(house: House, discharge: Discharge) -> Non
         ("broker", (1, 3)),
         ("insurer", (1, 2)),
         pytest.param("broker", (1, 3, 4), marks=pytest.mark.soak),
-        pytest.param("hospital", (2, 4, 5, 6), marks=pytest.mark.soak),
+        pytest.param("hospital", (3, 4, 5, 6), marks=pytest.mark.soak),
         pytest.param("public-payer", (1, 2, 3), marks=pytest.mark.soak),
         pytest.param("insurer", (1, 2, 3), marks=pytest.mark.soak),
     ],
@@ -187,8 +187,21 @@ def test_a_process_dies_after_its_nth_commit(
         else:
             with suppress(httpx.TransportError):
                 discharge.begin()
-        dead = until(lambda: house.running[role].process.poll(), f"the {role} dies after {commits} commits")
-        assert dead == -signal.SIGKILL
+        if until(lambda: ended(discharge, role), f"the {role} dies after {commits} commits, or has no more") == "lived":
+            armed.unlink(missing_ok=True)
+            house.end(role)
+            break
+        assert house.running[role].process.poll() == -signal.SIGKILL
     house.restart(role)
     discharge.begin_if_unanswered()
     discharge.check()
+
+
+def ended(discharge: Discharge, role: str) -> str:
+    """Whether the process died; or lived through the settlement, for which commits that are grouped were enough."""
+    if discharge.house.running[role].process.poll() is not None:
+        return "died"
+    with suppress(httpx.TransportError):
+        if discharge.settlement and discharge.house.look(discharge.settlement)["state"] == "confirmed":
+            return "died" if discharge.house.running[role].process.poll() is not None else "lived"
+    return ""
