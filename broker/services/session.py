@@ -233,7 +233,7 @@ class Session:
         while True:
             self._outgoing.wake.clear()
             while self._unsent:
-                await context.write(self._unsent.popleft())
+                await _write(context, self._unsent.popleft())
             if self._closing:
                 return
             if self._ending.is_set():
@@ -294,6 +294,15 @@ class Session:
         except TimeoutError:
             # Whatever was told in vain is found now.
             self._outgoing.expect()
+
+
+async def _write(context: Context, frame: Response) -> None:
+    """Raises `Refused` (unavailable.deadline): the node is not there any more."""
+    try:
+        await context.write(frame)
+    except Exception as error:
+        # gRPC says so by an error of a kind that it keeps to itself.
+        raise Refused("unavailable.deadline", "the node left") from error
 
 
 async def acknowledge(
