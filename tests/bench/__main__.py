@@ -64,9 +64,9 @@ def run(plan: Plan, tell: Progress) -> Report:
         try:
             tell("broker, relay, participants, patients")
             made = world.open_world(stage, plan.hospitals, plan.patients)
-            rows = uvloop.run(exchange.measure(made, plan.repeats, plan.window_s, tell))
             tell("idle nodes")
             idle = uvloop.run(exchange.idle_kib(made))
+            rows = uvloop.run(exchange.measure(made, plan.repeats, plan.window_s, tell))
         finally:
             stage.stop()
         tell("seal, gate and open beside JWE")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from tests.bench.link import Link
 from tests.bench.load import Measured, Relay, attached
 from tests.bench.process import resident_kib
-from tests.bench.world import World
+from tests.bench.world import Participant, World
 from zhifu.envelope import MAX_FRAME
 
 Window = Callable[[], Awaitable[Measured]]
@@ -50,43 +50,68 @@ class Subject:
 FRAME: Final = f"exchange, frame signatures (≤ {MAX_FRAME})"
 SINGLE: Final = "exchange, a signature each"
 RELAY: Final = "bare unary relay"
+_AT_ONCE: Final = 32
 
 
 @asynccontextmanager
 async def subjects(world: World, seconds: float) -> AsyncIterator[list[Subject]]:
     """The relay twice, then what is compared with it; with many hospitals, all of them too."""
-    async with AsyncExitStack() as stack:
-        relay = Relay(world)
-        stack.push_async_callback(relay.close)
-        one = await stack.enter_async_context(attached(world, world.hospitals[:1]))
-        full = MAX_FRAME
-        found = [
-            Subject(RELAY, 1, 0, None, lambda: relay.measure(1, seconds)),
-            Subject(RELAY, full, 1, None, lambda: relay.measure(full, seconds)),
-            Subject("exchange", 1, 0, 3.0, lambda: one.measure(1, full, seconds)),
-            Subject(FRAME, full, 1, 1.0, lambda: one.measure(full, full, seconds)),
-            Subject(SINGLE, full, 1, 1.25, lambda: one.measure(full, 1, seconds)),
-        ]
-        if len(world.hospitals) > full:
-            many = await stack.enter_async_context(attached(world, world.hospitals[1 : full + 1]))
-            found.append(Subject(f"exchange, {full} nodes", full, 1, 1.5, lambda: many.measure(full, full, seconds)))
+
+    async def window(hospitals: Sequence[Participant], in_flight: int, per_frame: int) -> Measured:
+        # Attached for this window only: a payer with two streams would be sent everything twice.
+        async with attached(world, hospitals) as found:
+            return await found.measure(in_flight, per_frame, seconds)
+
+    relay = Relay(world)
+    first, others, full = world.hospitals[:1], world.hospitals[1 : MAX_FRAME + 1], MAX_FRAME
+    found = [
+        Subject(RELAY, 1, 0, None, lambda: relay.measure(1, seconds)),
+        Subject(RELAY, full, 1, None, lambda: relay.measure(full, seconds)),
+        Subject("exchange", 1, 0, 3.0, lambda: window(first, 1, full)),
+        Subject("exchange", 16, 1, None, lambda: window(first, 16, full)),
+        Subject(FRAME, full, 1, 1.0, lambda: window(first, full, full)),
+        Subject(SINGLE, full, 1, 1.25, lambda: window(first, full, 1)),
+        Subject(FRAME, 4 * full, 1, None, lambda: window(first, 4 * full, full)),
+    ]
+    if len(others) == full:
+        found.append(Subject(f"exchange, {full} nodes", full, 1, 1.5, lambda: window(others, full, full)))
+    try:
         yield found
+    finally:
+        await relay.close()
 
 
 async def idle_kib(world: World) -> float:
-    """By how many KiB the broker grows for each node that is attached and silent; 0 with one hospital."""
-    nodes = world.hospitals[1 : MAX_FRAME + 1]
-    # Once before, so that what the first streams leave behind for good does not count.
-    for _ in range(2):
+    """By how many KiB a broker that did nothing yet grows for each node that is attached and silent; 0 with one
+    hospital.
+    """
+    first, nodes = world.hospitals[:1], world.hospitals[1 : MAX_FRAME + 1]
+    # Beside one that is there: what the first stream leaves behind for good does not count. Streams that end give back
+    # nothing, so nobody else was attached before.
+    async with silent(first):
         before = resident_kib(world.pid)
-        links = [Link(one, lambda _: None) for one in nodes]
-        try:
-            await asyncio.gather(*(one.open() for one in links))
-            await asyncio.sleep(1.0 if links else 0.0)
+        async with silent(nodes):
             grown = resident_kib(world.pid) - before
-        finally:
-            await asyncio.gather(*(one.close() for one in links))
     return grown / len(nodes) if nodes else 0.0
+
+
+@asynccontextmanager
+async def silent(nodes: Sequence[Participant]) -> AsyncIterator[None]:
+    """Attach nodes that say nothing."""
+    links = [Link(one, lambda _: None) for one in nodes]
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def open_one(link: Link) -> None:
+        async with gate:
+            await link.open()
+
+    try:
+        await asyncio.gather(*(open_one(one) for one in links))
+        # What attaching left to do is done: the broker is measured from here on.
+        await asyncio.sleep(1.0 if links else 0.0)
+        yield
+    finally:
+        await asyncio.gather(*(one.close() for one in links))
 
 
 async def measure(world: World, repeats: int, seconds: float, tell: Tell) -> list[Row]:
