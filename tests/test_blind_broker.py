@@ -194,7 +194,10 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
             until(lambda: claimed(house.look(settlement)), "the insurer's claim is accepted")
             hospital, broker = memory(house.pid("hospital"), set()), memory(house.pid("broker"), pages)
         assert house.finish(settlement)["state"] == "confirmed"
-        assert len(run("wallet", "statement", patient.wallet, "--json").ok().json) == 1
+        # It goes behind everything that has somebody waiting at a desk.
+        until(
+            lambda: len(run("wallet", "statement", patient.wallet, "--json").ok().json) == 1, "the statement is there"
+        )
         broker += memory(house.pid("broker"), pages)
         yield Settled(house, bill, broker, hospital, memory(house.pid("insurer"), set()), secrets(house, patient))
 

@@ -304,8 +304,8 @@ def test_the_kept_log_verifies(demos: Demos, copied: Path) -> None:
     "change",
     [
         'UPDATE entry SET time_ms = time_ms + 1 WHERE "index" = 9',
-        'UPDATE entry SET detail = zeroblob(length(detail)) WHERE "index" = 9',
-        'DELETE FROM entry WHERE "index" = 9',
+        pytest.param('UPDATE entry SET detail = zeroblob(length(detail)) WHERE "index" = 9', marks=pytest.mark.soak),
+        pytest.param('DELETE FROM entry WHERE "index" = 9', marks=pytest.mark.soak),
         'UPDATE tree_node SET hash = zeroblob(32) WHERE level = 0 AND "index" = 9',
     ],
 )

@@ -51,6 +51,7 @@ def test_a_rule_that_no_request_meets_is_found(copy: Path) -> None:
     assert json.loads(result.stdout)["dead_rules"] == ["never-met"]
 
 
+@pytest.mark.soak
 def test_a_recipient_that_is_told_no_days_is_found(copy: Path) -> None:
     (copy / "retention" / "public-settlement.toml").unlink()
     result = runner.invoke(app, ["check", str(copy), "--json"])
@@ -60,6 +61,7 @@ def test_a_recipient_that_is_told_no_days_is_found(copy: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.soak
 def test_a_unit_that_a_table_forgets_is_found(copy: Path) -> None:
     """It stays absent, but an officer has to say so."""
     change(copy / "disclosure" / "commercial-settlement.toml", 'phone = "absent"\n', "")
@@ -83,6 +85,7 @@ def test_who_would_see_more_is_shown(copy: Path) -> None:
     ]
 
 
+@pytest.mark.soak
 def test_a_newly_permitted_exchange_is_shown(copy: Path) -> None:
     bundle = load.load()
     removed = (copy / "access" / "statement.cedar").read_text()
