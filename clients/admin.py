@@ -235,7 +235,7 @@ Basis = Annotated[str, typer.Option(help="A short code of what it rests on, such
 @app.command()
 @clear
 def hold(folder: Folder, targets: Targets = None, basis: Basis = "", as_json: Json = False) -> None:
-    """Place a legal hold: what this node keeps of an exchange is not erased until it is released. Without: list them.
+    """Place a legal hold: what is kept of an exchange is not erased until it is released. Without a hash: list them.
 
     It wins over the policy's time, the grant's and a revocation; the patient is told that it is kept.
     """
