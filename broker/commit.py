@@ -60,7 +60,8 @@ class Committer:
         self._waiting: Lanes[_Operation] = Lanes()
         self._wake = asyncio.Event()
         self._deferred: dict[object, Apply[Any]] = {}
-        self._overdue: asyncio.TimerHandle | None = None
+        self._deferral: asyncio.TimerHandle | None = None
+        self._deferred_is_due = False
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -80,12 +81,6 @@ class Committer:
         return bool(self._waiting)
 
     @property
-    def _deferred_is_due(self) -> bool:
-        if self._overdue is None:
-            return False
-        return self._closing or self._overdue.when() <= asyncio.get_running_loop().time()
-
-    @property
     def waiting(self) -> int:
         """How many exchanges wait, of `MAX_WAITING`."""
         return self._waiting.weight
@@ -103,16 +98,23 @@ class Committer:
         """Apply with the next commit, or after `DEFER_S` with one of its own: for what nobody waits for.
 
         A later one under the same ``key`` takes its place. It is lost with a commit that fails: then it must be
-        harmless that it was never done.
+        harmless that it was never done. Nothing is done where nothing is committed any more.
         """
+        if self._closing or self.refusal is not None:
+            return
         self._deferred[key] = apply
-        if self._overdue is None:
-            self._overdue = asyncio.get_running_loop().call_later(DEFER_S, self._wake.set)
+        if self._deferral is None:
+            self._deferral = asyncio.get_running_loop().call_later(DEFER_S, self._end_deferral)
+
+    def _end_deferral(self) -> None:
+        self._deferred_is_due = True
+        self._wake.set()
 
     def _take_deferred(self) -> list[_Operation]:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+        if self._deferral is not None:
+            self._deferral.cancel()
+            self._deferral = None
+        self._deferred_is_due = False
         found = [_Operation(apply, 0, asyncio.get_running_loop().create_future()) for apply in self._deferred.values()]
         for one in found:
             # Nobody asks what became of it.
@@ -137,7 +139,7 @@ class Committer:
     def refuse(self, error: Refused) -> None:
         """From now on nothing is committed: whoever waits, and whoever comes, gets ``error``."""
         self.refusal = error
-        _fail(self._waiting.clear(), error)
+        _fail([*self._waiting.clear(), *self._take_deferred()], error)
 
     async def run(
         self, apply: Apply[T], weight: int = 1, lane: bytes = OWN, *, bulk: bool = False, essential: bool = False
@@ -165,7 +167,7 @@ class Committer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting or self._deferred_is_due:
+            while self._waiting or self._deferred_is_due or (self._closing and self._deferred):
                 await self._commit([*self._waiting.take(_MAX_BATCH), *self._take_deferred()])
                 self._begun_s = None
             if self._closing:

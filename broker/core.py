@@ -16,10 +16,10 @@ from broker.counts import COUNTS
 from broker.delivery import Mailroom
 from broker.directory import Directory
 from broker.gate import Gate
+from broker.in_force import InForce
 from broker.pipeline import Pipeline
 from broker.quota import Quotas
 from broker.revocation import Revoker
-from broker.standing import Standing
 from broker.store.interface import Store
 from broker.witnesses import Witnesses
 from zhifu.envelope import MAX_FRAME, Envelope
@@ -59,7 +59,7 @@ class Core:
     revoker: Revoker
     pepper: bytes = field(repr=False)
     gate_statement: Callable[[], Envelope]
-    standing: Standing
+    in_force: InForce
     clock_ms: Callable[[], int] = clock_ms
     timing: Timing = Timing()
     mailroom: Mailroom = field(default_factory=Mailroom)

@@ -56,6 +56,8 @@ class Fresh:
 
     def put(self, row: tables.Delivery, entry: Entry) -> None:
         """Remember what was committed; the oldest are forgotten once there are ``most`` bytes of bodies."""
+        if row.entry in self._rows:
+            return
         self._rows[row.entry] = Leased(row, 1, entry)
         self._bytes += _size(row)
         while self._bytes > self._most:

@@ -32,6 +32,7 @@ from broker.core import Core
 from broker.directory import Directory
 from broker.gate import Gate
 from broker.home import Home
+from broker.in_force import InForce
 from broker.indexing import Indexer
 from broker.pipeline import Pipeline
 from broker.quota import Quotas
@@ -50,7 +51,6 @@ from broker.services.exchange import ExchangeService
 from broker.services.http import LOOPBACK
 from broker.services.parcel import ParcelService
 from broker.services.wallet import WalletService
-from broker.standing import Standing
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
@@ -97,7 +97,7 @@ def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms
         gate=gate,
         pipeline=Pipeline(Consent(bundle.hash), gate, bundle, directory),
         witnesses=Witnesses(audit, committer, directory, clock, pace, feeding.policy_of(opened.path)),
-        standing=Standing(audit, store.reader),
+        in_force=InForce(audit, store.reader),
         revoker=Revoker(opened.origin, directory, opened.hotline),
         pepper=opened.pepper,
         quotas=Quotas(opened.quota, opened.own_quotas),

@@ -332,7 +332,7 @@ class Peer(exchange_pb2_grpc.ExchangeServiceServicer):
             stream.close()
 
     async def SubmitExchange(self, request: Any, context: Any) -> Any:
-        raise NotImplementedError
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "nodes speak over their stream")
 
     # What a broker says
 

@@ -378,6 +378,16 @@ def impossible(state: Transaction, sequence: Any, now_ms: int) -> None:
     raise Refused(UNAVAILABLE)
 
 
+async def test_nothing_deferred_is_done_where_nothing_is_committed_any_more(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        committer.defer("before", note("a"))
+        committer.refuse(Refused("unavailable.log"))
+        committer.defer("after", note("b"))
+        await committer.close()
+        assert noted(broker) == []
+
+
 async def test_closing_does_what_was_deferred(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         broker.core.committer.defer("key", note("a"))

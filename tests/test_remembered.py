@@ -50,6 +50,21 @@ async def test_what_was_just_accepted_goes_only_while_it_waits(tmp_path: Path) -
         assert outgoing.take(0.0) == []
 
 
+async def test_two_streams_of_a_node_remember_a_delivery_once(tmp_path: Path) -> None:
+    """Or its bytes would be counted twice and given back once, until nothing could be remembered any more."""
+    async with rig(tmp_path) as broker:
+        await sent(broker, 2)
+        rows = broker.rows(tables.Delivery)
+        kept = delivery.Fresh(most=len(rows[0].leaves) + len(rows[0].capsule) + 4096)
+        for row in rows:
+            opening = stored_entry(row.entry, broker.core.store.reader)
+            kept.put(row, opening)
+            kept.put(row, opening)
+            found = kept.take(row.entry)
+            assert found is not None
+            assert kept.take(row.entry) is None
+
+
 async def test_memory_of_what_was_just_accepted_is_bounded(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         made = await sent(broker, 3)
@@ -65,10 +80,10 @@ async def test_a_grant_is_remembered_no_longer_than_it_stands(tmp_path: Path) ->
     async with rig(tmp_path) as broker:
         core, exchange = broker.core, claim()
         digest = await broker.grant(exchange)
-        grants = core.standing.now(NOW)
-        assert grants(digest).payload == core.standing.now(NOW)(digest).payload
+        grants = core.in_force.now(NOW)
+        assert grants(digest).payload == core.in_force.now(NOW)(digest).payload
         with pytest.raises(Refused, match=r"consent\.expired"):
-            core.standing.now(NOW + 10**9)(digest)
+            core.in_force.now(NOW + 10**9)(digest)
         # Read while the revocation is under way, when committed rows still say that it stands.
         during: list[bytes] = []
         assert exchange.subject is not None
@@ -76,9 +91,9 @@ async def test_a_grant_is_remembered_no_longer_than_it_stands(tmp_path: Path) ->
 
         def revoke(state: Any, sequence: Any, now_ms: int) -> None:
             core.revoker.revoke(said, state, sequence, now_ms)
-            during.append(core.standing.now(NOW)(digest).payload)
+            during.append(core.in_force.now(NOW)(digest).payload)
 
         await broker.run(revoke)
         assert during
         with pytest.raises(Refused, match=r"consent\.revoked"):
-            core.standing.now(NOW)(digest)
+            core.in_force.now(NOW)(digest)

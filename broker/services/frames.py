@@ -11,9 +11,9 @@ from broker.audit import Commit, Log, stored_entry
 from broker.core import Core
 from broker.delivery import Leased
 from broker.directory import Member
+from broker.in_force import Grants
 from broker.services.errors import refusal
 from broker.stages import Outcome, Recorded, Refusal, Repeated
-from broker.standing import Grants
 from broker.store import tables
 from broker.store.interface import Reader
 from broker.witnesses import Witnesses
@@ -113,7 +113,7 @@ def deliveries(leased: Sequence[Leased], core: Core, known: Known) -> Iterator[e
         commit = core.log.commit_of(left[0].row.entry)
         group = _fitting([one for one in left if one.row.entry < commit.size])
         left = left[len(group) :]
-        grants = core.standing.now(now)
+        grants = core.in_force.now(now)
         parcels = [parcel for parcel in (_delivery(one, core, grants) for one in group) if parcel is not None]
         if parcels:
             proof = known.prove(core.log, commit, group[0].row.entry, group[-1].row.entry + 1)

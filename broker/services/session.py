@@ -300,8 +300,7 @@ async def _write(context: Context, frame: Response) -> None:
     """Raises `Refused` (unavailable.deadline): the node is not there any more."""
     try:
         await context.write(frame)
-    except Exception as error:
-        # gRPC says so by an error of a kind that it keeps to itself.
+    except grpc.aio.InternalError as error:
         raise Refused("unavailable.deadline", "the node left") from error
 
 

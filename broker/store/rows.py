@@ -106,6 +106,12 @@ def _ordered(table: type[SQLModel], where: str) -> str:
 
 
 @cache
+def _only_keys(table: type[SQLModel], where: str) -> str:
+    (key,) = _keys(table)
+    return f'SELECT "{key}" FROM "{table.__tablename__}" WHERE {where} ORDER BY "{key}"'
+
+
+@cache
 def _shape(table: type[SQLModel]) -> Callable[[Sequence[Any]], Any]:
     """A tuple with the table's columns as attributes, for reading only."""
     made: Any = namedtuple(table.__name__, _columns(table))  # type: ignore[misc]  # the columns are its fields
@@ -135,27 +141,24 @@ class Rows:
         return made(table, found[0]) if found else None
 
     def find(self, table: type[T], *, limit: int = 1_000_000, after: object = None, **equal: object) -> list[T]:
+        return list(map(_shape(table), self._select(_ordered, table, limit, after, equal)))
+
+    def keys(
+        self, table: type[SQLModel], *, limit: int = 1_000_000, after: object = None, **equal: object
+    ) -> list[Any]:
+        return [row[0] for row in self._select(_only_keys, table, limit, after, equal)]
+
+    def _select(
+        self, query: Callable[[type[SQLModel], str], str], table: type[SQLModel], limit: int, after: object,
+        equal: dict[str, Any],
+    ) -> list[Any]:  # fmt: skip
         if _is_empty(equal):
             return []
         where, values = _condition(equal)
         if after is not None:
             where += f' AND "{_keys(table)[-1]}" > ?'
             values.append(after)
-        found = self._driver.ask(f"{_ordered(table, where)} LIMIT ?", [*values, limit]).rows
-        return list(map(_shape(table), found))
-
-    def keys(
-        self, table: type[SQLModel], *, limit: int = 1_000_000, after: object = None, **equal: object
-    ) -> list[Any]:
-        if _is_empty(equal):
-            return []
-        where, values = _condition(equal)
-        (key,) = _keys(table)
-        if after is not None:
-            where += f' AND "{key}" > ?'
-            values.append(after)
-        sql = f'SELECT "{key}" FROM "{table.__tablename__}" WHERE {where} ORDER BY "{key}" LIMIT ?'
-        return [row[0] for row in self._driver.ask(sql, [*values, limit]).rows]
+        return self._driver.ask(f"{query(table, where)} LIMIT ?", [*values, limit]).rows
 
     def scan(self, table: type[T]) -> Iterator[T]:
         keys = _keys(table)

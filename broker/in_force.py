@@ -1,4 +1,4 @@
-"""Grants that stand, as each delivery asks once more before its shares are derived (DESIGN 4.3).
+"""Grants in force, as each delivery asks once more before its shares are derived (DESIGN 4.3).
 
 Remembered until the log may say otherwise (`Log.generation`), and only where nobody else has written to it since.
 """
@@ -20,18 +20,18 @@ Grants = Callable[[bytes], signed_pb2.Envelope]
 _CACHED: Final = 16_384
 
 
-class _Stands(NamedTuple):
+class _Found(NamedTuple):
     signed: signed_pb2.Envelope
     expiry: int
 
 
-class Standing:
+class InForce:
     """Asks committed state; one for each broker process."""
 
     def __init__(self, log: Log, reader: Reader) -> None:
         self._log = log
         self._reader = reader
-        self._found: dict[bytes, _Stands] = {}
+        self._found: dict[bytes, _Found] = {}
         self._generation = -1
 
     def now(self, now: int) -> Grants:
@@ -51,10 +51,10 @@ class Standing:
 
         return grant
 
-    def _ask(self, digest: bytes, now: int) -> _Stands:
+    def _ask(self, digest: bytes, now: int) -> _Found:
         """From the store. Raises `Refused` (consent.*): refusals are never remembered."""
         row = self._reader.get(tables.Grant, digest)
         if row is None:
             raise Refused("consent.unknown")
         Consent.check_status(row, self._reader, now)
-        return _Stands(signed_pb2.Envelope.FromString(row.envelope), row.expiry)
+        return _Found(signed_pb2.Envelope.FromString(row.envelope), row.expiry)
