@@ -6,7 +6,7 @@ A frame's proof is the exception: `prove` checks it against the pinned log key a
 from __future__ import annotations
 
 from zhifu import checkpoint, envelope, merkle, receipt
-from zhifu.checkpoint import Checkpoint, Note, VerifierKey
+from zhifu.checkpoint import Checkpoint, VerifierKey
 from zhifu.envelope import Envelope, Kind
 from zhifu.errors import CATALOGUE, Malformed, NotAuthentic, Refused
 from zhifu.ranges import Range
@@ -22,9 +22,12 @@ def hashes(data: bytes) -> tuple[bytes, ...]:
     return tuple(data[i : i + merkle.HASH_BYTES] for i in range(0, len(data), merkle.HASH_BYTES))
 
 
-def log_proof(message: exchange_pb2.LogProof) -> LogProof:
-    """A frame's proof as it was sent. The range's tree is the checkpoint's. Raises `Malformed`."""
-    size = Checkpoint.parse(Note.parse(message.checkpoint).text).size
+def log_proof(message: exchange_pb2.LogProof, log_key: VerifierKey) -> LogProof:
+    """A frame's proof as it was sent. The range's tree is the checkpoint's, which ``log_key`` signed.
+
+    Raises `Malformed`, `NotAuthentic` (log.signature).
+    """
+    size = checkpoint_of(message.checkpoint, log_key).size
     shown = message.range
     leaves = Range(shown.begin, hashes(shown.left), hashes(shown.leaves), hashes(shown.right), size)
     return LogProof(message.checkpoint, leaves, message.known_size, hashes(message.consistency))
@@ -32,7 +35,7 @@ def log_proof(message: exchange_pb2.LogProof) -> LogProof:
 
 def prove(message: exchange_pb2.LogProof, head: Head, log_key: VerifierKey) -> Proven:
     """The leaves that a frame proves (DESIGN 7). Raises `Malformed`, `NotAuthentic` (log.*, receipt.invalid)."""
-    return receipt.verify_proof(log_proof(message), head, log_key)
+    return receipt.verify_proof(log_proof(message, log_key), head, log_key)
 
 
 def entry(message: exchange_pb2.EntryOpening) -> Entry:
@@ -99,7 +102,7 @@ def receipt_of(note: bytes, log_range: bytes, log_key: VerifierKey) -> Proven:
     shown = exchange_pb2.LogRange.FromString(log_range)
     message = exchange_pb2.LogProof(checkpoint=note, range=shown)
     # Size 0: whether it fits our head was checked when it was stored.
-    return receipt.verify_proof(log_proof(message), Head(), log_key)
+    return receipt.verify_proof(log_proof(message, log_key), Head(), log_key)
 
 
 def checkpoint_of(note: bytes, log_key: VerifierKey) -> Checkpoint:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from clients.hospital import encounter, request, stopped, wallets
 from clients.hospital.case import Policy
-from clients.hospital.openbill import AnyBill, as_open
+from clients.hospital.openbill import AnyBill, head_of
 from clients.hospital.wallets import Reach
 from clients.store import Store
 from zhifu import consent
@@ -47,7 +47,7 @@ def policy(store: Store, one: Consented, bill: AnyBill, now: int, file: bytes = 
     if (grant.mode == GRANT_MODE_DIRECT_PAY) != bool(one.ticket):
         raise Refused("ticket.grant" if one.ticket else "ticket.missing")
     reach = Reach(grant.subject_key, grant.wallet_key, grant.recipient)
-    wallets.remember(store, as_open(bill).head.certno or "", reach, now)
+    wallets.remember(store, head_of(bill).certno or "", reach, now)
     attested = tuple(signed.to_bytes() for signed in one.attestations)
     terms = (found.salt, found.content)
     return Policy(one.kind, one.grant.to_bytes(), attested, terms, one.ticket, one.workflow, one.narrow)

@@ -14,7 +14,7 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from clients import naming
-from clients.hospital.openbill import AnyBill, as_open
+from clients.hospital.openbill import AnyBill, head_of
 from clients.store import Job, Store
 from zhifu import sealed
 from zhifu.bill import Bill
@@ -47,7 +47,7 @@ def attest(
 def check_subject(store: Store, subject: bytes, bill: AnyBill) -> None:
     """The grant's subject is the patient of this bill. Raises `Refused` (consent.subject_mismatch)."""
     bound = store.jobs.get(_SUBJECT, subject)
-    expected = naming.name(store, "person", as_open(bill).head.certno or "")
+    expected = naming.name(store, "person", head_of(bill).certno or "")
     if bound is None or not hmac.compare_digest(bound.payload, expected):
         raise Refused("consent.subject_mismatch")
 

@@ -18,7 +18,7 @@ from clients.hospital import case as cases
 from clients.hospital import record, request, wallets
 from clients.hospital.case import DIRECT, Case, Desk, QuickClaim
 from clients.hospital.coordination import Compensation
-from clients.hospital.openbill import AnyBill, as_open, split_of
+from clients.hospital.openbill import AnyBill, head_of, split_of
 from clients.hospital.request import Asked
 from clients.hospital.wallets import Reach
 from clients.outbox import Outbox
@@ -144,7 +144,7 @@ def _before(case: Case) -> Compensation:
 
 
 def _values(case: Case, bill: AnyBill, before: Compensation, cash: int | None, asked: Asked) -> dict[str, Value]:
-    head = as_open(bill).head
+    head = head_of(bill)
     name = record.schema_of(bill).name
     values = asked.preview[name]
     paid = {"public": before.public, "commercial": before.in_catalog + before.out_of_catalog, "patient": cash or 0}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import date
 from functools import reduce
-from operator import add
+from operator import add, attrgetter
 from typing import Final
 
 from zhifu import bill_forms, money
@@ -131,8 +131,13 @@ AnyBill = Bill | OpenBill
 
 
 def as_open(bill: AnyBill) -> OpenBill:
-    """Either kind in the same words."""
+    """Either kind in the same words. Who wants the head alone asks `head_of`, which does not read every line."""
     return of_bill(bill) if isinstance(bill, Bill) else bill
+
+
+def head_of(bill: AnyBill) -> Head:
+    """Who, where and when, of either kind in the same words."""
+    return _head(bill.setlinfo) if isinstance(bill, Bill) else bill.head
 
 
 def split_of(bill: AnyBill) -> Split:
@@ -142,10 +147,7 @@ def split_of(bill: AnyBill) -> Split:
 
 def of_bill(bill: Bill) -> OpenBill:
     """A complete bill in the same words."""
-    lines = tuple(
-        OpenLine(f"feedetail[{i}]", **{name: getattr(line, name) for name in _COLUMNS})
-        for i, line in enumerate(bill.lines)
-    )
+    lines = tuple(OpenLine(f"feedetail[{i}]", *_COLUMNS(line)) for i, line in enumerate(bill.lines))
     procedures, total = bill.procedures or None, bill.split.total
     return OpenBill(_head(bill.setlinfo), lines, bill.diagnoses, procedures, CNY, total, payable_c=bill.payable_c)
 
@@ -156,8 +158,8 @@ def of_admission(known: Setlinfo) -> OpenBill:
 
 
 def _head(known: Setlinfo) -> Head:
-    return Head(**{one.name: getattr(known, one.name) for one in fields(Head) if one.name in _SHARED})
+    return Head(*_SHARED(known))
 
 
-_SHARED: Final = frozenset(one.name for one in fields(Head)) - {"policy_no", "inpatient"}
-_COLUMNS: Final = tuple(one.name for one in fields(OpenLine) if one.name != "path")
+_SHARED: Final = attrgetter(*(one.name for one in fields(Head) if one.name not in ("policy_no", "inpatient")))
+_COLUMNS: Final = attrgetter(*(one.name for one in fields(OpenLine) if one.name != "path"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from clients.hospital.openbill import AnyBill, as_open
+from clients.hospital.openbill import AnyBill, head_of
 from clients.store import Store
 from zhifu import pseudonym
 
@@ -42,7 +42,7 @@ class Pseudonyms:
         (`clients.hospital.encounter.check_subject`). Durable on return. Raises `Malformed` (pseudonym.identifier),
         `Refused` (pseudonym.*, policy.denied, unavailable.*), `NotAuthentic` (pseudonym.*).
         """
-        head = as_open(bill).head
+        head = head_of(bill)
         if head.psn_cert_type is None or head.certno is None:
             return {}
         person = pseudonym.identifier(head.psn_cert_type, head.certno)

@@ -10,7 +10,7 @@ from datetime import date
 
 from clients.decision import ELIGIBILITY, INPATIENT, OUTPATIENT
 from clients.hospital.icd_tables import NO_TABLES, Tables
-from clients.hospital.openbill import CNY, OpenBill, OpenLine, as_open
+from clients.hospital.openbill import CNY, OpenBill, OpenLine, as_open, head_of
 from zhifu import icd, schema
 from zhifu.bill import Bill
 from zhifu.cbor import Value
@@ -20,7 +20,7 @@ from zhifu.schema import Schema
 
 def schema_of(bill: Bill | OpenBill) -> Schema:
     """The schema that a bill is sealed under: of a stay, or of an outpatient visit."""
-    head = as_open(bill).head
+    head = head_of(bill)
     return schema.load(OUTPATIENT if head.is_outpatient else INPATIENT)
 
 
@@ -57,7 +57,7 @@ def totals(split: Split) -> list[list[Value]]:
 
 def hospital(bill: Bill | OpenBill) -> list[Value] | None:
     """Code, name and grade; None where code or name is open."""
-    head = as_open(bill).head
+    head = head_of(bill)
     if head.fixmedins_code is None or head.fixmedins_name is None:
         return None
     return [head.fixmedins_code, head.fixmedins_name, head.hosp_lv]

@@ -57,6 +57,8 @@ class Settlements:
         self._pseudonyms = pseudonyms
         self._names = names
         self._clock_ms = clock_ms
+        self._parsed: dict[bytes, Bill] = {}
+        """Bills of settlements that were opened and not driven yet: they are not parsed a second time."""
 
     # Opening
 
@@ -91,6 +93,7 @@ class Settlements:
             begun = replace(begun, encounter=secret, record=sealed_once)
             cases.put(store, begun, now)
             once.remember(store, begun, now)
+        self._parsed[begun.id] = bill
         return begun
 
     def paid(self, content: bytes, case_id: bytes | None = None) -> list[Case]:
@@ -149,7 +152,7 @@ class Settlements:
         case = cases.get(self._node.store, case_id)
         if case.state in cases.FINAL:
             return case
-        bill = intake.open_bill(case.bill) if case.quick else bills.parse(case.bill)
+        bill = self._parsed.pop(case_id, None) or self._read(case)
         try:
             if case.state == "reversing":
                 return await self._reverse(case)
@@ -162,6 +165,10 @@ class Settlements:
             _log.error("settlement.failed", extra={"about": {"settlement": case_id, "reason": error.reason}})
             latest = cases.get(self._node.store, case_id)
             return await self._end(replace(latest, reason=error.reason, detail=error.detail), "failed", error)
+
+    @staticmethod
+    def _read(case: Case) -> AnyBill:
+        return intake.open_bill(case.bill) if case.quick else bills.parse(case.bill)
 
     async def _settle(self, case: Case, bill: AnyBill) -> Case:
         # What the insurers call the patient is asked for while the public payer decides.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from clients.hospital import coordination, record
 from clients.hospital.case import Case
-from clients.hospital.openbill import AnyBill, as_open, split_of
+from clients.hospital.openbill import AnyBill, head_of, split_of
 from zhifu.cbor import Value
 from zhifu.receive import Opened
 
@@ -15,7 +15,7 @@ PATIENT: str = "本人 / you"
 
 def values(case: Case, bill: AnyBill, answers: Mapping[str, Opened], names: Mapping[str, str]) -> dict[str, Value]:
     """The units of a ``statement``; ``answers`` are the payers' decisions, ``names`` what each is called."""
-    head = as_open(bill).head
+    head = head_of(bill)
     return {
         "encounter": case.encounter,
         "hospital": record.hospital(bill),

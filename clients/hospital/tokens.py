@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from clients import naming
-from clients.hospital.openbill import AnyBill, as_open
+from clients.hospital.openbill import AnyBill, head_of
 from clients.store import Store
 from zhifu.identifiers.spelling import compact
 
@@ -25,7 +25,7 @@ UNITS: Final = {
 
 def of(store: Store, recipient: bytes, bill: AnyBill) -> tuple[tuple[str, bytes], ...]:
     """(unit, 32 bytes) for each number that the bill has, however it is spelled."""
-    head = as_open(bill).head
+    head = head_of(bill)
     numbers = {unit: getattr(head, field) for unit, field in UNITS.items()}
     return tuple(
         (unit, naming.name(store, "token", recipient.hex(), unit, compact(number)))

@@ -8,7 +8,7 @@ from typing import Any, Final
 from clients.hospital import case as cases
 from clients.hospital import coordination, intake, plain_statement
 from clients.hospital.case import Case, numbered
-from clients.hospital.openbill import as_open, split_of
+from clients.hospital.openbill import head_of, split_of
 from clients.hospital.plain_statement import Payer, Sums
 from clients.reasons import reason
 from clients.store import Store
@@ -54,7 +54,7 @@ def brief(case: Case) -> dict[str, Any]:
 
 def row(case: Case) -> dict[str, Any]:
     """One settlement of a list, with the numbers by which the hospital's own systems know the bill."""
-    head = as_open(intake.open_bill(case.bill)).head
+    head = head_of(intake.open_bill(case.bill))
     numbers = {"visit": head.mdtrt_id, "invoice": head.invono, "started": case.started}
     return {**brief(case), **numbers, **_at_the_desk(case), **_quick(case)}
 
@@ -74,7 +74,7 @@ def find(store: Store, visit: str | None, invoice: str | None, *, quick: bool = 
     found = sorted(every, key=lambda case: case.started, reverse=True)
     if visit is None and invoice is None:
         return found[:MOST]
-    heads = ((case, as_open(intake.open_bill(case.bill)).head) for case in found)
+    heads = ((case, head_of(intake.open_bill(case.bill))) for case in found)
     wanted = [case for case, head in heads if visit in (None, head.mdtrt_id) and invoice in (None, head.invono)]
     return wanted[:MOST]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from clients import naming
-from clients.hospital.openbill import AnyBill, as_open
+from clients.hospital.openbill import AnyBill, head_of
 from clients.store import Job, Store
 from zhifu import cbor
 from zhifu.keys import Alg, check_kem_public, participant_id
@@ -53,7 +53,7 @@ def remember(store: Store, person: str, reach: Reach, now: int) -> None:
 
 def of(store: Store, bill: AnyBill) -> tuple[Reach, ...]:
     """How the patient of a bill is reached, one key for each insurer; none where she never showed a wallet."""
-    person = as_open(bill).head.certno
+    person = head_of(bill).certno
     return tuple(_read(store, naming.name(store, "person", person))) if person else ()
 
 

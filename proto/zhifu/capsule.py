@@ -17,7 +17,7 @@ from zhifu.errors import Malformed
 from zhifu.keys import SUITE, KemPrivate, KemPublic
 from zhifu.manifest import Manifest
 from zhifu.schema import ABSENT, Schema
-from zhifu.sealed import SHARE_BYTES, SealedRecord, gate_shares, xor
+from zhifu.sealed import SHARE_BYTES, SealedRecord, gate_shares, leaf_labels, xor
 
 _INFO: Final = b"zhifu/v1 capsule\0"
 _TERMS: Final = b"zhifu/v1 terms\0"
@@ -57,10 +57,10 @@ def places(schema: Schema, ceilings: bytes) -> list[int]:
 def own_shares(record: SealedRecord, ceilings: bytes, root: bytes) -> dict[tuple[int, int], bytes]:
     """``a[u,l]`` for every level that ``ceilings`` allow; ``root`` is the presentation's G."""
     schema, rid = record.manifest.schema, record.manifest.rid
-    g = gate_shares(root, schema)
-    return {
-        schema.leaves[i]: xor(leaf.secret(record.key, rid, *schema.leaves[i]), g[i]) for i in places(schema, ceilings)
-    }
+    g, wanted = gate_shares(root, schema), places(schema, ceilings)
+    labels = leaf_labels(schema.leaves)
+    secrets = leaf.secrets(record.key, rid, [labels[i] for i in wanted])
+    return {schema.leaves[i]: xor(s, g[i]) for i, s in zip(wanted, secrets, strict=True)}
 
 
 def info(rid: bytes, manifest_hash: bytes, sender: bytes, recipient_key_id: bytes) -> bytes:

@@ -88,10 +88,18 @@ def _check(value: Value, depth: int) -> None:
             raise Malformed("malformed.encoding", "nested too deeply")
         # Most of what is encoded are short arrays of bytes: their types are looked at, one after the other at no cost.
         if not _PLAIN.issuperset(map(type, value)):
-            for item in value:
-                _check(item, depth + 1)
+            _check_items(value, depth + 1)
     elif kind not in _PLAIN:
         raise Malformed("malformed.encoding", f"type {kind.__name__} is not allowed")
+
+
+def _check_items(values: Sequence[Value], depth: int) -> None:
+    # A bill's columns are texts and integers: looked at here, they take one call less each.
+    for value in values:
+        if type(value) is str:
+            _check_text(value)
+        elif type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
+            _check(value, depth)
 
 
 def _check_text(value: str) -> None:

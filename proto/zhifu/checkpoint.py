@@ -14,6 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -32,10 +33,13 @@ MAX_NAME: Final = 255
 MAX_KEY_TEXT: Final = 512
 MAX_TIME: Final = 2**63 - 1
 
+_REMEMBERED: Final = 64
+"""Names that were checked, and notes that a pinned key signed: a stream's few, over and over."""
 _KEY_ID_BYTES: Final = 4
 _TIME_BYTES: Final = 8
 _DASH: Final = "— ".encode()
 _CONTROL: Final = re.compile(rb"[\x00-\x09\x0b-\x1f]")
+_SPACED: Final = re.compile(r"[\s+]")
 _DECIMAL: Final = re.compile(rb"0|[1-9][0-9]{0,18}")
 _COSIGNED: Final = b"cosignature/v1\ntime %d\n"
 
@@ -223,9 +227,11 @@ def sign(checkpoint: Checkpoint, name: str, key: SigningKey) -> bytes:
     return sign_note(checkpoint.body(), name, key)
 
 
+@lru_cache(_REMEMBERED)
 def verify(note: bytes, key: VerifierKey, origin: str | None = None) -> Checkpoint:
     """The checkpoint that the pinned log key signed, for the log ``origin`` (by default the key's name).
 
+    The last ones that held are remembered: a node sees the same note with a result, a notice and a delivery.
     Raises Malformed; NotAuthentic("log.signature") when the signature or the origin is another.
     """
     checkpoint = Checkpoint.parse(open_note(note, key))
@@ -303,9 +309,9 @@ def _cosigned_at(text: bytes, signature: Signature, key: VerifierKey) -> int:
     return time
 
 
+@lru_cache(_REMEMBERED)
 def _check_name(name: str) -> None:
-    spaced = "+" in name or any(character.isspace() for character in name)
-    if not name or spaced or len(_bytes(name)) > MAX_NAME or _CONTROL.search(name.encode()):
+    if not name or _SPACED.search(name) or len(_bytes(name)) > MAX_NAME or _CONTROL.search(name.encode()):
         raise Malformed("malformed.field", "a key name is 1 to 255 bytes without spaces or plus")
 
 

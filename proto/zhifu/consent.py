@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nacl.signing import SigningKey
@@ -21,6 +22,7 @@ from zhifu.v1 import signed_pb2
 MAX_USES: Final = 1000
 MAX_LIFETIME_S: Final = 400 * 86_400
 MAX_REASON: Final = 64
+_REMEMBERED: Final = 1024
 
 Scopes = tuple[tuple[bytes, bytes], ...]
 """(schema hash, finest level of each unit), ascending by schema hash."""
@@ -89,9 +91,11 @@ def short_code(payload: bytes) -> str:
     return f"{number // 1000:03d} {number % 1000:03d}"
 
 
+@lru_cache(_REMEMBERED)
 def verify_grant(signed: Envelope, known_key: bytes | None = None) -> Grant:
     """The grant in ``signed``, by ``known_key`` where the verifier has the subject key enrolled.
 
+    What its bytes say does not change, so the last ones that held are remembered; whether it stands is asked elsewhere.
     Order: size cap, key id, signature, strict parse, inner key equal (DESIGN section 5). A ``known_key`` was checked
     when it was enrolled; without one the key is read from the payload, so the caller must still find it attested.
     Raises `Malformed`, `NotAuthentic` (consent.signature, consent.weak_key).

@@ -35,6 +35,7 @@ _ICD3: Final = re.compile(r"[A-Z][0-9]{2}")
 _PROCEDURE: Final = re.compile(r"[0-9]{2}(?:\.[0-9A-Za-z]{1,12})?")
 _MAX_PROSE: Final = 4000
 _MAX_OCTETS: Final = 262_144
+_ROWS: Final = (list, tuple)
 
 
 def _matches(pattern: str) -> Check:
@@ -43,11 +44,12 @@ def _matches(pattern: str) -> Check:
 
 
 def _text(most: int) -> Check:
-    def check(value: Value) -> bool:
-        printable = isinstance(value, str) and all(unicodedata.category(c)[0] != "C" for c in value)
-        return printable and 1 <= len(value) <= most
+    return lambda value: isinstance(value, str) and 1 <= len(value) <= most and _is_visible(value)
 
-    return check
+
+def _is_visible(value: str) -> bool:
+    # What Python calls printable has no character of category C, and nearly every text is that.
+    return value.isprintable() or all(unicodedata.category(c)[0] != "C" for c in value)
 
 
 def _prose(value: Value) -> bool:
@@ -60,16 +62,14 @@ def _between(low: int, high: int) -> Check:
 
 
 def _each(check: Check) -> Check:
-    return lambda value: isinstance(value, list | tuple) and all(check(item) for item in value)
+    return lambda value: isinstance(value, _ROWS) and all(map(check, value))
 
 
 def _tuple_of(*checks: Check) -> Check:
     def check(value: Value) -> bool:
-        return (
-            isinstance(value, list | tuple)
-            and len(value) == len(checks)
-            and all(one(item) for one, item in zip(checks, value, strict=True))
-        )
+        if not isinstance(value, _ROWS) or len(value) != len(checks):
+            return False
+        return all(one(item) for one, item in zip(checks, value, strict=True))
 
     return check
 

@@ -63,7 +63,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A parsed schema. ``leaves`` lists (unit, level) in schema order; ``sizes[c]`` their bytes in class c."""
+    """A parsed schema. ``leaves`` lists (unit, level) in schema order; ``sizes[c]`` their bytes in class c.
+
+    ``plain_sizes[c]`` are those of the padded plaintexts.
+    """
 
     name: str
     version: int
@@ -71,9 +74,12 @@ class Schema:
     units: tuple[Unit, ...]
     leaves: tuple[tuple[int, int], ...]
     sizes: tuple[tuple[int, ...], ...]
+    plain_sizes: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
     _counts: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        plain = tuple(tuple(size - KC_BYTES - TAG_BYTES for size in sizes) for sizes in self.sizes)
+        object.__setattr__(self, "plain_sizes", plain)
         object.__setattr__(self, "_counts", bytes(len(unit.levels) for unit in self.units))
 
     def unit(self, name: str) -> Unit:

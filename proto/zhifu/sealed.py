@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,7 +27,7 @@ from zhifu.cbor import Value
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.keys import SUITE
 from zhifu.manifest import NO_AMENDMENT, Manifest
-from zhifu.schema import ABSENT, SIZE_CLASSES, Schema
+from zhifu.schema import ABSENT, Schema
 
 SHARE_BYTES: Final = 32
 _PLANS: Final = 1024
@@ -81,18 +82,22 @@ def seal_with(
     schema: Schema, values: Mapping[str, Value], sealer: bytes, sealed_at: int, amends: bytes, *, rid: bytes, key: bytes
 ) -> SealedRecord:
     """`seal` with a given rid (16) and K (32): for known-answer vectors. Never reuse either."""
-    contents = list(ladders(schema, values))
-    size_class = smallest_class(schema, contents)
-    sealed: list[bytes] = []
-    for (u, rank), value in zip(schema.leaves, contents, strict=True):
-        size = schema.units[u].levels[rank].sizes[size_class]
-        s = leaf.secret(key, rid, u, rank)
-        sealed.append(leaf.seal(value, size, s, rid, u, rank, schema.hash))
-    digests = tuple(
-        leaf.digest(one, rid, u, rank, schema.hash) for (u, rank), one in zip(schema.leaves, sealed, strict=True)
-    )
+    plain = [leaf.marked(value) for value in ladders(schema, values)]
+    size_class = _smallest(schema, plain)
+    labels, sizes = leaf_labels(schema.leaves), schema.plain_sizes[size_class]
+    sealed = [
+        leaf.seal_padded(one.ljust(size, b"\0"), s, rid, at, schema.hash)
+        for one, size, s, at in zip(plain, sizes, leaf.secrets(key, rid, labels), labels, strict=True)
+    ]
+    digests = tuple(leaf.digests(sealed, rid, labels, schema.hash))
     manifest = Manifest(rid, schema.hash, sealer, size_class, sealed_at, digests, amends)
     return SealedRecord(manifest, b"".join(sealed), key)
+
+
+@lru_cache(_PLANS)
+def leaf_labels(leaves: tuple[tuple[int, int], ...]) -> tuple[bytes, ...]:
+    """`leaf.label` of each of a schema's leaves, in its order."""
+    return tuple(leaf.label(*at) for at in leaves)
 
 
 def smallest_class(schema: Schema, contents: list[Value]) -> int:
@@ -100,15 +105,13 @@ def smallest_class(schema: Schema, contents: list[Value]) -> int:
 
     ``contents`` is the value of every leaf in schema order. Raises `Malformed` (schema.overflow).
     """
-    for size_class in range(len(SIZE_CLASSES)):
-        sizes = (schema.units[u].levels[rank].sizes[size_class] for u, rank in schema.leaves)
-        try:
-            for value, size in zip(contents, sizes, strict=True):
-                leaf.pad(value, size)
-        except Malformed as error:
-            if error.reason != "schema.overflow":
-                raise
-        else:
+    return _smallest(schema, [leaf.marked(value) for value in contents])
+
+
+def _smallest(schema: Schema, plain: Sequence[bytes]) -> int:
+    lengths = [len(one) for one in plain]
+    for size_class, sizes in enumerate(schema.plain_sizes):
+        if all(map(operator.le, lengths, sizes)):
             return size_class
     raise Malformed("schema.overflow")
 
@@ -224,19 +227,17 @@ def open_released(
     recipient's shares from its capsule. Checks digest, kc, GCM, padding, strict CBOR and the level's grammar.
     Raises `Malformed` (leaf.set, leaf.padding, malformed.encoding, leaf.grammar), `NotAuthentic` (leaf.*).
     """
-    schema = manifest.schema
-    places = released_places(schema, released)
-    sizes = [schema.sizes[manifest.size_class][place] for place in places]
-    if len(leaves) != sum(sizes) or len(shares) != SHARE_BYTES * len(places):
+    plan = _plan(manifest.schema_hash, manifest.size_class, released)
+    ends = [0, *accumulate(end - begin for begin, end in plan.cuts)]
+    if len(leaves) != ends[-1] or len(shares) != SHARE_BYTES * len(plan.places):
         raise Malformed("leaf.set", "not the leaves and shares of the released levels")
-    values: dict[str, Value] = {}
-    offset = 0
-    for i, (place, size) in enumerate(zip(places, sizes, strict=True)):
-        sealed = leaves[offset : offset + size]
-        _check_digest(manifest, place, leaf.digest(sealed, manifest.rid, *schema.leaves[place], manifest.schema_hash))
+    sealed = [leaves[begin:end] for begin, end in pairwise(ends)]
+    digests = leaf.digests(sealed, manifest.rid, plan.labels, manifest.schema_hash)
+    schema, values = manifest.schema, dict[str, Value]()
+    for i, (place, one) in enumerate(zip(plan.places, sealed, strict=True)):
+        _check_digest(manifest, place, digests[i])
         share = shares[SHARE_BYTES * i : SHARE_BYTES * (i + 1)]
-        values.update(_open_one(manifest, schema.leaves[place], sealed, share, own))
-        offset += size
+        values.update(_open_one(manifest, schema.leaves[place], one, share, own))
     return values
 
 
