@@ -150,10 +150,13 @@ class Ledger:
 def follow(opened: Opened, tx: Transaction) -> Decision:
     """Confirm, cancel or reverse what was reserved; a repeated notice is answered the same.
 
-    Raises `Refused` (exchange.*), `NotAuthentic` (ledger.mismatch): the hospital confirms another amount than was
-    reserved.
+    Raises `Refused` (exchange.*): another hospital's too; `NotAuthentic` (ledger.mismatch): the hospital confirms
+    another amount than was reserved.
     """
     action, reservation, amounts = read_notice(opened.values)
+    claimed = tx.store.outgoing.asked(reservation)
+    if claimed is None or claimed.presentation.sender != opened.presentation.sender:
+        raise Refused("exchange.unknown", "no claim of this hospital")
     holding = Ledger(tx.store).step(reservation, action, tx.now)
     due = {token: holding.amounts[token] for token in ("pay", LATE) if token in holding.amounts}
     if {token: amounts.get(token) for token in ("pay", LATE) if token in amounts} != due:

@@ -68,9 +68,27 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "eligibility.sum_insured": ("保险金额尚余 {y} 元", "{y} of the sum insured is left"),
     "eligibility.visit_cap": ("每次就诊最多赔付 {y} 元", "at most {y} is paid for a visit"),
     "review.self_service": ("您自行报案，由人工核定", "you reported it yourself: a person decides"),
+    "review.visit_again": (
+        "该次就诊已有一笔理赔，须人工核对",
+        "a claim of this visit is paid or being decided: a person looks",
+    ),
     "review.disputed": ("按您的异议重新审核", "looked at again because you disputed it"),
     "reviewer.decision": ("经人工核定赔付 {y} 元", "a reviewer decided on {y}"),
 }
+
+# How a settlement ended, where the catalogue's English alone would not do: reason -> (Chinese, English).
+_ENDED: Final[Mapping[str, tuple[str, str]]] = {
+    "settlement.repeated": (
+        "该次就诊的这些天已由另一笔结算，医保不重复支付；请先撤销原结算",
+        "public insurance has settled these days of the visit already and pays no day twice: take that back first",
+    ),
+}
+
+
+def ended(reason_: str, detail: str, language: str) -> str:
+    """Why a settlement failed, in words; the error's own where there are no better ones."""
+    pair = _ENDED.get(reason_)
+    return pair[0 if language == "zh" else 1] if pair else detail
 
 
 def reason(row: Explanation, language: str) -> str:

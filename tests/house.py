@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -42,7 +43,7 @@ _NOBODY: Final[Mapping[str, str]] = {}
 PATIENCE_S: Final = 100.0
 """How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
 _LOOK_S: Final = 0.02
-_INVOICES: Final = count(1)
+_PARTS: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,11 @@ def operate(*command: object) -> None:
         os.umask(before)
 
 
+def role_of(name: str) -> str:
+    """The role of a node by its folder's name."""
+    return next((role for role in NODES if name.startswith(role)), name)
+
+
 def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_S, *, pause_s: float = _LOOK_S) -> T:
     """What ``look`` finds, as soon as it finds something that is true. Fails with ``what`` did not happen.
 
@@ -114,10 +120,25 @@ def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_
 
 
 def further(bill: bytes) -> bytes:
-    """Another bill of the same stay, by its invoice number: one bill is settled once."""
+    """The next bill of a stay that goes on: of the same visit, and of other months, since a day is paid once."""
     document = json.loads(bill)
-    document["setlinfo"]["invono"] += str(next(_INVOICES))
+    later(document["setlinfo"], next(_PARTS))
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def another_stay(bill: bytes) -> bytes:
+    """The bill of a further stay of the same person, with a number of its own."""
+    document = json.loads(further(bill))
+    document["setlinfo"]["mdtrt_id"] += str(next(_PARTS))
+    return json.dumps(document, ensure_ascii=False).encode()
+
+
+def later(head: dict[str, Any], months: int) -> None:
+    """Move a stay on by so many months."""
+    for name in ("begndate", "enddate"):
+        day = date.fromisoformat(head[name])
+        year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
+        head[name] = day.replace(year=year, month=month + 1).isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +154,7 @@ class Patient:
 class House:
     """A running house. ``product`` is the insurer's; ``ports`` are the broker's, the same over its restarts.
 
-    ``others`` are further insurers: the folder of each, and its product.
+    ``others`` are further nodes: the folder of each, which starts with its role, and an insurer's product.
     """
 
     stage: Stage
@@ -150,7 +171,7 @@ class House:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Every node's folder; that of a further insurer starts with its role."""
+        """Every node's folder."""
         return (*NODES, *self.others)
 
     def file(self, name: str, content: bytes | None = None) -> Path:
@@ -172,8 +193,8 @@ class House:
         (self.path / "desk").mkdir(mode=0o700)
         invitations = {name: self.path / "desk" / f"{name}.invitation" for name in self.nodes}
         for name, path in invitations.items():
-            role = "insurer" if name in self.others else name
-            called = casting.NAMES[role] if name in NODES else f"示例{name}保险有限公司"
+            role = role_of(name)
+            called = casting.NAMES[role] if name in NODES else f"示例{name}有限公司"
             operate("invite", self.path / "broker", "--role", role, "--name", called, "-o", path)
         operate("contact", self.path / "broker", "-o", self.contact)
         self.cast = casting.join(self.stage, invitations)
@@ -197,7 +218,7 @@ class House:
             module, words = "broker", ["serve", str(self.path / role)]
             for option, port in zip(("--node-port", "--public-port"), self.ports, strict=True):
                 words += [option, str(port)]
-        elif role == "insurer" or role in self.others:
+        elif role_of(role) == "insurer":
             words += ["--product", self.others.get(role, self.product)]
         if code:
             self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
@@ -353,9 +374,11 @@ class House:
         return run("hospital", "settle", self.path / "hospital", "--bill", file, *given, "--json", *more)
 
     def submit(self, bill: bytes, consents: Sequence[tuple[str, Path]], **desk: object) -> str:
-        """Hand a bill to the hospital's node with any number of consents, each with its policy's kind."""
+        """Hand a bill to a node (``hospital``) with any number of consents, each with its policy's kind."""
+        hospital = str(desk.pop("hospital", "hospital"))
         given = [json.loads(path.read_text("utf-8")) | {"kind": kind} for kind, path in consents]
-        return str(self.api("POST", "/settlements", {"bill": bill.decode(), "consents": given, **desk})["settlement"])
+        body = {"bill": bill.decode(), "consents": given, **desk}
+        return str(self.api("POST", "/settlements", body, hospital)["settlement"])
 
     def begin(self, bill: bytes, consent: Path | None, route: str = "public") -> str:
         """Hand a bill to the hospital's node and do not wait; the settlement's id."""
@@ -363,22 +386,22 @@ class House:
         body = {"bill": bill.decode(), "consent": given, "route": route}
         return str(self.api("POST", "/settlements", body)["settlement"])
 
-    def look(self, settlement: str) -> dict[str, Any]:
-        """A settlement as the hospital's node shows it now."""
-        found: dict[str, Any] = self.api("GET", f"/settlements/{settlement}", None)
+    def look(self, settlement: str, hospital: str = "hospital") -> dict[str, Any]:
+        """A settlement as its hospital's node shows it now."""
+        found: dict[str, Any] = self.api("GET", f"/settlements/{settlement}", None, hospital)
         return found
 
-    def finish(self, settlement: str, patience_s: float = PATIENCE_S) -> dict[str, Any]:
+    def finish(self, settlement: str, patience_s: float = PATIENCE_S, hospital: str = "hospital") -> dict[str, Any]:
         """The settlement once it ended."""
 
         def ended() -> dict[str, Any] | None:
-            found = self.look(settlement)
+            found = self.look(settlement, hospital)
             return found if found["state"] in ("confirmed", "failed", "cancelled", "reversed") else None
 
         return until(ended, f"settlement {settlement} ends", patience_s)
 
-    def api(self, method: str, path: str, body: object) -> Any:
-        folder = self.path / "hospital"
+    def api(self, method: str, path: str, body: object, hospital: str = "hospital") -> Any:
+        folder = self.path / hospital
         headers = {"Authorization": f"Bearer {(folder / 'api.token').read_text()}"}
         url = f"http://127.0.0.1:{(folder / 'api.port').read_text()}{path}"
         answer = httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S, trust_env=False)

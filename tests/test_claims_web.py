@@ -19,7 +19,7 @@ from clients.hospital.sample import sample_bill
 from clients.patient.web import uploads
 from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
-from tests.house import House, open_house, python, run, until
+from tests.house import House, another_stay, open_house, python, run, until
 from zhifu import bill as bills
 
 BILL: Final = sample_bill(1)
@@ -115,7 +115,7 @@ def test_you_may_claim_now_one_tap_and_paid(served: Served) -> None:
 
 def test_a_card_that_hides_a_unit_is_not_agreed_to(served: Served) -> None:
     house = served.house
-    other = BILL.replace(b'"mdtrt_id": "', b'"mdtrt_id": "X')
+    other = another_stay(BILL)
     run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", other)).ok()
     with served.open() as at:
         look_again(served, at, "/", "[data-offer]")

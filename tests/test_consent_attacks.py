@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import itertools
 import os
 import re
 import threading
@@ -25,7 +24,7 @@ from broker.store import tables
 from clients.hospital.sample import sample_bill
 from tests.broker_rig import fresh, present, reason, rig
 from tests.formats import claim, refused, subject_key
-from tests.house import House, Patient, Ran, open_house, run, spawn, until
+from tests.house import House, Patient, Ran, another_stay, open_house, run, spawn, until
 from tests.test_commands import CLOCK_OFF
 from tests.test_fuzz import READERS
 from tests.test_strict import TRICKS, split
@@ -35,7 +34,6 @@ from zhifu.envelope import Envelope
 from zhifu.keys import Alg, key_id
 
 BILL = sample_bill(1)
-STAYS = itertools.count(1)
 ATTACKS = {
     "replayed presentation": (
         "test_pipeline:test_a_nonce_twice_in_one_frame",
@@ -158,7 +156,7 @@ def patient(house: House) -> Patient:
 @pytest.fixture
 def bill() -> bytes:
     """Of a stay of its own: a bill is settled once."""
-    return BILL.replace(b'"mdtrt_id": "', b'"mdtrt_id": "%d' % next(STAYS))
+    return another_stay(BILL)
 
 
 def agreed(house: House, patient: Patient, bill: bytes) -> Path:

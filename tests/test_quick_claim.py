@@ -14,7 +14,8 @@ from clients import daybook
 from clients.hospital.sample import sample_bill
 from clients.insurer import promise
 from clients.keystore import FileKeystore
-from tests.house import House, Patient, open_house, run, until
+from tests.house import House, Patient, another_stay, open_house, run, until
+from zhifu import bill as bills
 from zhifu.daybook import verify
 
 BILL = sample_bill(1)
@@ -97,7 +98,7 @@ def test_the_rest_was_paid_and_one_tap_claims_it(scene: Scene) -> None:
 def test_a_reviewer_is_late_and_the_clock_stood_still(scene: Scene) -> None:
     """Five days pass in the store of the insurer: three promised, one waited for documents, so one whole day late."""
     house, patient = scene.house, scene.patient
-    bill = sample_bill(1).replace(b'"mdtrt_id": "', b'"mdtrt_id": "X')
+    bill = another_stay(sample_bill(1))
     run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", bill)).ok()
     offered = new_offer(patient)
     assert offered["paid"] == {"patient": 2_000_000}, "without the public payer she paid all of it"
@@ -140,7 +141,8 @@ def age(house: House, claim: bytes, *, filed: int, waiting: int) -> None:
 def test_taken_back_before_it_left(scene: Scene) -> None:
     """She withdraws while the hospital's node is away: nothing reaches the insurer, and it is not paid."""
     house, patient = scene.house, scene.patient
-    bill = sample_bill(1).replace(b'"mdtrt_id": "', b'"mdtrt_id": "Y')
+    bill = another_stay(sample_bill(1))
+    visit = bills.parse(bill).setlinfo.mdtrt_id
     run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", bill)).ok()
     offered = new_offer(patient)
     house.kill("hospital")
@@ -151,7 +153,7 @@ def test_taken_back_before_it_left(scene: Scene) -> None:
 
     def learned() -> Any:
         rows = run("hospital", "claims", house.path / "hospital", "--json").ok().json
-        return next((one for one in rows if one["visit"].startswith("Y") and one["state"] == "failed"), None)
+        return next((one for one in rows if one["visit"] == visit and one["state"] == "failed"), None)
 
     assert until(learned, "the hospital learns it")["reason"].startswith("consent.")
     assert len(house.holdings("insurer")) == before

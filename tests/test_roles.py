@@ -7,18 +7,24 @@ from pathlib import Path
 
 import pytest
 
+from clients import decision
 from clients.config import NodeConfig
+from clients.hospital import record
 from clients.hospital.role import Hospital
+from clients.hospital.sample import sample_bill
 from clients.insurer import product
 from clients.insurer.role import Insurer
 from clients.keystore import FileKeystore
+from clients.ledger import Ledger, follow
 from clients.node import Node
 from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role, Transaction
 from clients.store import Store
 from tests import formats
+from tests.broker_rig import fresh
 from tests.formats import INSURER, NOW, PAYER, Exchange, claim, recipient
+from zhifu import bill
 from zhifu.errors import Refused
 from zhifu.receive import Opened, receive
 from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE
@@ -73,3 +79,38 @@ def test_statute_is_a_basis_towards_the_public_payer_only() -> None:
     with pytest.raises(Refused) as caught:
         receive(by_statute(INSURER).send().deliver(), recipient(INSURER, policy_hashes=frozenset()), NOW)
     assert caught.value.reason == "policy.denied"
+
+
+def bill_to_the_payer(workflow: bytes) -> Opened:
+    """A claim by statute under a presentation of its own, with what a bill shows the payer."""
+    found = opened(replace(fresh(by_statute(PAYER)), workflow=workflow))
+    return replace(found, values=record.claim(bill.parse(sample_bill(1)), found.values["encounter"]))
+
+
+def test_a_claim_that_is_presented_anew_is_answered_as_before(tx: Transaction) -> None:
+    """It holds nothing further; the same sealed bill in another workflow is a second claim."""
+    payer = PublicPayer(rules.load("example-city"))
+    first, anew = bill_to_the_payer(b"w" * 16), bill_to_the_payer(b"w" * 16)
+    with tx.store.transaction():
+        said, again = payer.on_opened(first, tx), payer.on_opened(anew, tx)
+    assert said is not None
+    assert again is not None
+    assert (first.hash != anew.hash, again.values) == (True, said.values)
+    (held,) = Ledger(tx.store).holdings()
+    assert held.id == first.hash
+    assert refused(payer, bill_to_the_payer(b"x" * 16), tx) == "settlement.repeated"
+
+
+def test_another_hospitals_notice_moves_nothing(tx: Transaction) -> None:
+    payer, first = PublicPayer(rules.load("example-city")), bill_to_the_payer(b"w" * 16)
+    with tx.store.transaction():
+        payer.on_opened(first, tx)
+        tx.store.outgoing.remember_asked(first.hash, first.presentation.to_bytes(), b"")
+    (held,) = Ledger(tx.store).holdings()
+    notice = replace(first, values=decision.notice(b"e" * 32, "cancel", held.id, {"pay": held.amounts["pay"]}))
+    stranger = replace(notice, presentation=replace(first.presentation, sender=b"s" * 32))
+    with pytest.raises(Refused) as caught:
+        follow(stranger, tx)
+    assert (caught.value.reason, Ledger(tx.store).state(held.id)) == ("exchange.unknown", "reserved")
+    follow(notice, tx)
+    assert Ledger(tx.store).state(held.id) == "cancelled"

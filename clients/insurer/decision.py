@@ -75,7 +75,7 @@ class Question:
     """What a claim is decided by: the policy's terms and cover, its account, the claim's exchange.
 
     ``cap`` is the patient's, in fen. ``core_decides``: the rules propose only. ``holds_s``: how long what is decided is
-    held for the confirmation.
+    held for the confirmation. ``doubts`` are why a person must look at it, whatever the rules say.
     """
 
     terms: Product
@@ -85,6 +85,7 @@ class Question:
     cap: int | None
     core_decides: bool = False
     holds_s: int = RESERVED_S
+    doubts: tuple[Explanation, ...] = ()
 
 
 def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Decision, adjudicate.Decision]:
@@ -96,10 +97,12 @@ def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Dec
     used = ledger.used(asked.account, now)
     decided = adjudicate.decide(product, found, _left(product, found, cover, used), cover)
     above = asked.cap is not None and decided.pay > asked.cap
+    doubts = asked.doubts
     if decided.outcome == "pay" and (above or asked.core_decides):
-        why = (_CAP,) if above else (_CORE,)
-        left = decided.patient + decided.pay
-        decided = replace(decided, outcome="review", pay=0, patient=left, deductible_used=0, reasons=why)
+        doubts = (*doubts, _CAP if above else _CORE)
+    if doubts:
+        left, reasons = decided.patient + decided.pay, (*decided.reasons, *doubts)
+        decided = replace(decided, outcome="review", pay=0, patient=left, deductible_used=0, reasons=reasons)
     if decided.outcome == "review":
         rows = (*decided.explain, *decided.reasons)
         return Decision("review", _amounts(decided), rows, exchange, 0), decided

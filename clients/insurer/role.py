@@ -12,7 +12,7 @@ from typing import Final
 
 from clients import parcel_jobs
 from clients.decision import CLAIMS, COORDINATION, DECISION, ELIGIBILITY, NOTICE, RESERVED_S, Decision
-from clients.insurer import eligibility, progress, promise, review, self_claim
+from clients.insurer import eligibility, progress, promise, review, self_claim, visit
 from clients.insurer.book import Book, Policy
 from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
@@ -94,22 +94,35 @@ class Insurer:
         return parts
 
     def _decide(self, bill: Opened, coordination: Opened, tx: Transaction) -> Draft:
+        """The decision, or what was said of it when it was presented before; its visit again is a person's."""
         insured = _insured(bill, tx)
+        visits, places, part = visit.visits(tx), visit.places(bill, insured, tx), visit.part(bill)
+        before = visits.overlapping(places, part)
+        decided = next((one.decision for one in before if one.message == part.message), None)
+        if decided is None:
+            decided = self._first(bill, coordination, insured, (visit.AGAIN,) if before else (), tx)
+            visits.put(places, part.answered(decided), tx.now)
+        return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
+
+    def _first(
+        self, bill: Opened, coordination: Opened, insured: Insured | None, doubts: tuple[Explanation, ...],
+        tx: Transaction,
+    ) -> Decision:  # fmt: skip
         policy = Policy.from_bytes(insured.policy) if insured is not None else None
         terms = policy.terms(self._product) if policy is not None else self._product
         clock = _promised(bill, coordination, terms, tx)
         if policy is None:
             decided = self._queue(bill, (NOT_INSURED,), "", terms, clock, tx)
         elif reasons := narrowed(bill.values, coordination.values):
-            decided = self._queue(bill, reasons, policy.number, terms, clock, tx)
+            decided = self._queue(bill, (*reasons, *doubts), policy.number, terms, clock, tx)
         else:
-            decided = self._by_rules(policy, bill, coordination, clock, tx)
+            decided = self._by_rules(policy, bill, coordination, clock, doubts, tx)
         if decided.outcome == "review":
             # By when somebody decides: the hospital does not wait for longer.
             decided = replace(decided, expires=_deadline(terms, clock, tx.now))
         if clock is not None:
             _tell(bill.hash, decided, clock, tx)
-        return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
+        return decided
 
     @staticmethod
     def _queue(
@@ -121,13 +134,14 @@ class Insurer:
         return undecided(bill.hash, reasons)
 
     def _by_rules(
-        self, policy: Policy, bill: Opened, coordination: Opened, clock: Promise | None, tx: Transaction
-    ) -> Decision:
+        self, policy: Policy, bill: Opened, coordination: Opened, clock: Promise | None,
+        doubts: tuple[Explanation, ...], tx: Transaction,
+    ) -> Decision:  # fmt: skip
         """The rules' decision; what they leave open waits in the queue, with what they propose."""
         ledger, terms = Ledger(tx.store), policy.terms(self._product)
         account = ledger.account("policy-year", policy.number)
         holds_s = RESERVED_S if clock is None else QUICK_HELD_S
-        question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides, holds_s)
+        question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides, holds_s, doubts)
         decided, proposed = decide(claim(bill.values, coordination.values), question, ledger, tx.now)
         if decided.outcome == "review":
             uses = held(proposed)

@@ -7,9 +7,9 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from clients.decision import CLAIMS, DECISION, ELIGIBILITY, NOTICE, OUTPATIENT
+from clients.decision import CLAIMS, DECISION, ELIGIBILITY, NOTICE, OUTPATIENT, Decision
 from clients.ledger import Ledger
-from clients.public_payer import eligibility
+from clients.public_payer import eligibility, visit
 from clients.public_payer.decision import decide
 from clients.public_payer.personal import follow_notice
 from clients.public_payer.rules import Table
@@ -35,8 +35,7 @@ class PublicPayer:
         if opened.presentation.purpose != _PURPOSE:
             raise Refused("policy.denied", "a public payer takes part in the public settlement only")
         if name in CLAIMS:
-            ledger, visit = Ledger(tx.store), name == OUTPATIENT
-            found = decide(opened.values, self._table, ledger, opened.hash, tx.now, outpatient=visit)
+            found = visit.once(opened, tx, lambda: self._split(opened, tx))
         elif name == ELIGIBILITY:
             found = eligibility.answer(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now)
         elif name == NOTICE:
@@ -44,6 +43,10 @@ class PublicPayer:
         else:
             raise Refused("policy.denied", f"a public payer has no use for a {name}")
         return Draft.answering(opened, DECISION, found.values(opened.values["encounter"]))
+
+    def _split(self, opened: Opened, tx: Transaction) -> Decision:
+        outpatient = opened.manifest.schema.name == OUTPATIENT
+        return decide(opened.values, self._table, Ledger(tx.store), opened.hash, tx.now, outpatient=outpatient)
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
         _log.info("answer.delivered", extra={"about": {"exchange": noticed.exchange, "state": noticed.state}})

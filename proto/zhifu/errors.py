@@ -210,6 +210,7 @@ _ROWS: Final = [
         participant__certificate="the TLS certificate has expired: renew it",
         participant__standing="a later word of an operator on this participant stands",
         settlement__refused="a payer refused the claim",
+        settlement__repeated="the payer answered another claim for these days of the visit, and that stands",
         settlement__undecided="a payer could not decide by its rules",
         erasure__orders="two officers order an erasure, in the same words",
         erasure__entry="the details of this entry cannot be erased",

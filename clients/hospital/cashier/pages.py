@@ -20,6 +20,7 @@ from starlette.routing import Route
 from clients.hospital.api import Api
 from clients.hospital.driving import Driving
 from clients.plain import yuan
+from clients.reasons import ended
 from clients.web.pages import Pages
 from zhifu.errors import Error, Malformed
 
@@ -90,7 +91,8 @@ class Cashier:
         found = self._api.show(bytes.fromhex(request.path_params["id"]))
         language = self._pages.language(request)
         told = self._api.statement(request.path_params["id"], language) if found["total_fen"] is not None else None
-        return self._pages.render(request, "settlement.html", found=found, told=told, yuan=yuan)
+        why = ended(found["reason"], found["detail"], language)
+        return self._pages.render(request, "settlement.html", found=found, told=told, yuan=yuan, why=why)
 
     async def _state(self, request: Request) -> Response:
         found = self._api.show(bytes.fromhex(request.path_params["id"]))
