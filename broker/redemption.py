@@ -42,17 +42,17 @@ class Redeemed:
 def redeem(
     signed: Envelope, workflow: bytes, hospital: bytes, state: Transaction, sequence: Sequence, now_ms: int
 ) -> Redeemed:
-    """Bind a ticket to a workflow of ``hospital``; once more for the same workflow changes nothing.
+    """Bind a ticket to a workflow of ``hospital``; once more for the same workflow, while it lasts, changes nothing.
 
     Raises `Refused` (consent.*, ticket.*), `NotAuthentic` (consent.signature), `Malformed`.
     """
+    row, grant = _granted(signed, hospital, state)
     digest = consent.hash_of(signed.payload)
     bound = state.get(tables.Ticket, digest)
     if bound is not None:
         if bound.workflow != workflow or now_ms > bound.until_ms:
             raise Refused("ticket.used")
         return Redeemed(bound.until_ms, sequence.entry(bound.entry, state))
-    row, grant = _granted(signed, hospital, state)
     found = ticket.verify(signed, grant, row.hash)
     ticket.check_window(found.issued_at, now_ms // 1000)
     if state.find(tables.Ticket, nonce=found.nonce):

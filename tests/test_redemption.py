@@ -59,7 +59,11 @@ async def test_a_redeemed_ticket_pays_in_its_workflow_for_15_minutes(tmp_path: P
         assert reason(again) == ""
         (other,) = await broker.submit(present(fresh(exchange), ticket_hash=hash_of(signed)))
         assert reason(other) == "ticket.used"
-        broker.clock.advance(901)
+        broker.clock.advance(300)
+        assert await redeem(broker, signed) == until, "also when the code itself would be too old"
+        assert (await refusal(broker, signed, WORKFLOW, PAYER.id)).reason == "consent.not_usable"
+        broker.clock.advance(601)
+        assert (await refusal(broker, signed)).reason == "ticket.used"
         late = present(replace(fresh(exchange), workflow=WORKFLOW), ticket_hash=hash_of(signed))
         assert reason((await broker.submit(late))[0]) == "ticket.used"
         assert [meta.event for _, meta, _ in broker.entries()].count("ticket.redeemed") == 1

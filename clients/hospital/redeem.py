@@ -1,17 +1,19 @@
 """A cashier's scan: from a code to the grant, ticket and workflow that a settlement runs with (DESIGN 5).
 
 The order matters: whose stay it is comes first, so that a code that was photographed is refused before anything of it
-is used up, and the patient can still show hers.
+is used up, and the patient can still show hers. The workflow that a ticket is bound to is made from ticket and bill: a
+desk that died after the redemption scans the same code for the same bill, and goes on where it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final
 
+from clients import naming
 from clients.code_service import CodeService, Fetched
 from clients.desk import Consent
 from clients.hospital import coordination, encounter, request, stopped
@@ -24,6 +26,7 @@ from zhifu.errors import Refused
 from zhifu.ticket import Code
 
 _KEPT: Final = "consent"
+_ONLINE: Final = "online-code"
 
 
 class Codes:
@@ -43,7 +46,6 @@ class Codes:
         code = await self._read(text)
         if not hmac.compare_digest(code.hospital, self._hospital):
             raise Refused("ticket.hospital")
-        ticket.check_window(code.issued_at, self._clock_ms() // 1000)
         found = [await self._grant(digest) for digest, _ in code.signed]
         for one in found:
             encounter.check_subject(self._store, one.grant.grant.subject, bill)
@@ -56,19 +58,37 @@ class Codes:
         for one in latest.values():
             stopped.check(self._store, consent.hash_of(one.grant.signed.payload))
             request.terms(self._store, one.grant.grant, one.terms)
-        return [await self._bind(code, one) for one in latest.values()]
+        about = hashlib.sha256(repr(astuple(bill)).encode()).hexdigest()
+        return [await self._bind(code, one, about) for one in latest.values()]
 
-    async def _bind(self, code: Code, one: _Held) -> Consented:
-        """Redeem one ticket for a workflow of its own: two insurers have nothing in common."""
+    async def _bind(self, code: Code, one: _Held, about: str) -> Consented:
+        """Redeem one ticket for a workflow of its own: two insurers have nothing in common.
+
+        The broker says whether the code is in time: one that is bound to this workflow goes on for longer than that.
+        """
         signed = code.envelope(consent.hash_of(one.grant.signed.payload), one.grant.grant)
-        workflow = os.urandom(16)
-        await self._service.redeem(signed, workflow)
         ticket_hash = consent.hash_of(signed.payload)
+        workflow = naming.name(self._store, "workflow", ticket_hash.hex(), about)[:16]
+        await self._service.redeem(signed, workflow)
         return Consented(coordination.USUAL, one.grant.signed, one.grant.attestations, one.terms, ticket_hash, workflow)
 
     async def _read(self, text: str) -> Code:
         text = "".join(text.split())
-        return ticket.parse_text(text) if text.startswith(ticket.PREFIX) else await self._service.fetch(text)
+        return ticket.parse_text(text) if text.startswith(ticket.PREFIX) else await self._online(text)
+
+    async def _online(self, digits: str) -> Code:
+        """The broker forgets an online code sooner than its tickets end: what it stood for is kept here as long."""
+        place, now_ms = naming.name(self._store, _ONLINE, ticket.check_digits(digits)), self._clock_ms()
+        kept = self._store.jobs.get(_ONLINE, place)
+        if kept is not None and now_ms - kept.updated <= 1000 * ticket.REUSE_S:
+            return ticket.parse(kept.payload)
+        code = await self._service.fetch(digits)
+        with self._store.transaction():
+            for job in self._store.jobs.find(_ONLINE):
+                if now_ms - job.updated > 1000 * ticket.REUSE_S:
+                    self._store.jobs.erase(_ONLINE, job.id)
+            self._store.jobs.put(Job(_ONLINE, place, "fetched", code.to_bytes(), now_ms))
+        return code
 
     async def _grant(self, grant_hash: bytes) -> _Held:
         """As the patient left it at the desk, or else as the broker holds it for this hospital."""
