@@ -13,12 +13,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fhir.resources.R4B.operationoutcome import OperationOutcome
 from playwright.sync_api import Page
 
 from clients.hospital import case as cases
 from clients.hospital.sample import sample_bill
 from tests.browser import launched
-from tests.house import House, open_house, run, until
+from tests.house import House, further, open_house, run, until
 
 SEEDS = count(800)
 
@@ -153,12 +154,54 @@ def test_a_fhir_claim_is_submitted_to_an_insurer_as_well(house: House) -> None:
         body = {"resourceType": "Parameters", "parameter": rows}
         found = api.post("/fhir/Claim/$submit?wait=30", json=body).json()
         refused = api.post("/fhir/Claim/$submit", json={**body, "parameter": rows[1:]})
-    assert (refused.status_code, refused.json()["reason"]) == (400, "bill.syntax")
+    assert (refused.status_code, issue(refused)) == (400, "bill.syntax")
     responses = [one["resource"] for one in found["entry"] if one["resource"]["resourceType"] == "ClaimResponse"]
     assert [(one["id"], one["outcome"]) for one in responses] == [("public-payer", "complete"), ("insurer", "complete")]
     assert [one["payment"]["amount"]["value"] for one in responses] == [12000.0, 0.0]
     (eob,) = [one["resource"] for one in found["entry"] if one["resource"]["resourceType"] == "ExplanationOfBenefit"]
     assert [row["amount"]["value"] for row in eob["total"]] == [20000.0, 12000.0, 8000.0]
+
+
+def as_fhir(house: House, bill: bytes) -> Any:
+    file = house.file("bill.json", bill)
+    return json.loads(run("record", "convert", file, "--from", "national", "--to", "fhir").ok().out)
+
+
+def test_a_fhir_claim_is_submitted_with_the_code_of_her_phone(house: House) -> None:
+    """The same body again, because nobody answered, is the same settlement; what is wrong is an OperationOutcome."""
+    seed = next(SEEDS)
+    bill = sample_bill(seed)
+    patient = house.enrol(bill, f"patient-{seed}")
+    kept, _ = house.agree(patient, house.ask(patient, bill, "--direct-pay", "--cap", 2_000_000))
+    run("hospital", "keep-consent", house.path / "hospital", kept).ok()
+    card = house.cast.cards["hospital"]
+    code = run("wallet", "code", patient.wallet, "--hospital", card, "--json").ok().json["code"]
+    shown = {"name": "code", "valueString": code}
+    with client(house) as api:
+
+        def submit(claim: object, *more: object) -> httpx.Response:
+            rows = [{"name": "resource", "resource": claim}, shown, *more]
+            return api.post("/fhir/Claim/$submit?wait=30", json={"resourceType": "Parameters", "parameter": rows})
+
+        stranger = submit(as_fhir(house, sample_bill(next(SEEDS))))
+        twice = submit(as_fhir(house, bill), {"name": "consent", "part": []})
+        done, again = submit(as_fhir(house, bill)), submit(as_fhir(house, bill))
+        used = submit(as_fhir(house, further(bill)))
+    assert [one.status_code for one in (stranger, twice, done, again, used)] == [403, 400, 200, 200, 403]
+    reasons = ["consent.subject_mismatch", "usage.file", "ticket.used"]
+    assert [issue(one) for one in (stranger, twice, used)] == reasons
+    assert done.headers["content-type"] == "application/fhir+json"
+    assert done.json() == again.json()
+    responses = [one["resource"] for one in done.json()["entry"] if one["resource"]["resourceType"] == "ClaimResponse"]
+    assert [(one["id"], one["outcome"]) for one in responses] == [("public-payer", "complete"), ("insurer", "complete")]
+
+
+def issue(refused: httpx.Response) -> str:
+    """The reason in an OperationOutcome."""
+    assert refused.headers["content-type"] == "application/fhir+json"
+    (one,) = OperationOutcome.model_validate(refused.json()).issue
+    assert one.severity == "error"
+    return str(refused.json()["issue"][0]["details"]["coding"][0]["code"])
 
 
 def test_payers_say_before_the_bill_whether_they_cover_it(house: House) -> None:

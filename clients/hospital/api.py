@@ -24,7 +24,7 @@ from clients.hospital.case import Case, Desk
 from clients.hospital.consented import Consented
 from clients.hospital.driving import Driving
 from clients.hospital.eligibility import Question, Questions
-from clients.hospital.fhir import answers, document, submitting
+from clients.hospital.fhir import answers, document, refusal, submitting
 from clients.hospital.openbill import OpenBill, as_open
 from clients.hospital.outcome import Outcome
 from clients.hospital.redeem import Codes
@@ -32,7 +32,7 @@ from clients.hospital.settlement import MAX_POLICIES, Settlements
 from clients.store import Store
 from zhifu import bill as bills
 from zhifu import schema
-from zhifu.errors import Error, Exit, Malformed
+from zhifu.errors import Error, Exit, Malformed, NotAuthentic
 from zhifu.fields import AMOUNT, FLAG, Fields, text
 
 MAX_BODY: Final = 8 << 20
@@ -40,6 +40,19 @@ MAX_WAIT_S: Final = 60.0
 LOOK_S: Final = 0.1
 _STATUS: Final = {Exit.USAGE: 400, Exit.DENIED: 403, Exit.CONSENT: 403, Exit.INTEGRITY: 422, Exit.UNAVAILABLE: 503}
 Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _refused(error: Error, status: int) -> Response:
+    body = {"reason": error.reason, "detail": error.detail or error.entry.meaning, "exit": int(error.exit)}
+    return JSONResponse(body, status)
+
+
+def _refused_as_fhir(error: Error, status: int) -> Response:
+    return _fhir_response(refusal.outcome(error), status)
+
+
+def _fhir_response(found: dict[str, Any], status: int = 200) -> Response:
+    return Response(document.dumps(found), status, media_type="application/fhir+json")
 
 
 class Api:
@@ -79,9 +92,9 @@ class Api:
             Route("/settlements/{id}", self._guard(self._show), methods=["GET"]),
             Route("/settlements/{id}/statement", self._guard(self._statement), methods=["GET"]),
             Route("/settlements/{id}/events", self._guard(self._events), methods=["GET"]),
-            Route("/settlements/{id}/fhir", self._guard(self._fhir), methods=["GET"]),
+            Route("/settlements/{id}/fhir", self._guard(self._fhir, _refused_as_fhir), methods=["GET"]),
             Route("/settlements/{id}/national", self._guard(self._national), methods=["GET"]),
-            Route("/fhir/Claim/$submit", self._guard(self._submit), methods=["POST"]),
+            Route("/fhir/Claim/$submit", self._guard(self._submit, _refused_as_fhir), methods=["POST"]),
             Route("/eligibility", self._guard(self._ask_cover), methods=["POST"]),
             Route("/eligibility/{id}", self._guard(self._cover), methods=["GET"]),
         ]
@@ -90,16 +103,15 @@ class Api:
         plain = [Route("/health", _health, methods=["GET"]), Route("/openapi.json", _describe, methods=["GET"])]
         return Starlette(routes=[*guarded, *plain, *(more or [])])
 
-    def _guard(self, handler: Handler) -> Handler:
+    def _guard(self, handler: Handler, refused: Callable[[Error, int], Response] = _refused) -> Handler:
         async def guarded(request: Request) -> Response:
             shown = request.headers.get("authorization", "")
             if not hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
-                return JSONResponse({"reason": "signature.invalid", "detail": "a bearer token is needed"}, 401)
+                return refused(NotAuthentic("signature.invalid", "a bearer token is needed"), 401)
             try:
                 return await handler(request)
             except Error as error:
-                body = {"reason": error.reason, "detail": error.detail or error.entry.meaning, "exit": int(error.exit)}
-                return JSONResponse(body, _STATUS.get(error.exit, 409))
+                return refused(error, _STATUS.get(error.exit, 409))
 
         return guarded
 
@@ -110,9 +122,14 @@ class Api:
         return self._shown(await self._started(await _body(request)))
 
     async def _started(self, document: Mapping[str, Any]) -> Case:
-        if isinstance(code := document.get("code"), str) and isinstance(bill := document.get("bill"), str):
-            return self.begin(document, await self.redeem(code, bill))
-        return self.begin(document)
+        code, bill = document.get("code"), document.get("bill")
+        if code is None or not isinstance(bill, str):
+            return self.begin(document)
+        if not isinstance(code, str):
+            raise Malformed("usage.argument", "code is the text that the phone shows")
+        # Before the code is used up: what else is wrong with the request.
+        _consents(document), _desk(document)
+        return self.begin(document, await self.redeem(code, bill))
 
     async def redeem(self, code: str, bill: str) -> list[Consented]:
         """What the code that a phone shows pays with, for the patient of this bill alone.
@@ -145,10 +162,10 @@ class Api:
     def _shown(self, opened: Case) -> Response:
         return JSONResponse(view.document(opened, self._store, self._roles), 202)
 
-    def begin(self, document: Mapping[str, Any], given: Sequence[Consented] | None = None) -> Case:
+    def begin(self, document: Mapping[str, Any], given: Sequence[Consented] = ()) -> Case:
         """Open and drive a settlement from a request's body. Raises what `Settlements.open` raises.
 
-        ``given`` are the consents that a code stands for, instead of those in the body. ``narrow`` in the body is
+        ``given`` are the consents that a code stands for, beside those in the body. ``narrow`` in the body is
         ``{"schema.unit": "level"}``: what this claim is to show at most, within what the patient agreed to.
         """
         bill, route = document.get("bill"), document.get("route", cases.PUBLIC)
@@ -156,7 +173,7 @@ class Api:
             raise Malformed("bill.syntax", "the body has the text of the bill file as bill")
         content = intake.national_file(bill.encode())
         narrow = _narrow(document.get("narrow"))
-        shown = [replace(one, narrow=narrow) for one in (_consents(document) if given is None else given)]
+        shown = [replace(one, narrow=narrow) for one in (*given, *_consents(document))]
         opened = self._settlements.open(content, shown, route, self._public_payer, _desk(document))
         self._driving.drive(opened.id)
         return opened
@@ -234,8 +251,7 @@ class Api:
     def _as_fhir(self, case_id: bytes, form: Callable[[OpenBill, Outcome], dict[str, Any]]) -> Response:
         case = cases.get(self._store, case_id)
         bill = as_open(intake.open_bill(case.bill))
-        found = form(bill, outcome.read(case, self._store, self._names))
-        return Response(document.dumps(found), media_type="application/fhir+json")
+        return _fhir_response(form(bill, outcome.read(case, self._store, self._names)))
 
     async def _national(self, request: Request) -> Response:
         """The public payer's split in the fields of 2304, and beside it what insurers and the patient pay."""

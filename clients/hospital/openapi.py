@@ -137,7 +137,7 @@ DOCUMENT: Final[dict[str, Any]] = {
         },
         "/fhir/Claim/$submit": {
             "post": _operation(
-                "A FHIR R4 Bundle with a Claim, or Parameters with it and consents; a ClaimResponse of each payer",
+                "A FHIR R4 Bundle with a Claim, or Parameters with it and consents or a code; what each payer says",
                 _answer({"type": "object"}, media="application/fhir+json"),
                 _WAIT,
                 body={"application/fhir+json": {"schema": {"type": "object"}}},

@@ -82,7 +82,7 @@ class Cashier:
     async def _open(self, request: Request) -> Response:
         async with request.form(max_files=16, max_part_size=_MAX_FILE) as form:
             document, code = await _document(form), str(form.get("code") or "").strip()
-        given = await self._api.redeem(code, document["bill"]) if code else None
+        given = await self._api.redeem(code, document["bill"]) if code else ()
         case = self._api.begin({**document, "hold": True}, given)
         await self._driving.wait(case.id, _SETTLED_S)
         return RedirectResponse(f"/desk/{case.id.hex()}", 303)
