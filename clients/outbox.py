@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from clients.directory import Directory
@@ -160,15 +160,17 @@ class Outbox:
         chosen = self._choose(in_flight, min(limit, envelope.MAX_FRAME))
         if not chosen:
             return None
-        # For people who look: after a crash both states mean the same, so that nothing waits for the disk here.
-        with self._store.transaction(durable=False):
-            for one, _ in chosen:
-                self._store.outgoing.mark_sent(one.exchange)
         payloads = [one.payload for one, _ in chosen]
         signature, signed = envelope.seal_frame(envelope.PRESENTATION, payloads, self._keystore.signing)
         submissions = [parcel for _, parcel in chosen]
         frame = exchange_pb2.SubmissionFrame(key_id=signed[0].key_id, signature=signature, submissions=submissions)
         return frame, [one.exchange for one, _ in chosen]
+
+    def mark_sent(self, exchanges: Iterable[bytes]) -> None:
+        """They were sent and have no result yet. After a crash that means the same, so nothing waits for the disk."""
+        with self._store.transaction(durable=False):
+            for exchange in exchanges:
+                self._store.outgoing.mark_sent(exchange)
 
     def _choose(self, in_flight: Collection[bytes], limit: int) -> list[tuple[Sent, exchange_pb2.Submission]]:
         now = self._clock_ms() // 1000

@@ -11,9 +11,9 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Final, TypeAlias
 
 import grpc
 
@@ -21,6 +21,7 @@ from clients import channel, deletion, wire
 from clients.inbox import Inbox
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
+from clients.waiting import deadline, first_of
 from clients.witness import Witness
 from zhifu import envelope
 from zhifu.envelope import ACKNOWLEDGEMENT, KEY_STATEMENT, MAX_FRAME
@@ -64,6 +65,7 @@ class Session:
         self._room = asyncio.Event()
         self._acknowledgements: deque[bytes] = deque()
         self._notices_read: int | None = None
+        self._noticed = False
         self._in_flight: dict[bytes, float] = {}
         self._held: dict[bytes, float] = {}
         self._tries: dict[bytes, int] = {}
@@ -72,8 +74,11 @@ class Session:
         self._deletions: set[bytes] = set()
         self._offered: set[bytes] = set()
         self._stopping = asyncio.Event()
+        self._marked: set[bytes] = set()
+        self._queued = -1
         self._begun = self._ticked = 0.0
-        self._keys_due = True
+        self._due = True
+        """What can wait for a second is looked at again: keys, epochs, and how far notices were read."""
         self.since: float | None = None
         """When the directory came (the loop's time): from then on exchanges flow."""
 
@@ -91,9 +96,9 @@ class Session:
         self._begun = _time()
         call = exchange_pb2_grpc.ExchangeServiceStub(opened).Connect()
         try:
-            await _first_of(self._greet(call), self._stopped())
+            await first_of(self._greet(call), self._stopped())
             if self._gate is not None:
-                await _first_of(self._read(call), self._write(call))
+                await first_of(self._read(call), self._write(call))
         except grpc.aio.AioRpcError as error:
             raise channel.refusal(error) from error
         except asyncio.InvalidStateError as error:
@@ -119,7 +124,7 @@ class Session:
             cosigns=True,
             participants=self._parts.directory.pinned,
         )
-        async with _deadline(HANDSHAKE_S):
+        async with deadline(HANDSHAKE_S):
             await call.write(Request(hello=hello))
             answer = await call.read()
         if not isinstance(answer, Response):
@@ -172,6 +177,7 @@ class Session:
             self._take_results(frame.results)
         elif kind == "notices":
             self._notices_read = self._outcomes.notices(frame.notices)
+            self._noticed = True
         elif kind == "directory":
             self._take_directory(frame)
         elif kind == "checkpoint":
@@ -225,7 +231,7 @@ class Session:
         """Read no further while more acknowledgements wait than the broker takes."""
         while len(self._acknowledgements) > MAX_UNSENT:
             self._room.clear()
-            async with _deadline(WRITE_S):
+            async with deadline(WRITE_S):
                 await self._room.wait()
 
     # Writing
@@ -234,7 +240,7 @@ class Session:
         while True:
             self._wake.clear()
             for frame in self._waiting():
-                async with _deadline(WRITE_S):
+                async with deadline(WRITE_S):
                     await call.write(frame)
             self._room.set()
             if self._stopping.is_set():
@@ -248,25 +254,29 @@ class Session:
                 self._tick()
 
     def _waiting(self) -> Iterator[Request]:
-        """Everything that is to be sent now, in the order that the broker needs.
+        """Everything that is to be sent now, in the order that the broker needs: keys, epoch, then what rests on them.
 
-        Keys, epoch, then what rests on them.
+        What somebody waits for goes before what is only to be known.
         """
+        if self.since is not None and not self._stopping.is_set():
+            if self._due:
+                yield from self._unstated_keys()
+                yield from self._unoffered_epochs()
+            yield from self._unsent_submissions()
         yield from self._unsent_acknowledgements()
-        for signed in deletion.unsent(self._parts.store, self._deletions):
-            yield Request(deletion=signed.to_proto())
-        if self._notices_read is not None:
-            through, self._notices_read = self._notices_read, None
-            yield Request(notices_read=exchange_pb2.NoticesRead(through=through))
-        if self.since is None or self._stopping.is_set():
-            return
-        if self._keys_due:
-            self._keys_due = False
-            yield from self._unstated_keys()
-            yield from self._unoffered_epochs()
-        if self._cosignature is not None:
+        if self._due or self._noticed:
+            self._noticed = False
+            for signed in deletion.unsent(self._parts.store, self._deletions):
+                yield Request(deletion=signed.to_proto())
+        if self._cosignature is not None and self.since is not None:
             said, self._cosignature = self._cosignature, None
             yield Request(cosignature=said)
+        if self._notices_read is not None and (self._due or self._stopping.is_set()):
+            through, self._notices_read = self._notices_read, None
+            yield Request(notices_read=exchange_pb2.NoticesRead(through=through))
+        self._due = False
+
+    def _unsent_submissions(self) -> Iterator[Request]:
         while (found := self._next_submissions()) is not None:
             # An epoch may have been drawn since: it is offered before what rests on it.
             yield from self._unoffered_epochs()
@@ -326,9 +336,12 @@ class Session:
         return signed
 
     def _next_submissions(self) -> exchange_pb2.SubmissionFrame | None:
-        room = WINDOW - len(self._in_flight)
-        found = self._parts.outbox.frame({*self._in_flight, *self._held}, room) if room > 0 else None
+        queued, room = self._parts.store.outgoing.queued, WINDOW - len(self._in_flight)
+        if room <= 0 or (queued == self._queued and not self._due):
+            return None
+        found = self._parts.outbox.frame({*self._in_flight, *self._held}, room)
         if found is None:
+            self._queued = queued
             return None
         frame, exchanges = found
         self._in_flight |= dict.fromkeys(exchanges, _time())
@@ -336,7 +349,8 @@ class Session:
 
     def _tick(self) -> None:
         now = self._ticked = _time()
-        self._keys_due = True
+        self._due = True
+        self._mark_sent(now)
         self._held = {exchange: until for exchange, until in self._held.items() if until > now}
         if self._in_flight and now - min(self._in_flight.values()) > RESULT_S:
             raise Refused("unavailable.deadline", "no result within the deadline")
@@ -345,36 +359,20 @@ class Session:
         if self.since is not None and now - self.since > SETTLED_S:
             self._outcomes.renew_overdue()
 
+    def _mark_sent(self, now: float) -> None:
+        """For people who look: what has its result within the second never needs it."""
+        late = {exchange for exchange, since in self._in_flight.items() if now - since > TICK_S}
+        if late - self._marked:
+            self._parts.outbox.mark_sent(late - self._marked)
+        self._marked = late
+
 
 def _time() -> float:
     return asyncio.get_running_loop().time()
 
 
-@asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    """Raises `Refused` (unavailable.deadline) when the block takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise Refused("unavailable.deadline") from error
-
-
-async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
-    """Run all until one ends, then end the others; raises what that one raised."""
-    tasks = [asyncio.ensure_future(part) for part in parts]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
-
-
 async def _status(call: Stream) -> grpc.aio.AioRpcError:
     """How a call that is over ended."""
-    async with _deadline(WRITE_S):
+    async with deadline(WRITE_S):
         code, details = await call.code(), await call.details()
         return grpc.aio.AioRpcError(code, await call.initial_metadata(), await call.trailing_metadata(), details)

@@ -29,6 +29,7 @@ from zhifu.schema import Schema
 
 ANSWER_S: Final = 300.0
 """How long a payer's answer is awaited at a time; a settlement outlives it and waits again."""
+Told = Mapping[str, tuple[Opened, Mapping[str, int]]]
 
 
 class Exchange(Protocol):
@@ -124,19 +125,28 @@ class Asking:
                 one.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
 
-    async def tell(self, case: Case, action: str, told: Mapping[str, tuple[Opened, Mapping[str, int]]]) -> Case:
+    async def tell(self, case: Case, action: str, told: Told) -> Case:
         """Confirm, cancel or reverse what payers hold, all at once, and wait until each says so.
 
         ``told`` is each payer's answer, and the amounts of the notice, "pay" among them. Raises what
         `clients.hospital.check.committed` raises.
         """
         with self._node.store.transaction():
-            for payer, (opened, amounts) in told.items():
-                case = self._notice(case, f"{payer}-{action}", action, opened, amounts)
+            case = self.save(self.notices(case, action, told))
+        await self.agreed(case, action, told)
+        return case
+
+    def notices(self, case: Case, action: str, told: Told) -> Case:
+        """Present what `tell` tells. In the open transaction, in which the caller saves the case."""
+        for payer, (opened, amounts) in told.items():
+            case = self._notice(case, f"{payer}-{action}", action, opened, amounts)
+        return case
+
+    async def agreed(self, case: Case, action: str, told: Told) -> None:
+        """Wait until each payer says that it did what it was told. Raises as `clients.hospital.check.committed`."""
         waiting = (self._node.answer_to(case.exchanges[f"{payer}-{action}"], ANSWER_S) for payer in told)
         for answer, (_, amounts) in zip(await asyncio.gather(*waiting), told.values(), strict=True):
             check.committed(read(answer), action, amounts)
-        return case
 
     def _notice(self, case: Case, step: str, action: str, opened: Opened, amounts: Mapping[str, int]) -> Case:
         if step in case.exchanges:
@@ -144,10 +154,10 @@ class Asking:
         values = decision.notice(case.encounter, action, read(opened).reservation, amounts)
         mandate = Mandate.answering(opened.presentation, opened.hash, schema.load(NOTICE).finest)
         exchange = self._node.outbox.present(self._node.outbox.seal(NOTICE, values), mandate)
-        return self.save(case.with_exchange(step, exchange))
+        return case.with_exchange(step, exchange)
 
     def send_statement(self, case: Case, values: Mapping[str, Value]) -> Case:
-        """To the patient, on the strength of her first claim; once."""
+        """To the patient, on the strength of her first claim; once. In the open transaction, as `notices`."""
         if "statement" in case.exchanges or not case.policies:
             return case
         asked = self._node.store.outgoing.asked(case.exchanges["claim"])
@@ -155,9 +165,8 @@ class Asking:
             raise NotAuthentic("exchange.unknown", "the claim that the statement is about is not kept")
         grant, kind = case.policies[0].read_grant, schema.load(STATEMENT)
         mandate = Mandate.to_patient(asked.presentation, case.exchanges["claim"], kind.finest, grant)
-        with self._node.store.transaction():
-            exchange = self._node.outbox.present(self._node.outbox.seal(STATEMENT, values), mandate)
-            return self.save(case.with_exchange("statement", exchange))
+        exchange = self._node.outbox.present(self._node.outbox.seal(STATEMENT, values), mandate)
+        return case.with_exchange("statement", exchange)
 
     def answers(self, case: Case, payer: str) -> Sequence[Opened]:
         """What a payer said so far."""

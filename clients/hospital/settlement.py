@@ -70,29 +70,33 @@ class Settlements:
         The same bill again, with the same consents, is the settlement that it has. Raises `Malformed` (bill.*,
         usage.argument), `Refused` (consent.*, usage.argument, exchange.state), `NotAuthentic`.
         """
-        bill, store, now = bills.parse(content), self._node.store, self._clock_ms()
+        bill = bills.parse(content)
         if route not in (PUBLIC, DIRECT) or len(given) > MAX_POLICIES:
             raise Refused(
                 "usage.argument", f"the route is public or direct, and there are at most {MAX_POLICIES} policies"
             )
-        order = coordination.load(desk.order)
+        with self._node.store.transaction():
+            asked = Case(b"", "open", route, content, b"", b"", (), public_payer, self._clock_ms(), desk)
+            return self._open(asked, bill, given)
+
+    def _open(self, asked: Case, bill: Bill, given: Sequence[Consented]) -> Case:
+        store, now = self._node.store, asked.started
         policies = [consented.policy(store, one, bill, now // 1000) for one in given]
         if len({one.read_grant.recipient for one in policies}) != len(policies):
             raise Refused("usage.argument", "two of the grants name the same insurer")
-        if route == DIRECT and not policies:
+        if asked.route == DIRECT and not policies:
             raise Refused(
                 "consent.missing", "without the public payer and without a grant there is nobody to settle with"
             )
+        order = coordination.load(asked.desk.order)
         ordered = tuple(policies[place] for place in coordination.sequence(order, [one.kind for one in policies]))
-        begun = Case(os.urandom(16), "open", route, content, b"", b"", ordered, public_payer, now, desk)
-        if (running := once.find(store, begun)) is not None:
+        if (running := once.find(store, replace(asked, policies=ordered))) is not None:
             return running
-        with store.transaction():
-            secret = encounter.secret(store, bill, now // 1000)
-            sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
-            begun = replace(begun, encounter=secret, record=sealed_once)
-            cases.put(store, begun, now)
-            once.remember(store, begun, now)
+        secret = encounter.secret(store, bill, now // 1000)
+        sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
+        begun = replace(asked, id=os.urandom(16), policies=ordered, encounter=secret, record=sealed_once)
+        cases.put(store, begun, now)
+        once.remember(store, begun, now)
         self._parsed[begun.id] = bill
         return begun
 
@@ -149,10 +153,10 @@ class Settlements:
 
         Raises `Refused` (unavailable.*) where waiting longer can help: nothing is given up for that.
         """
-        case = cases.get(self._node.store, case_id)
+        case, parsed = cases.get(self._node.store, case_id), self._parsed.pop(case_id, None)
         if case.state in cases.FINAL:
             return case
-        bill = self._parsed.pop(case_id, None) or self._read(case)
+        bill = parsed or self._read(case)
         try:
             if case.state == "reversing":
                 return await self._reverse(case)
@@ -189,12 +193,12 @@ class Settlements:
     async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> Case:
         case, answers = await self._ask(case, bill, called)
         if case.desk.hold and not case.desk.wish:
-            return case
+            return self._asking.save(case)
         told = {payer: (one, self._notice(case, payer)) for payer, one in answers.items()}
         case = await self._asking.tell(case, "confirm", told)
-        if case.policies:
-            case = self._asking.send_statement(case, statement.values(case, bill, answers, self._payer_names(case)))
         with self._node.store.transaction():
+            if case.policies:
+                case = self._asking.send_statement(case, statement.values(case, bill, answers, self._payer_names(case)))
             case = self._asking.save(replace(case, state="confirmed", finished=self._clock_ms()))
             if self._offers is not None and case.quick is None and case.amounts["patient"]:
                 self._offers.after(case, bill, self._paid_rows(case))
@@ -207,7 +211,7 @@ class Settlements:
         return tuple((role, names[payer], case.pay(payer)) for payer, role in roles.items() if case.pay(payer))
 
     async def _ask(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> tuple[Case, dict[str, Opened]]:
-        """Every payer's reservation, each asked with what those before it pay."""
+        """Every payer's reservation, each asked with what those before it pay; the split is not saved yet."""
         answers: dict[str, Opened] = {}
         paid, sums = Compensation(), {"public": 0}
         split = split_of(bill)
@@ -235,7 +239,7 @@ class Settlements:
         sums |= {"total": split.total, "commercial": paid.in_catalog + paid.out_of_catalog, "patient": cash}
         sums |= {"account": account, "cash": cash - account}
         expires = min((read(one).expires for one in answers.values()), default=0)
-        return self._asking.save(replace(case, state="reserved", amounts=sums, expires=expires)), answers
+        return replace(case, state="reserved", amounts=sums, expires=expires), answers
 
     @staticmethod
     def _notice(case: Case, payer: str) -> dict[str, int]:

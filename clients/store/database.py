@@ -108,6 +108,7 @@ class Database:
             os.close(self._lock)
             raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self._depth = 0
+        self._durable = True
         self._owner: asyncio.Task[Any] | None = None
         self._touched: set[bytes] = set()
         self._listeners: list[Callable[[frozenset[bytes]], None]] = []
@@ -134,7 +135,7 @@ class Database:
         outermost = self._depth == 0
         if outermost:
             self._owner = _task()
-            self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._sync(durable)
         self._check_owner()
         name = f"part{self._depth}"
         begin, end, undo = (
@@ -154,6 +155,11 @@ class Database:
             self._depth -= 1
         if outermost:
             self._tell()
+
+    def _sync(self, durable: bool) -> None:
+        if durable != self._durable:
+            self._execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
 
     def _undo(self, statements: str) -> None:
         # A commit that failed may have rolled back by itself; then there is nothing left to undo.

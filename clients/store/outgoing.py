@@ -14,6 +14,10 @@ from zhifu.receive import Asked
 
 FINAL: Final = ("refused", "expired", "withdrawn")
 _RANK: Final = {"waiting": 0, "sent": 1, "accepted": 2, "delivered": 3, "answered": 4, **dict.fromkeys(FINAL, 5)}
+_BEFORE: Final = {
+    state: ", ".join(f"'{other}'" for other, before in _RANK.items() if before < rank) for state, rank in _RANK.items()
+}
+"""The states that one may follow, as SQL."""
 _COLUMNS: Final = "seq, exchange, first, attempt, record, presentation, state, not_after, until, released, reason"
 MAX_WAITING: Final = 10_000
 
@@ -53,6 +57,8 @@ class Outgoing:
     def __init__(self, database: Database, vault: Vault) -> None:
         self._database = database
         self._vault = vault
+        self.queued = 0
+        """How often this process queued something: who looked since need not look again."""
 
     def put(
         self, shown: Presentation, capsule: bytes, mandate: Mandate, until: int, before: Sent | None = None
@@ -72,6 +78,7 @@ class Outgoing:
             exchange, first, attempt, shown.manifest_hash, payload, capsule, wrapped, shown.not_after, until,
         )  # fmt: skip
         self.remember_asked(exchange, payload, mandate.subject)
+        self.queued += 1
         return exchange
 
     def get(self, exchange: bytes) -> Sent | None:
@@ -143,11 +150,8 @@ class Outgoing:
 
     def advance(self, exchange: bytes, state: str, reason: str = "") -> bool:
         """Move on to ``state``; False where the exchange is as far already. Durable before anybody is told."""
-        found = self.get(exchange)
-        if found is None or _RANK[state] <= _RANK[found.state]:
-            return False
-        self._database.write("UPDATE outgoing SET state = ?, reason = ? WHERE exchange = ?", state, reason, exchange)
-        return True
+        statement = f"UPDATE outgoing SET state = ?, reason = ? WHERE exchange = ? AND state IN ({_BEFORE[state]})"
+        return self._database.write(statement, state, reason, exchange) > 0
 
     def lapse(self, exchange: bytes, now: int) -> None:
         """It expired and did not arrive: it has no result, and its time is over, whatever this clock says.
