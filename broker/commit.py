@@ -1,7 +1,7 @@
 """Group commit: many operations share one transaction, one checkpoint and one sync (DESIGN section 6).
 
-Operations run synchronously on the event loop in the order they came; only ``COMMIT`` runs in a thread, while the next
-batch gathers. Nobody is answered before it returned.
+Operations run synchronously on the event loop, those of a kind together (`broker.joint`); only ``COMMIT`` runs in a
+thread, while the next batch gathers. Nobody is answered before it returned.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
 
 from broker.audit import Commit, Log, Sequence
 from broker.counts import COUNTS
+from broker.joint import Apply, Joint, Operation, apply_singly, apply_together, each, fail
 from broker.lanes import OWN, Lanes
-from broker.store.interface import Conflict, Store, Transaction
+from broker.store.interface import Store
 from zhifu.errors import Error, Refused
 
+G = TypeVar("G")
 T = TypeVar("T")
-R = TypeVar("R", covariant=True)
 MAX_WAITING: Final = 8192
 DEFER_S: Final = 0.5
+GATHER_S: Final = 0.002
+LOAD: Final = 4
+"""Operations in a commit after which the next one waits `GATHER_S` for others."""
 _MAX_BATCH: Final = 1024
 _log = logging.getLogger("broker.commit")
-
-
-class Apply(Protocol[R]):
-    """What an operation does inside the transaction; if it raises, what it wrote is taken back."""
-
-    def __call__(self, state: Transaction, sequence: Sequence, now_ms: int) -> R: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +40,6 @@ class Done(Generic[T]):
     commit: Commit
 
 
-@dataclass(eq=False, slots=True)
-class _Operation:
-    apply: Apply[Any]
-    weight: int
-    future: asyncio.Future[Done[Any]]
-    result: object = field(default=None)
-
-
 class Committer:
     """Runs operations in batches. ``clock_ms`` gives Unix ms."""
 
@@ -57,7 +47,7 @@ class Committer:
         self._store = store
         self._log = log
         self._clock_ms = clock_ms
-        self._waiting: Lanes[_Operation] = Lanes()
+        self._waiting: Lanes[Operation] = Lanes()
         self._wake = asyncio.Event()
         self._deferred: dict[object, Apply[Any]] = {}
         self._deferral: asyncio.TimerHandle | None = None
@@ -65,6 +55,7 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._under_load = False
         self.in_doubt = False
         """The last commit failed, and the head was not read since."""
         self._begun_s: float | None = None
@@ -110,12 +101,14 @@ class Committer:
         self._deferred_is_due = True
         self._wake.set()
 
-    def _take_deferred(self) -> list[_Operation]:
+    def _take_deferred(self) -> list[Operation]:
         if self._deferral is not None:
             self._deferral.cancel()
             self._deferral = None
         self._deferred_is_due = False
-        found = [_Operation(apply, 0, asyncio.get_running_loop().create_future()) for apply in self._deferred.values()]
+        found = [
+            Operation(each, apply, 0, asyncio.get_running_loop().create_future()) for apply in self._deferred.values()
+        ]
         for one in found:
             # Nobody asks what became of it.
             one.future.add_done_callback(lambda done: done.exception())
@@ -139,16 +132,23 @@ class Committer:
     def refuse(self, error: Refused) -> None:
         """From now on nothing is committed: whoever waits, and whoever comes, gets ``error``."""
         self.refusal = error
-        _fail([*self._waiting.clear(), *self._take_deferred()], error)
+        fail([*self._waiting.clear(), *self._take_deferred()], error)
 
     async def run(
         self, apply: Apply[T], weight: int = 1, lane: bytes = OWN, *, bulk: bool = False, essential: bool = False
     ) -> Done[T]:
-        """Apply and commit. ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits
-        until nothing else does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full.
+        """Apply and commit, as `join` does: what is of no kind of which there are many."""
+        return await self.join(each, apply, weight, lane, bulk=bulk, essential=essential)
 
-        Raises what ``apply`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store,
-        unavailable.space).
+    async def join(
+        self, joint: Joint[G, T], given: G, weight: int = 1, lane: bytes = OWN, *, bulk: bool = False,
+        essential: bool = False,
+    ) -> Done[T]:  # fmt: skip
+        """Apply with others of its kind, and commit.
+
+        ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits until nothing else
+        does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full. Raises what ``joint``
+        raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store, unavailable.space).
         """
         if self._closing:
             raise Refused("unavailable.draining")
@@ -158,28 +158,33 @@ class Committer:
             raise Refused("unavailable.space")
         if self._waiting.weight + weight > MAX_WAITING:
             raise Refused("unavailable.overload")
-        operation = _Operation(apply, weight, asyncio.get_running_loop().create_future())
+        operation = Operation(joint, given, weight, asyncio.get_running_loop().create_future())
         self._waiting.put(operation, lane, bulk=bulk)
         self._wake.set()
-        return await operation.future
+        done: Done[T] = await operation.future
+        return done
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting or self._deferred_is_due or (self._closing and self._deferred):
+                await self._gather()
                 await self._commit([*self._waiting.take(_MAX_BATCH), *self._take_deferred()])
                 self._begun_s = None
             if self._closing:
                 return
 
-    async def _commit(self, batch: list[_Operation]) -> None:
+    async def _gather(self) -> None:
+        """Under load, let what is on its way come first: a commit costs the same for many operations as for one."""
+        if self._under_load and not self._closing:
+            await asyncio.sleep(GATHER_S)
+
+    async def _commit(self, batch: list[Operation]) -> None:
         self._begun_s = begun = time.monotonic()
         try:
             self._look()
-            state = await self._store.turn()
-            sequence = self._log.begin(state)
-            applied, commit = self._apply(batch, state, sequence)
+            applied, sequence, commit = await self._apply(batch)
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
         except Exception as error:
             self._store.rollback()
@@ -187,7 +192,7 @@ class Committer:
             COUNTS.commit_failures += 1
             reason = error.reason if isinstance(error, Error) else "internal"
             _log.error("commit failed", exc_info=error, extra={"reason": reason})
-            _fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
+            fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
         else:
             self._log.committed(sequence)
             self._measured(applied, begun)
@@ -195,28 +200,27 @@ class Committer:
                 if not operation.future.done():
                     operation.future.set_result(Done(operation.result, commit))
 
-    def _measured(self, applied: list[_Operation], begun: float) -> None:
+    def _measured(self, applied: list[Operation], begun: float) -> None:
+        self._under_load = len(applied) >= LOAD
         self.committed_s = time.monotonic()
         COUNTS.commits.add(sum(operation.weight for operation in applied))
         COUNTS.commit_seconds.add(self.committed_s - begun)
 
-    def _apply(
-        self, batch: list[_Operation], state: Transaction, sequence: Sequence
-    ) -> tuple[list[_Operation], Commit]:
-        now_ms = self._clock_ms()
-        applied = []
-        for operation in batch:
-            # A refused operation takes back its own rows and entries, and nobody else's.
-            state.mark()
-            entries = sequence.mark()
-            try:
-                operation.result = operation.apply(state, sequence, now_ms)
-                applied.append(operation)
-            except Exception as error:
-                state.rewind()
-                sequence.rewind(entries)
-                _fail([operation], _told(error))
-        return applied, sequence.seal(state, now_ms)
+    async def _apply(self, batch: list[Operation]) -> tuple[list[Operation], Sequence, Commit]:
+        """A transaction in which ``batch`` is applied and sealed: what of it was not refused."""
+        state = await self._store.turn()
+        sequence, now_ms = self._log.begin(state), self._clock_ms()
+        try:
+            apply_together(batch, state, sequence, now_ms)
+            applied = batch
+        except Exception:
+            # Somebody's fails: it alone must be taken back. What was remembered of this attempt never was.
+            self._store.rollback()
+            self._log.generation += 1
+            state = await self._store.turn()
+            sequence = self._log.begin(state)
+            applied = apply_singly(batch, state, sequence, now_ms)
+        return applied, sequence, sequence.seal(state, now_ms)
 
     def _look(self) -> None:
         """A commit that failed may have persisted all the same, so the head is read again, never assumed.
@@ -226,19 +230,3 @@ class Committer:
         if self.in_doubt:
             self._log.reload()
             self.in_doubt = False
-
-
-def _told(error: Exception) -> Error:
-    """One operation's mistake is its own: what was not foreseen fails it alone, and its text stays here."""
-    if isinstance(error, Error):
-        return error
-    if isinstance(error, Conflict):
-        return Refused("unavailable.store")
-    _log.error("operation failed", exc_info=error, extra={"reason": "internal"})
-    return Refused("internal")
-
-
-def _fail(operations: list[_Operation], error: Exception) -> None:
-    for operation in operations:
-        if not operation.future.done():
-            operation.future.set_exception(error)

@@ -234,6 +234,14 @@ class Mailroom:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A frame of acknowledgements, verified: what one recipient said of deliveries, beside each as it was signed."""
+
+    recipient: bytes
+    words: tuple[tuple[Acknowledgement, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What acknowledgements did: the rows that are gone, and the senders who have a notice now."""
 
@@ -242,28 +250,45 @@ class Settled:
     refused: int = 0
 
 
-def acknowledge(
-    signed: Seq[Envelope], recipient: bytes, origin: str, state: Transaction, sequence: Sequence, now_ms: int
-) -> Settled:
-    """Take verified acknowledgements: state, notice to the sender, one audit entry for all; bodies are deleted.
+def said(signed: Seq[Envelope], recipient: bytes, origin: str) -> Said:
+    """Read verified acknowledgements. Raises `Malformed`, `NotAuthentic` (presentation.recipient)."""
+    return Said(recipient, tuple((_said(one, recipient, origin), one.to_bytes()) for one in signed))
 
-    One for a row that is gone already changes nothing. Raises `Malformed`, `NotAuthentic` (presentation.recipient).
+
+def acknowledge(frames: Seq[Said], state: Transaction, sequence: Sequence, now_ms: int) -> list[Settled]:
+    """Take acknowledgements: state, notice to the sender, an audit entry for each frame; bodies are deleted.
+
+    One for a row that is gone already changes nothing. As `broker.joint.Joint` says.
     """
-    said = [_said(one, recipient, origin) for one in signed]
-    waiting = state.keys(tables.Delivery, recipient=recipient, entry=tuple({one.index for one in said}))
+    named = {one.index for frame in frames for one, _ in frame.words}
+    waiting = state.keys(tables.Delivery, entry=tuple(named))
     exchanges = {row.entry: row for row in state.find(tables.Exchange, entry=tuple(waiting))}
     done: dict[int, _Word] = {}
-    for one, envelope in zip(said, signed, strict=True):
+    settled = [_first_words(frame, exchanges, done) for frame in frames]
+    _settle(done, state)
+    for frame, entries in zip(frames, settled, strict=True):
+        if entries:
+            documents = tuple(done[entry].document for entry in entries)
+            meta = Meta("exchange.acknowledged", sender=frame.recipient)
+            sequence.record(meta, Detail(documents=documents), now_ms)
+    return [_settled([done[entry] for entry in entries]) for entries in settled]
+
+
+def _first_words(frame: Said, exchanges: dict[int, tables.Exchange], done: dict[int, _Word]) -> list[int]:
+    """The entries that a frame settles: of two words on the same delivery the first one counts."""
+    entries = []
+    for one, document in frame.words:
         row = exchanges.get(one.index)
-        if row is not None and row.hash == one.presentation_hash:
-            # Of two words on the same delivery the first one counts.
-            done.setdefault(one.index, _Word(row.sender, one, envelope.to_bytes()))
-    if done:
-        _settle(done, state)
-        documents = tuple(word.document for word in done.values())
-        sequence.record(Meta("exchange.acknowledged", sender=recipient), Detail(documents=documents), now_ms)
-    refused = sum(not word.said.opened for word in done.values())
-    return Settled(tuple(done), tuple({word.sender for word in done.values()}), refused)
+        is_its = row is not None and (row.recipient, row.hash) == (frame.recipient, one.presentation_hash)
+        if row is not None and is_its and one.index not in done:
+            done[one.index] = _Word(row.sender, one, document)
+            entries.append(one.index)
+    return entries
+
+
+def _settled(words: Seq[_Word]) -> Settled:
+    entries, senders = tuple(word.said.index for word in words), tuple({word.sender for word in words})
+    return Settled(entries, senders, sum(not word.said.opened for word in words))
 
 
 class _Word(NamedTuple):
@@ -279,10 +304,10 @@ class _Word(NamedTuple):
 
 
 def _said(one: Envelope, recipient: bytes, origin: str) -> Acknowledgement:
-    said = acknowledgement.parse(one.payload)
-    if said.recipient != recipient or said.aud != origin:
+    found = acknowledgement.parse(one.payload)
+    if found.recipient != recipient or found.aud != origin:
         raise NotAuthentic("presentation.recipient", "an acknowledgement in another's name")
-    return said
+    return found
 
 
 def _settle(done: dict[int, _Word], state: Transaction) -> None:

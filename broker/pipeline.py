@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from broker import consent as consents
@@ -75,26 +76,39 @@ def _check_addressed(shown: Presentation, sender: bytes, origin: str) -> None:
         raise Refused("presentation.audience")
 
 
-class Around(NamedTuple):
-    """What there is of a frame's exchanges already, asked of the store at once.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What one sender submitted under one signature, verified."""
 
-    ``before`` by the nonces that its sender used before, ``asked`` by the hashes that its answers name; ``taken`` are
-    the nonces of this frame that were accepted.
+    sender: bytes
+    submissions: Seq[Submission | Rejected]
+
+
+class Around(NamedTuple):
+    """What there is of some frames' exchanges already, asked of the store at once.
+
+    ``before`` by their senders and nonces, ``asked`` by the hashes that their answers name; what of these frames was
+    accepted is added to both.
     """
 
-    before: dict[bytes, tables.Exchange]
+    before: dict[tuple[bytes, bytes], tables.Exchange]
     asked: dict[bytes, tables.Exchange]
-    taken: set[bytes]
 
 
-def _around(frame: Seq[Submission | Rejected], sender: bytes, state: Reader) -> Around:
-    shown = [one.presentation for one in frame if isinstance(one, Submission)]
-    nonces = tuple(one.nonce for one in shown)
-    asked = tuple(one.in_reply_to for one in shown if one.in_reply_to)
+def _around(frames: Seq[Frame], state: Reader) -> Around:
+    nonces: dict[bytes, list[bytes]] = {}
+    asked: list[bytes] = []
+    for frame in frames:
+        for one in frame.submissions:
+            if isinstance(one, Submission):
+                nonces.setdefault(frame.sender, []).append(one.presentation.nonce)
+                asked += (one.presentation.in_reply_to,) if one.presentation.in_reply_to else ()
+    before = [
+        row for sender in nonces for row in state.find(tables.Exchange, sender=sender, nonce=tuple(nonces[sender]))
+    ]
     return Around(
-        {row.nonce: row for row in state.find(tables.Exchange, sender=sender, nonce=nonces)},
-        {row.hash: row for row in state.find(tables.Exchange, hash=asked)},
-        set(),
+        {(row.sender, row.nonce): row for row in before},
+        {row.hash: row for row in state.find(tables.Exchange, hash=tuple(asked))},
     )
 
 
@@ -109,12 +123,18 @@ class Pipeline:
         self._permitted: dict[object, bytes] = {}
 
     def accept(
-        self, frame: Seq[Submission | Rejected], sender: bytes, state: Transaction, sequence: Sequence, now_ms: int
-    ) -> list[Outcome]:
-        """Take a frame through every step and write its rows. The caller commits; until then nothing is answered."""
-        around = _around(frame, sender, state)
-        outcomes = [self._accept_one(one, sender, state, sequence, now_ms, around) for one in frame]
-        recorded = [outcome for outcome in outcomes if isinstance(outcome, Recorded)]
+        self, frames: Seq[Frame], state: Transaction, sequence: Sequence, now_ms: int
+    ) -> list[list[Outcome]]:  # fmt: skip
+        """Take frames through every step and write their rows; the outcomes of each, as `broker.joint.Joint` says.
+
+        The caller commits; until then nothing is answered.
+        """
+        around = _around(frames, state)
+        outcomes = [
+            [self._accept_one(one, frame.sender, state, sequence, now_ms, around) for one in frame.submissions]
+            for frame in frames
+        ]
+        recorded = [outcome for of_frame in outcomes for outcome in of_frame if isinstance(outcome, Recorded)]
         state.insert(tables.Exchange, [_exchange_row(one) for one in recorded])
         state.insert(tables.Delivery, [delivery_row(one) for one in recorded])
         asked = [one.gated.consented.asked for one in recorded]
@@ -140,15 +160,16 @@ class Pipeline:
             self.consent.consume(consented, state, now_ms)
         except Error as error:
             return self._refuse(one, error, sender, state, sequence, now_ms)
-        around.taken.add(one.presentation.nonce)
-        return record(gated, sequence, now_ms)
+        recorded = record(gated, sequence, now_ms)
+        row = made(tables.Exchange, _exchange_row(recorded))
+        around.before[sender, row.nonce] = around.asked[row.hash] = row
+        return recorded
 
     @staticmethod
     def _repeated(one: Submission, state: Transaction, sequence: Sequence, around: Around) -> Repeated | None:
         """The nonce is the idempotency key: same bytes, same result. Raises `Refused` (presentation.nonce_reused)."""
-        if one.presentation.nonce in around.taken:
-            raise Refused("presentation.nonce_reused", "twice in one frame")
-        found = around.before.get(one.presentation.nonce)
+        shown = one.presentation
+        found = around.before.get((shown.sender, shown.nonce))
         if found is None:
             return None
         if found.hash != one.hash:

@@ -51,7 +51,7 @@ def wrap(core: Core, tracer: Any) -> None:
         (gate, "shares", "deliver"),
     ):
         setattr(owner, method, _traced(getattr(owner, method), name, tracer))
-    committer.run = _awaited(committer.run, tracer)  # type: ignore[method-assign, assignment]
+    committer.join = _awaited(committer.join, tracer)  # type: ignore[method-assign, assignment]
 
 
 @contextmanager
@@ -78,8 +78,8 @@ def _awaited(run: Callable[..., Awaitable[Any]], tracer: Any) -> Callable[..., A
     """From being handed in to being durable: waiting, the transaction, the disk."""
 
     @wraps(run)
-    async def call(apply: Any, weight: int = 1, *others: Any, **given: Any) -> Any:
+    async def call(joint: Any, given: Any, weight: int = 1, *others: Any, **how: Any) -> Any:
         with _span(tracer, "commit", weight):
-            return await run(apply, weight, *others, **given)
+            return await run(joint, given, weight, *others, **how)
 
     return call

@@ -27,10 +27,12 @@ from nacl.signing import SigningKey
 
 from broker import authority, directory, enrolment, grants, home
 from broker.audit import stored_entry
-from broker.commit import Apply, Committer
+from broker.commit import Committer
 from broker.core import Core, Timing
+from broker.joint import Apply
 from broker.quota import DEFAULT, Quota, Quotas
 from broker.revocation import Revoked
+from broker.services import frames
 from broker.services.frames import Known
 from broker.services.identity import spki_hash
 from broker.services.session import acknowledge
@@ -273,7 +275,8 @@ class Rig:
         made = sent if isinstance(sent, pb.SubmissionFrame) else frame(sent, *more)
         known, _ = self.known.setdefault(sender.id, (Known(Head()), Head()))
         found: list[pb.Result] = []
-        for answer in await submit(self.core, sender.id, made, known):
+        done = await submit(self.core, sender.id, made)
+        for answer in frames.results(done.outcomes, done.commit, self.core.log, known):
             proven = None
             if answer.HasField("proof"):
                 # Not read before: other frames of this sender may have been answered in between.

@@ -216,7 +216,7 @@ class World:
         found: list[Outcome] = []
         self.commit(
             lambda state, sequence, now_ms: found.extend(
-                self.pipeline.accept(verified, sender.id, state, sequence, now_ms)
+                *self.pipeline.accept([pipeline.Frame(sender.id, verified)], state, sequence, now_ms)
             )
         )
         return found
@@ -241,11 +241,8 @@ class World:
     def acknowledge(self, key: SigningKey, *said: Acknowledgement) -> int:
         """The entry of these acknowledgements, signed as one frame."""
         _, signed = envelope.seal_frame(envelope.ACKNOWLEDGEMENT, [one.to_bytes() for one in said], key)
-        self.commit(
-            lambda state, sequence, now_ms: delivery.acknowledge(
-                signed, said[0].recipient, ORIGIN, state, sequence, now_ms
-            )
-        )
+        words = delivery.said(signed, said[0].recipient, ORIGIN)
+        self.commit(lambda state, sequence, now_ms: delivery.acknowledge([words], state, sequence, now_ms))
         return self.log.size - 1
 
     # Sending

@@ -277,6 +277,54 @@ async def test_a_batch_is_one_commit(tmp_path: Path, faults: Faults) -> None:
         assert len(noted(broker)) == 100
 
 
+async def test_operations_of_a_kind_are_taken_together_and_fail_alone(tmp_path: Path) -> None:
+    """One call for all that waits; where one cannot be taken, each again by itself, and only that one is refused."""
+    calls: list[list[str]] = []
+
+    def notes(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
+        calls.append(list(given))
+        indices = [note(text)(state, sequence, now_ms) for text in given]
+        if "bad" in given:
+            raise Refused("consent.unknown")
+        return indices
+
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        done = await asyncio.gather(committer.join(notes, "a"), committer.run(note("b")), committer.join(notes, "c"))
+        assert calls == [["a", "c"]]
+        assert len({one.commit for one in done}) == 1
+        # What has no kind goes first, whoever came first.
+        assert noted(broker) == ["b", "a", "c"]
+        calls.clear()
+        answers = await asyncio.gather(
+            *(committer.join(notes, text) for text in ("d", "bad", "e")), return_exceptions=True
+        )
+        assert calls == [["d", "bad", "e"], ["d"], ["bad"], ["e"]]
+        assert [isinstance(one, Error) for one in answers] == [False, True, False]
+        assert noted(broker) == ["b", "a", "c", "d", "e"]
+
+
+async def test_what_an_attempt_remembered_of_grants_is_forgotten_with_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        before = broker.core.log.generation
+        assert await failing(broker, "a", "a") == ["", UNAVAILABLE]
+        assert broker.core.log.generation > before + 1
+
+
+async def test_under_load_a_commit_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+
+        async def later(turns: int) -> commit.Done[int]:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            return await committer.run(note(f"{turns}"))
+
+        await asyncio.gather(*(committer.run(note(f"load {one}")) for one in range(commit.LOAD)))
+        done = await asyncio.gather(*(later(turns) for turns in range(4)))
+        assert len({one.commit for one in done}) == 1
+
+
 async def test_nobody_is_answered_before_it_is_durable(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         done = await asyncio.gather(*(broker.core.committer.run(note(str(number))) for number in range(50)))

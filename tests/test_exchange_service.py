@@ -26,7 +26,7 @@ from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
 from broker.core import Timing
-from broker.services import session
+from broker.services import room, session
 from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
 from broker.store import tables
@@ -349,7 +349,7 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
     async def pour() -> None:
         nonlocal most
         while (session := held()) is not None:
-            most = max(most, len(session._unsent))
+            most = max(most, session.unsent)
             del session
             await call.write(request)
 
@@ -715,8 +715,38 @@ async def test_a_reason_to_end_does_not_swallow_answers(server: Server) -> None:
         await stream.send(submissions=frame(one))
     await stream.call.write(pb.ConnectRequest())
     assert await ended_with(stream) == "malformed.field"
-    answered = stream.frames["results"].qsize()
-    assert answered == len(server.rows(tables.Exchange)) == 6
+    assert [reason(one) for one in await stream.results(6)] == [""] * 6
+    assert len(server.rows(tables.Exchange)) == 6
+
+
+async def test_what_one_commit_answered_is_one_frame(server: Server) -> None:
+    stream = await server.attach(HOSPITAL)
+    frames: list[pb.ResultFrame] = []
+    for one in statute(server, 32):
+        await stream.send(submissions=frame(one))
+    while sum(len(one.results) for one in frames) < 32:
+        frames.append(await stream.next("results"))
+    assert len(frames) == len({one.proof.checkpoint for one in frames}) < 32
+
+
+async def test_room_is_for_so_many_and_so_many_bytes() -> None:
+    held = room.Room(3, 100)
+    await held.take(60)
+    await held.take(40)
+    waits = asyncio.create_task(held.take(1))
+    await asyncio.sleep(0)
+    assert not waits.done()
+    held.give(60)
+    await asyncio.wait_for(waits, 60)
+    held.give(40)
+    held.give(1)
+    # Larger than all there is: alone, and only then.
+    await held.take(5)
+    alone = asyncio.create_task(held.take(1000))
+    await asyncio.sleep(0)
+    assert not alone.done()
+    held.give(5)
+    await asyncio.wait_for(alone, 60)
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.003, 0.02])

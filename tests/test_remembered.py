@@ -10,7 +10,6 @@ import pytest
 from broker import delivery
 from broker.audit import stored_entry
 from broker.delivery import Outgoing
-from broker.services.frames import Known
 from broker.services.submitting import submit
 from broker.store import tables
 from tests.broker_rig import frame, present, rig
@@ -18,7 +17,6 @@ from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, PAYER, claim
 from tests.test_delivery import Counting, handed_out, sent
 from zhifu.consent import Revocation
 from zhifu.errors import Refused
-from zhifu.receipt import Head
 
 
 async def test_what_was_just_accepted_is_not_read_again(tmp_path: Path) -> None:
@@ -28,7 +26,7 @@ async def test_what_was_just_accepted_is_not_read_again(tmp_path: Path) -> None:
         outgoing = Outgoing(PAYER.id, read, fresh=core.mailroom.fresh)  # type: ignore[arg-type]
         core.mailroom.attach(PAYER.id, outgoing)
         made = [present(broker.statute()) for _ in range(3)]
-        await submit(core, HOSPITAL.id, frame(*made), Known(Head()))
+        await submit(core, HOSPITAL.id, frame(*made))
         fresh, stored = handed_out(broker, PAYER, outgoing), handed_out(broker, PAYER)
         assert read.rows == 0
         assert [one.SerializeToString() for one, _ in fresh] == [one.SerializeToString() for one, _ in stored]
@@ -44,7 +42,7 @@ async def test_what_was_just_accepted_goes_only_while_it_waits(tmp_path: Path) -
         digest = await broker.grant(exchange)
         outgoing = Outgoing(INSURER.id, core.store.reader, fresh=core.mailroom.fresh)
         core.mailroom.attach(INSURER.id, outgoing)
-        await submit(core, HOSPITAL.id, frame(present(exchange)), Known(Head()))
+        await submit(core, HOSPITAL.id, frame(present(exchange)))
         assert len(core.store.reader.find(tables.Delivery, grant_hash=digest)) == 1
         await broker.revoke(exchange)
         assert outgoing.take(0.0) == []

@@ -11,7 +11,7 @@ import grpc
 
 from broker.core import Core
 from broker.directory import Member
-from broker.services import identity
+from broker.services import frames, identity
 from broker.services.errors import refusing
 from broker.services.frames import Known
 from broker.services.session import Context, Request, Session
@@ -68,8 +68,9 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
     ) -> exchange_pb2.SubmitExchangeResponse:
         async with refusing(context):
             member = identity.caller(context, self._core.directory, self._core.now())
-            found = await submit(self._core, member.id, request.submissions, Known(Head()))
-            return exchange_pb2.SubmitExchangeResponse(results=found)
+            found = await submit(self._core, member.id, request.submissions)
+            told = frames.results(found.outcomes, found.commit, self._core.log, Known(Head()))
+            return exchange_pb2.SubmitExchangeResponse(results=told)
         raise AssertionError  # the context manager ended the call
 
     def tell_witnesses(self) -> None:

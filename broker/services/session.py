@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -21,15 +22,18 @@ from broker.delivery import Outgoing
 from broker.directory import Member
 from broker.services import frames
 from broker.services.frames import Known
-from broker.services.submitting import submit
+from broker.services.room import Room
+from broker.services.submitting import Answered, submit
+from broker.stages import Outcome
 from broker.store import tables
 from zhifu import envelope, epoch
 from zhifu.errors import Error, Malformed, Refused
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2, signed_pb2
 
-FRAMES_IN_WORK: Final = 8
-"""Frames of one stream that are taken at a time."""
+FRAMES_IN_WORK: Final = 64
+BYTES_IN_WORK: Final = 64 << 20
+"""Frames of one stream that are taken at a time, and what they hold: as much as eight of the largest."""
 MAX_UNSENT: Final = 256
 """Frames that wait for one node, before it is cut off."""
 
@@ -58,7 +62,8 @@ class Session:
         self.shown_head = hello.checkpoint
         self._cosigned = -1
         self._read_through = 0
-        self._working = asyncio.Semaphore(FRAMES_IN_WORK)
+        self._answered: deque[Answered] = deque()
+        self._working = Room(FRAMES_IN_WORK, BYTES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._directory_due = True
         self._shown_version = 0
@@ -92,6 +97,7 @@ class Session:
 
     async def _flush(self, writer: asyncio.Task[None]) -> None:
         """Let the writer finish with what there is, and say why the stream ends."""
+        self._take_answered()
         if self._farewell:
             self._unsent.append(Response(reconnect=exchange_pb2.Reconnect(reason=self._farewell)))
         self._closing = True
@@ -122,29 +128,35 @@ class Session:
         self._directory_due = True
         self._outgoing.wake.set()
 
-    def _send(self, frame: Response) -> None:
+    @property
+    def unsent(self) -> int:
+        """Frames that were answered and not sent."""
+        return len(self._unsent) + len(self._answered)
+
+    def _answer(self, done: Answered) -> None:
         # A node that sends and never reads is cut off before its answers fill our memory.
-        if len(self._unsent) >= MAX_UNSENT:
+        if self.unsent >= MAX_UNSENT:
             self.end("unavailable.overload")
-        self._unsent.append(frame)
+        self._answered.append(done)
         self._outgoing.wake.set()
 
     async def _read(self, requests: AsyncIterator[Request]) -> None:
         async for request in requests:
             self._core.directory.check_active(self._member.id)
-            await self._working.acquire()
+            size = _size(request)
+            await self._working.take(size)
             if self._ending.is_set():
                 return
             task = asyncio.create_task(self._take(request))
             self._tasks.add(task)
-            task.add_done_callback(self._finished)
+            task.add_done_callback(partial(self._finished, size))
             if request.WhichOneof("frame") == "key_statement":
                 # What follows may be signed with the keys that it states.
                 await asyncio.wait((task,))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, size: int, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        self._working.release()
+        self._working.give(size)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("frame failed", exc_info=error, extra={"node": self._member.id.hex()[:16]})
             self.end("internal")
@@ -153,8 +165,7 @@ class Session:
         kind = request.WhichOneof("frame")
         try:
             if kind == "submissions":
-                for frame in await submit(self._core, self._member.id, request.submissions, self._known):
-                    self._send(Response(results=frame))
+                self._answer(await submit(self._core, self._member.id, request.submissions))
             elif kind == "acknowledgements":
                 await self._acknowledge(request.acknowledgements)
             elif kind == "notices_read":
@@ -232,6 +243,7 @@ class Session:
     async def _write(self, context: Context) -> None:
         while True:
             self._outgoing.wake.clear()
+            self._take_answered()
             while self._unsent:
                 await _write(context, self._unsent.popleft())
             if self._closing:
@@ -242,6 +254,16 @@ class Session:
             self._take_waiting()
             if not self._unsent:
                 await self._sleep()
+
+    def _take_answered(self) -> None:
+        """One frame for what one commit answered, however many frames it came in."""
+        while self._answered:
+            commit = self._answered[0].commit
+            outcomes: list[Outcome] = []
+            while self._answered and self._answered[0].commit is commit and len(outcomes) < delivery.MAX_FRAME:
+                outcomes += self._answered.popleft().outcomes
+            for frame in frames.results(outcomes, commit, self._core.log, self._known):
+                self._unsent.append(Response(results=frame))
 
     def _take_waiting(self) -> None:
         # Each proof starts where the one before it ended, so frames leave in the order in which they were proved:
@@ -296,6 +318,11 @@ class Session:
             self._outgoing.expect()
 
 
+def _size(request: Request) -> int:
+    """About how many bytes a frame holds. Only submissions may be large."""
+    return sum(len(one.leaves) + len(one.manifest) + len(one.capsule) for one in request.submissions.submissions)
+
+
 async def _write(context: Context, frame: Response) -> None:
     """Raises `Refused` (unavailable.deadline): the node is not there any more."""
     try:
@@ -309,10 +336,9 @@ async def acknowledge(
 ) -> delivery.Settled:
     """Verify and take a frame of acknowledgements. Raises `Malformed`, `NotAuthentic`, `Refused` (unavailable.*)."""
     signed = envelope.verify_frame(envelope.ACKNOWLEDGEMENT, list(frame.acknowledgements), frame.signature, signing_key)
-    done = await core.committer.run(
-        lambda state, sequence, now_ms: delivery.acknowledge(
-            signed, recipient, core.log.origin, state, sequence, now_ms
-        ),
+    done = await core.committer.join(
+        delivery.acknowledge,
+        delivery.said(signed, recipient, core.log.origin),
         weight=len(signed),
         lane=recipient,
         essential=True,

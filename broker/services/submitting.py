@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from broker import pipeline
+from broker.audit import Commit
 from broker.core import Core
 from broker.counts import COUNTS
-from broker.pipeline import delivery_row
-from broker.services import frames
-from broker.services.frames import Known
+from broker.pipeline import Frame, delivery_row
 from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
 from zhifu import envelope, presentation
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
@@ -20,10 +20,16 @@ from zhifu.v1 import exchange_pb2
 _AFTERWARDS: Final = "statement"
 
 
-async def submit(
-    core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame, known: Known
-) -> list[exchange_pb2.ResultFrame]:
-    """A submission frame through the pipeline, committed. Raises `Refused` (unavailable.*), `Malformed`."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of submissions, and the commit that recorded them; of what was not recorded, the one of nothing."""
+
+    outcomes: Sequence[Outcome]
+    commit: Commit
+
+
+async def submit(core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame) -> Answered:
+    """A submission frame through the pipeline, committed. Raises `Malformed`; what else fails is an outcome."""
     if not 1 <= len(frame.submissions) <= envelope.MAX_FRAME:
         raise Malformed("malformed.size", f"a frame holds 1 to {envelope.MAX_FRAME} submissions")
     begun = time.monotonic()
@@ -32,10 +38,11 @@ async def submit(
         core.quotas.admit(sender, len(frame.submissions), begun)
         verified, full = _with_room(core, _verify(core, sender, frame))
         if not verified:
-            return list(frames.results(full, core.log.no_commit, core.log, known))
+            return Answered(full, core.log.no_commit)
         core.quotas.charge(sender, _size(verified), begun)
-        done = await core.committer.run(
-            lambda state, sequence, now_ms: core.pipeline.accept(verified, sender, state, sequence, now_ms),
+        done = await core.committer.join(
+            core.pipeline.accept,
+            Frame(sender, verified),
             weight=len(verified),
             lane=sender,
             bulk=_is_bulk(verified),
@@ -44,11 +51,11 @@ async def submit(
         hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
         refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
         COUNTS.answered(refused, [None] * len(refused))
-        return list(frames.results(refused, core.log.no_commit, core.log, known))
+        return Answered(refused, core.log.no_commit)
     COUNTS.answered(done.result, [one.presentation for one in verified])
     COUNTS.frame_seconds.add(time.monotonic() - begun)
     core.mailroom.accepted((delivery_row(one), one.entry) for one in done.result if isinstance(one, Recorded))
-    return list(frames.results([*done.result, *full], done.commit, core.log, known))
+    return Answered([*done.result, *full], done.commit)
 
 
 def _with_room(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.core import Core
+from broker.services import frames
 from broker.services.frames import Known
 from broker.services.submitting import submit
 from tests.bench import jetstream
@@ -82,7 +83,8 @@ async def _submit(core: Core, sender: bytes, sent: Sequence[exchange_pb2.Submiss
 
     async def one(each: exchange_pb2.SubmissionFrame) -> None:
         async with gate:
-            for found in await submit(core, sender, each, Known(Head())):
+            done = await submit(core, sender, each)
+            for found in frames.results(done.outcomes, done.commit, core.log, Known(Head())):
                 refused = [result.refusal.reason for result in found.results if result.HasField("refusal")]
                 assert not refused, refused[0]
                 commits.add(found.proof.checkpoint)

@@ -73,7 +73,8 @@ class Side:
 
     async def submit(self, data: bytes) -> None:
         asked = ConnectRequest.FromString(data).submissions
-        for made in await submit(self._core, self._me.id, asked, self._known):
+        found = await submit(self._core, self._me.id, asked)
+        for made in frames.results(found.outcomes, found.commit, self._core.log, self._known):
             ConnectResponse(results=made).SerializeToString()
             refused = [one.refusal.reason for one in made.results if one.HasField("refusal")]
             assert not refused, refused[0]
