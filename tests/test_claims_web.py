@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -23,6 +24,29 @@ from tests.house import House, another_stay, open_house, python, run, until
 from zhifu import bill as bills
 
 BILL: Final = sample_bill(1)
+CUTS: Final = """
+import os, signal
+from pathlib import Path
+from clients.patient import calls
+arrived, armed, real = Path({arrived!r}), Path({armed!r}), calls.put_chunks
+async def put_chunks(wallet, digest, chunks):
+    places = []
+    def noted():
+        for place, chunk in chunks:
+            places.append(place)
+            yield place, chunk
+    async for left in real(wallet, digest, noted()):
+        with arrived.open("a") as told:
+            told.write(f"{{digest.hex()}} {{places[-1]}}\\n")
+        yield left
+        if armed.exists():
+            broker, most = map(int, armed.read_text().split())
+            if left <= most:
+                armed.unlink()
+                os.kill(broker, signal.SIGKILL)
+calls.put_chunks = put_chunks
+"""
+"""The wallet's server writes down each sealed chunk that arrived, and once kills the broker when few are left."""
 
 
 @dataclass(slots=True)
@@ -45,7 +69,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
         house.insure(BILL)
         cards = [word for card in house.cast.cards.values() for word in ("--card", str(card))]
         command = ["wallet", "serve", str(house.path / "phone"), "--contact", str(house.contact), *cards, "--port", "0"]
-        process = subprocess.Popen(python(*command), stdout=subprocess.PIPE, text=True)
+        cuts = CUTS.format(arrived=str(house.path / "arrived"), armed=str(house.path / "armed"))
+        process = subprocess.Popen(python(*command, code=cuts), stdout=subprocess.PIPE, text=True)
         try:
             assert process.stdout is not None
             url = json.loads(process.stdout.readline())["url"]
@@ -164,7 +189,7 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
             "--json",
         )
         until(lambda: len(run(*documents).ok().json) == 2, "the insurer has them")
-        taken = [path.read_bytes() for path in (house.path / "desk" / "taken").glob("*-01")]
+        taken = [path.read_bytes() for path in (house.path / "desk" / "taken").rglob("*") if path.is_file()]
         assert taken == [scan.read_bytes()]
         house.decide("insurer", claim, "--proposed")
         look_again(served, at, "/reports", "[data-report][data-state=decided]")
@@ -174,6 +199,51 @@ def test_a_claim_reported_from_the_page(served: Served) -> None:
         expect(page.locator("[data-report]")).to_contain_text("400.00")
         at.picture("23-reported-paid-zh")
         assert at.faults == []
+
+
+def test_an_upload_that_was_cut_goes_on_from_where_it_stopped(served: Served) -> None:
+    """Cut on the way to the wallet's server (no connection, then a reload), and again by the broker's death."""
+    house = served.house
+    scan = house.file("scan.pdf", os.urandom(6 * uploads.PIECE + 5))
+    with served.open() as at:
+        page = at.page
+        card = reported(served, at, "示例市第五人民医院")
+        claim = str(card.get_attribute("data-report"))
+        look_again(served, at, "/reports", f"[data-report='{claim}'][data-state=review]")
+        card.locator("input[type=file]").set_input_files(scan)
+        page.route(re.compile(rf"/api/upload/.*at={3 * uploads.PIECE}$"), lambda route: route.abort())
+        card.locator("[data-attach]").click()
+        expect(page.locator("#status")).to_be_visible()
+        page.unroute_all()
+        page.reload()
+        expect(card.locator("[data-halfway]")).to_contain_text("scan.pdf 已上传 49%")
+        at.picture("26-halfway-zh", whole=False)
+
+        (house.path / "armed").write_text(f"{house.pid('broker')} 12")
+        card.locator("input[type=file]").set_input_files(scan)
+        with watching(at) as seen:
+            card.locator("[data-attach]").click()
+            expect(page.locator("#status")).to_be_visible()
+        assert [int(place) for place in seen] == [uploads.PIECE * n for n in range(3, 7)], "no piece is sent twice"
+        assert house.running["broker"].process.wait() == -signal.SIGKILL
+        before = arrived(house)
+        house.restart("broker")
+        page.reload()
+        expect(card.locator("[data-halfway]")).to_have_count(0)
+        page.locator("#unsent button").click()
+        expect(page.locator("#unsent")).to_have_count(0)
+        after = arrived(house)
+    assert (len(before), before) == (13, after[:13])
+    assert after == list(range(25)), "what arrived before the broker died is not sent again"
+    documents = ("insurer", "documents", house.path / "insurer", claim, "-o", house.path / "desk" / "cut", "--json")
+    until(lambda: len(run(*documents).ok().json) == 2, "the insurer has the report and the file")
+    assert scan.read_bytes() in [path.read_bytes() for path in (house.path / "desk" / "cut").rglob("*") if path.is_file()]
+
+
+def arrived(house: House) -> list[int]:
+    """Places of the last parcel's chunks, as they arrived at the broker."""
+    rows = [row.split() for row in (house.path / "arrived").read_text().splitlines()]
+    return [int(place) for digest, place in rows if digest == rows[-1][0]]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,15 +49,18 @@ async def report(wallet: Wallet, pair: Pair, stated: Mapping[str, Value], now: i
 
 
 async def attach(
-    wallet: Wallet, claim: bytes, files: list[Document], now: int, progress: Progress, note: str = ""
-) -> str:
+    wallet: Wallet, claim: bytes, files: list[Document], now: int, progress: Progress, note: str = "",
+    kept: Callable[[], None] = lambda: None,
+) -> str:  # fmt: skip
     """Send documents; the kind they went as: a supplement where the insurer asked for one.
+
+    ``kept`` is called once they lie sealed on the disk: from then on they are sent without whoever gave them.
 
     Raises `Refused` (consent.unknown), and as `parcels`.
     """
     found = one_of(wallet, claim)
     kind = "supplement" if found["news"] and found["news"][-1]["state"] == "waiting" else "documents"
-    await _follow(wallet, claim, kind, Message({"note": note} if note else {}, tuple(files)), now, progress)
+    await _follow(wallet, claim, kind, Message({"note": note} if note else {}, tuple(files)), now, progress, kept)
     return kind
 
 
@@ -71,12 +74,16 @@ async def answer(wallet: Wallet, claim: bytes, kind: str, note: str, now: int) -
     await _follow(wallet, claim, kind, Message({"note": note} if note else {}), now, parcels.silent)
 
 
-async def _follow(wallet: Wallet, claim: bytes, kind: str, message: Message, now: int, progress: Progress) -> None:
+async def _follow(
+    wallet: Wallet, claim: bytes, kind: str, message: Message, now: int, progress: Progress,
+    kept: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
     found = one_of(wallet, claim)
     made = await parcels.make(wallet, _pair(wallet, found), kind, claim, message, now)
     files = [one.name for one in message.documents]
     sent = [*found["parcels"], {"hash": made.hash.hex(), "kind": kind, "files": files}]
     _write(wallet, claim, {**found, "parcels": sent})
+    kept()
     await parcels.send(wallet, made, progress)
 
 

@@ -51,7 +51,8 @@ class ReportPages:
             kept = reports.one_of(self._wallet, one.request)
             files = [name for sent in kept["parcels"] for name in sent["files"]]
             left = [sent["hash"] for sent in kept["parcels"] if not sent.get("withdrawn")]
-            listed.append({**claim_pages.row(one, language), "files": files, "parcels": " ".join(left)})
+            shown = {"files": files, "parcels": " ".join(left), "halfway": self._uploads.halfway(one.request.hex())}
+            listed.append({**claim_pages.row(one, language), **shown})
         pairs = [
             {"key": pair.public.hex(), "recipient": self._wallet.name(bytes.fromhex(pair.recipient))}
             for pair in self._wallet.pairs
@@ -77,12 +78,15 @@ class ReportPages:
         return {"claim": made.hex()}
 
     async def _upload(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A file is to come in pieces; or the page gives one up."""
-        if "drop" in body:
-            self._uploads.drop(text_of(body, "drop"))
-            return {}
-        called = self._uploads.begin(text_of(body, "name"), text_of(body, "type"), whole_of(body, "size"))
-        return {"upload": called}
+        """A file is to come in pieces, or to go on."""
+        try:
+            digest = bytes.fromhex(text_of(body, "digest"))
+        except ValueError as error:
+            raise Malformed("usage.argument", "digest is a SHA-256 in hex") from error
+        claim = reports.find(self._wallet, text_of(body, "claim")).request.hex()
+        name, media_type = text_of(body, "name"), text_of(body, "type")
+        called, have = self._uploads.begin(claim, name, media_type, whole_of(body, "size"), digest)
+        return {"upload": called, "have": have}
 
     async def _piece(self, request: Request) -> dict[str, Any]:
         at = request.query_params.get("at", "")
@@ -104,8 +108,14 @@ class ReportPages:
         if not isinstance(names, list) or not 1 <= len(names) <= MOST_FILES:
             raise Malformed("usage.argument", f"1 to {MOST_FILES} files")
         self._progress(0, 0)
-        files = self._uploads.take([str(one) for one in names])
-        kind = await reports.attach(self._wallet, claim, files, int(time.time()), self._progress)
+        called = [str(one) for one in names]
+        files = self._uploads.read(called)
+
+        def kept() -> None:
+            for one in called:
+                self._uploads.drop(one)
+
+        kind = await reports.attach(self._wallet, claim, files, int(time.time()), self._progress, kept=kept)
         return {"kind": kind}
 
     async def _send(self, _: Mapping[str, Any]) -> dict[str, Any]:

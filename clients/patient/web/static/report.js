@@ -1,6 +1,7 @@
 // A claim that the patient reports herself: report it, attach documents, accept or dispute, take it back.
 
 import { Refusal, errand, onClick, post, said, say } from "/static/errand.js";
+import { hex } from "/static/wire.js";
 
 const at = (name) => document.getElementById(name);
 const value = (name) => at(name).value.trim();
@@ -44,21 +45,20 @@ async function put(path, piece) {
   return found.have;
 }
 
-/** One file to the wallet's server, piece by piece; a piece that failed is sent again. */
-async function upload(file, moved) {
-  const { upload: called } = await post("/api/upload", { name: file.name, type: file.type, size: file.size });
+/** One file to the wallet's server, piece by piece, from where it stopped; a piece that failed is sent again. */
+async function upload(claim, file, moved) {
+  const digest = hex(new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer())));
+  const asked = { claim, name: file.name, type: file.type, size: file.size, digest };
+  let { upload: called, have } = await post("/api/upload", asked), failed = 0;
   const piece = Number(limits.piece);
-  let have = 0, failed = 0;
   while (have < file.size) {
     try {
       have = await put(`/api/upload/${called}?at=${have}`, file.slice(have, have + piece));
       failed = 0;
       moved(have);
     } catch (error) {
-      if (++failed === AGAIN || error.reason !== "unavailable.wallet") {
-        await post("/api/upload", { drop: called }).catch(() => null);
-        throw error;
-      }
+      // What arrived stays there for a while: the same file, chosen again, goes on.
+      if (++failed === AGAIN || error.reason !== "unavailable.wallet") throw error;
     }
   }
   return called;
@@ -80,7 +80,7 @@ async function attach(card, files) {
   let before = 0;
   try {
     for (const file of files) {
-      uploads.push(await upload(file, (have) => shown.show(said["uploading"], before + have, whole)));
+      uploads.push(await upload(claim, file, (have) => shown.show(said["uploading"], before + have, whole)));
       before += file.size;
     }
     shown.show(said["sending"], 0, 1);
