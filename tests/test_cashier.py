@@ -261,17 +261,23 @@ def test_another_city_by_its_own_table(house: House) -> None:
     ]
     document["feedetail"] = [{**one, "med_chrgitm_type": "05", **row} for row in priced]
     sums = {"medfee_sumamt": "42000.00", "fulamt_ownpay_amt": "0.00", "preselfpay_amt": "1600.00"}
+    named = (*sums, "overlmt_selfpay", "inscp_scp_amt")
+    left_open = {name: value for name, value in document["setlinfo"].items() if name not in named}
+    undeclared = json.dumps({**document, "setlinfo": left_open}, ensure_ascii=False).encode()
     document["setlinfo"] |= sums | {"inscp_scp_amt": "40400.00"}
     bill = json.dumps(document, ensure_ascii=False).encode()
     house.credit(bill, "500.00")
     house.end("public-payer")
     house.restart("public-payer", "--table", "example-town")
     try:
+        unread = house.finish(house.submit(undeclared, []))
         settlement = house.submit(bill, [], account="900.00")
         found = house.finish(settlement)
     finally:
         house.end("public-payer")
         house.restart("public-payer")
+    # Left open it is read as 丙, sealed so, and not blamed on the payer: the file declares it, and it settles.
+    assert (unread["state"], unread["reason"], "must declare" in unread["detail"]) == ("failed", "bill.identity", True)
     # 39,600 above the threshold: 20,000 x 85 % + 19,600 x 88 %
     assert (found["public_fen"], found["patient_fen"], found["account_fen"]) == (3_424_800, 775_200, 50_000), found
     told = house.api("GET", f"/settlements/{settlement}/national", None)["setlinfo"]

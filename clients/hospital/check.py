@@ -29,7 +29,8 @@ def reserved(found: Decision) -> Decision:
 def public(bill: Bill, found: Decision) -> int:
     """What the public funds pay, fen: the split is of this bill and keeps the identities.
 
-    Raises `NotAuthentic` (ledger.mismatch), `Malformed` (bill.identity).
+    Raises `NotAuthentic` (ledger.mismatch), `Malformed` (bill.identity): also where the bill left open how its city
+    counts class 04, and was sealed with the usual reading; declared, it is sealed with the other.
     """
     amounts = found.amounts
     try:
@@ -55,6 +56,8 @@ def public(bill: Bill, found: Decision) -> int:
         raise Malformed("schema.value", "the split is not complete") from error
     identities.check_statement(statement, public=True)
     if split != bill.split:
+        if split == bill.other_reading:
+            raise Malformed("bill.identity", "the city counts class 04 otherwise: the file must declare its parts")
         raise NotAuthentic("ledger.mismatch", "the public payer split another bill")
     return statement.pool + statement.other_funds
 

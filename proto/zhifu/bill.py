@@ -126,6 +126,11 @@ class Bill:
     procedures: tuple[Procedure, ...] = ()
     payable_c: bool = False
 
+    @property
+    def other_reading(self) -> Split:
+        """The sum where the city counts 04可报丙 the other way; the same where there is no such line."""
+        return reduce(add, (split_line(line, payable_c=not self.payable_c) for line in self.lines), NOTHING)
+
 
 def parse(data: bytes) -> Bill:
     """Read and check a bill file of at most `MAX_BYTES` bytes (SETTLEMENT 1 and 2).
