@@ -91,8 +91,21 @@ def claim(patient: Patient) -> exchange_pb2.Submission:
     )
 
 
+async def arrivals(rate: float, seconds: float) -> AsyncIterator[float]:
+    """When each arrival is due (`time.perf_counter`), ``rate`` a second, evenly; late ones come at once, all of them.
+
+    Whoever counts from when it was due counts what waited for a slow answer too (no coordinated omission).
+    """
+    begun = time.perf_counter()
+    for number in range(round(rate * seconds)):
+        due = begun + number / rate
+        if (early := due - time.perf_counter()) > 0:
+            await asyncio.sleep(early)
+        yield due
+
+
 class Asker:
-    """A hospital that keeps ``in_flight`` claims open until it is told to stop."""
+    """A hospital that keeps ``in_flight`` claims open until it is told to stop, or asks at a rate of its own."""
 
     def __init__(self, me: Participant, patients: Sequence[Patient]) -> None:
         self.link = Link(me, self._answered)
@@ -108,6 +121,12 @@ class Asker:
         for _ in range(in_flight):
             self._ask()
 
+    async def paced(self, rate: float, seconds: float) -> None:
+        """Ask ``rate`` times a second, whatever comes back."""
+        self.link.per_frame, self.latencies_ms = MAX_FRAME, []
+        async for due in arrivals(rate, seconds):
+            self._ask(due)
+
     async def finish(self) -> None:
         """Ask nothing more, and wait for the answers that are due. Raises what the stream broke with."""
         self._goes_on = False
@@ -121,9 +140,9 @@ class Asker:
         if self._open:
             raise TimeoutError(f"{len(self._open)} exchanges were never answered")
 
-    def _ask(self) -> None:
+    def _ask(self, begun: float = 0.0) -> None:
         made = claim(next(self._patients))
-        self._open[presentation.hash_of(made.presentation)] = time.perf_counter()
+        self._open[presentation.hash_of(made.presentation)] = begun or time.perf_counter()
         self.link.submit(made)
 
     def _answered(self, delivery: exchange_pb2.Delivery) -> None:
@@ -137,6 +156,10 @@ class Asker:
         if not self._open:
             self._idle.set()
 
+    def serve(self, patients: Sequence[Patient]) -> None:
+        """Ask for these from now on."""
+        self._patients = itertools.cycle(patients)
+
 
 class Answerer:
     """A payer that answers every claim with the patient's decision."""
@@ -144,6 +167,11 @@ class Answerer:
     def __init__(self, me: Participant, patients: Sequence[Patient]) -> None:
         self.link = Link(me, self._asked)
         self._me = me
+        self._patients: dict[bytes, Patient] = {}
+        self.serve(patients)
+
+    def serve(self, patients: Sequence[Patient]) -> None:
+        """Answer for these from now on."""
         self._patients = {one.grant_hash: one for one in patients}
 
     def _asked(self, delivery: exchange_pb2.Delivery) -> None:
@@ -175,6 +203,11 @@ class Attached:
     async def close(self) -> None:
         await asyncio.gather(self._payer.link.close(), *(one.link.close() for one in self._askers))
 
+    def serve(self, patients: Sequence[Patient]) -> None:
+        """These patients of the first hospital from now on: the uses of a grant are counted, and they end."""
+        self._payer.serve(patients)
+        self._askers[0].serve(patients)
+
     async def measure(self, in_flight: int, per_frame: int, seconds: float) -> Measured:
         """Keep ``in_flight`` exchanges open for ``seconds``, shared evenly by the hospitals, and end them all."""
         self._payer.link.per_frame = per_frame
@@ -182,6 +215,16 @@ class Attached:
         for one in self._askers:
             one.start(in_flight // len(self._askers), per_frame)
         await asyncio.sleep(seconds)
+        return await self._finished(cpu, begun)
+
+    async def paced(self, rate: float, seconds: float) -> Measured:
+        """Ask ``rate`` times a second for ``seconds``, shared evenly by the hospitals, and end them all."""
+        self._payer.link.per_frame = MAX_FRAME
+        cpu, begun = cpu_s(self._pid), time.perf_counter()
+        await asyncio.gather(*(one.paced(rate / len(self._askers), seconds) for one in self._askers))
+        return await self._finished(cpu, begun)
+
+    async def _finished(self, cpu: float, begun: float) -> Measured:
         await asyncio.gather(*(one.finish() for one in self._askers))
         self._payer.link.check()
         wall, used = time.perf_counter() - begun, cpu_s(self._pid) - cpu
@@ -219,6 +262,20 @@ class Relay:
 
     async def close(self) -> None:
         await self._channel.close()
+
+    async def paced(self, rate: float, seconds: float) -> Measured:
+        """Call ``rate`` times a second for ``seconds``, whatever comes back."""
+        latencies: list[float] = []
+
+        async def one(due: float) -> None:
+            await self._call(self._asked)
+            latencies.append(1000 * (time.perf_counter() - due))
+
+        cpu, begun = cpu_s(self._pid), time.perf_counter()
+        async with asyncio.TaskGroup() as calls:
+            async for due in arrivals(rate, seconds):
+                calls.create_task(one(due))
+        return Measured(time.perf_counter() - begun, cpu_s(self._pid) - cpu, tuple(latencies))
 
     async def measure(self, in_flight: int, seconds: float) -> Measured:
         """Keep ``in_flight`` calls open for ``seconds``."""

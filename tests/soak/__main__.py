@@ -35,6 +35,7 @@ from tests.soak import (
     powerloss,
     rpcs,
     settlement,
+    steady,
     withheld,
 )
 
@@ -150,6 +151,11 @@ def _rpcs(seconds: float, seed: int, say: Tell) -> Faults:
     return (*found.faults, *read.faults)
 
 
+def _steady(seconds: float, _: int, say: Tell) -> Faults:
+    with world() as made:
+        return uvloop.run(steady.measure(made, seconds, say)).faults
+
+
 def _offline(seconds: float, _: int, say: Tell) -> Faults:
     found = offline.run(round(seconds * QUEUED_A_SECOND))
     say(str(found))
@@ -192,6 +198,7 @@ PARTS: Final = {
     "rpcs": _rpcs,
     "order": _order,
     "offline": _offline,
+    "steady": _steady,
 }
 
 
