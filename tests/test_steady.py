@@ -47,7 +47,6 @@ def test_what_does_not_stay_as_it_was_is_a_fault() -> None:
 
 @pytest.mark.parametrize(("bytes_each", "faults"), [(BYTES_AN_EXCHANGE // 2, 0), (6 * BYTES_AN_EXCHANGE, 1)])
 def test_memory_that_grows_with_the_exchanges_is_a_fault(bytes_each: int, faults: int) -> None:
-    grown = [
-        replace(one, resident_kib=200_000 + place * 20_000 * bytes_each // 1024) for place, one in enumerate(QUIET)
-    ]
+    each = 20_000 * bytes_each // 1024
+    grown = [replace(one, resident_kib=200_000 + place * each) for place, one in enumerate(QUIET)]
     assert len(judge(grown)) == faults
