@@ -164,12 +164,15 @@ class Node:
         """
         return await self._until(exchange, lambda: self._result(exchange), timeout_s)
 
-    async def answer_to(self, exchange: bytes, timeout_s: float = TIMEOUT_S, after: int = 0) -> Opened:
+    async def answer_to(
+        self, exchange: bytes, timeout_s: float = TIMEOUT_S, after: int = 0, *, beside: bytes | None = None
+    ) -> Opened:
         """Await the first answer to an exchange, or where a payer decides later the one with ``after`` before it.
 
-        Raises as `result_of`, and `Refused` with the recipient's reason.
+        ``beside`` is an exchange that it goes with: where that one ended, no answer will come. Raises as `result_of`,
+        and `Refused` with the recipient's reason.
         """
-        return await self._until(exchange, lambda: self._answer(exchange, after), timeout_s)
+        return await self._until(exchange, lambda: self._answer(exchange, after, beside), timeout_s, beside)
 
     def _result(self, exchange: bytes) -> Accepted | None:
         released = self.store.outgoing.released(exchange)
@@ -177,11 +180,12 @@ class Node:
             _raise_if_ended(self._latest(exchange))
         return None if released is None else Accepted(exchange, released)
 
-    def _answer(self, exchange: bytes, after: int) -> Opened | None:
-        latest = self._latest(exchange)
+    def _answer(self, exchange: bytes, after: int, beside: bytes | None) -> Opened | None:
         found = self.store.incoming.answers(exchange)
         if not found:
-            _raise_if_ended(latest)
+            for one in (exchange, beside):
+                if one is not None:
+                    _raise_if_ended(self._latest(one))
         return found[after] if len(found) > after else None
 
     def _latest(self, exchange: bytes) -> Sent:
@@ -190,10 +194,14 @@ class Node:
             raise Refused("exchange.unknown")
         return found
 
-    async def _until(self, exchange: bytes, look: Callable[[], T | None], timeout_s: float) -> T:
-        """What ``look`` finds, asked again after every commit that touched the exchange."""
-        key, event = self._latest(exchange).first, asyncio.Event()
-        self._waiting.setdefault(key, set()).add(event)
+    async def _until(
+        self, exchange: bytes, look: Callable[[], T | None], timeout_s: float, beside: bytes | None = None
+    ) -> T:
+        """What ``look`` finds, asked again after every commit that touched one of the exchanges."""
+        keys = {self._latest(one).first for one in (exchange, beside) if one is not None}
+        event = asyncio.Event()
+        for key in keys:
+            self._waiting.setdefault(key, set()).add(event)
         try:
             async with asyncio.timeout(timeout_s):
                 while (found := look()) is None:
@@ -205,7 +213,8 @@ class Node:
         except TimeoutError as error:
             raise Refused("unavailable.deadline") from error
         finally:
-            self._forget(key, event)
+            for key in keys:
+                self._forget(key, event)
 
     def _forget(self, key: bytes, event: asyncio.Event) -> None:
         self._waiting[key].discard(event)

@@ -163,8 +163,9 @@ class Outcomes:
             said = self._verified(signed, sent)
             if said.presentation_hash != sent.exchange or said.opened != (notice.state == "delivered"):
                 raise NotAuthentic("signature.invalid", "the acknowledgement is about something else")
-            proven = wire.receipt_of(receipt.note, receipt.log_range, self._parts.log_key)
-            acknowledgement.check_same_log(said, _entry(receipt), proven)
+            # That the entry is a leaf of it was checked when the receipt was stored.
+            signed_head = wire.checkpoint_of(receipt.note, self._parts.log_key)
+            acknowledgement.check_same_log(said, _entry(receipt), signed_head)
         except Error as error:
             self._alarm(sent, notice, error)
             return

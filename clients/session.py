@@ -17,10 +17,11 @@ from typing import Final, TypeAlias
 
 import grpc
 
-from clients import channel, deletion, wire
+from clients import channel, deletion, told, wire
 from clients.inbox import Inbox
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
+from clients.told import Told
 from clients.waiting import deadline, first_of
 from clients.witness import Witness
 from zhifu import envelope
@@ -64,6 +65,7 @@ class Session:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._acknowledgements: deque[bytes] = deque()
+        self._told = Told()
         self._notices_read: int | None = None
         self._noticed = False
         self._in_flight: dict[bytes, float] = {}
@@ -162,6 +164,20 @@ class Session:
             await self._make_room()
 
     def _take(self, frame: Response) -> None:
+        if frame.WhichOneof("frame") == "notices":
+            if told.can_wait(frame.notices):
+                if self._told.keep(frame.notices, _time()):
+                    asyncio.get_running_loop().call_later(told.WAIT_S, self._wake.set)
+                return
+            self._take_told()
+        self._take_now(frame)
+
+    def _take_told(self) -> None:
+        kept = self._told.take()
+        if kept is not None:
+            self._take_now(Response(notices=kept))
+
+    def _take_now(self, frame: Response) -> None:
         try:
             self._dispatch(frame)
         except (Malformed, NotAuthentic) as error:
@@ -239,6 +255,8 @@ class Session:
     async def _write(self, call: Stream) -> None:
         while True:
             self._wake.clear()
+            if self._told.is_due(_time()):
+                self._take_told()
             for frame in self._waiting():
                 async with deadline(WRITE_S):
                     await call.write(frame)

@@ -428,9 +428,9 @@ def test_the_two_parties_find_a_fork_between_themselves() -> None:
     assert to_insurer(at_insurer)
     word = acknowledgement.parse(sent.acknowledged(at_insurer).to_bytes())
     assert at_hospital.entry
-    refused("log.fork", acknowledgement.check_same_log, word, at_hospital.entry, at_hospital.proven)
+    refused("log.fork", acknowledgement.check_same_log, word, at_hospital.entry, at_hospital.proven.checkpoint)
     assert at_insurer.entry
-    acknowledgement.check_same_log(word, at_insurer.entry, at_insurer.proven)
+    acknowledgement.check_same_log(word, at_insurer.entry, at_insurer.proven.checkpoint)
 
 
 @pytest.mark.parametrize("field", ["index", "size", "root", "leaf_hash", "aud"])
@@ -447,7 +447,7 @@ def test_every_part_of_an_acknowledgement_is_compared(field: str) -> None:
         "aud": "x",
     }
     other = replace(word, **{field: changed[field]})
-    refused("log.fork", acknowledgement.check_same_log, other, received.entry, received.proven)
+    refused("log.fork", acknowledgement.check_same_log, other, received.entry, received.proven.checkpoint)
 
 
 @pytest.mark.parametrize(

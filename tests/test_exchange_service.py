@@ -472,7 +472,7 @@ async def test_a_sender_is_told_with_the_recipients_own_word(server: Server) -> 
         said = acknowledgement.parse(envelope.verify(signed, bytes(PAYER.signing.verify_key)))
         assert one.presentation_hash == said.presentation_hash == exchange.hash
         proven = wire.prove(await proof_of(server, result), Head(), server.core.log.vkey)
-        acknowledgement.check_same_log(said, wire.entry(result.entry), proven)
+        acknowledgement.check_same_log(said, wire.entry(result.entry), proven.checkpoint)
 
 
 async def proof_of(server: Server, result: pb.Result) -> pb.LogProof:

@@ -38,8 +38,10 @@ class Exchange(Protocol):
     store: Store
     outbox: Outbox
 
-    async def answer_to(self, exchange: bytes, timeout_s: float, after: int = 0) -> Opened:
-        """The opened answer, the ``after``-th if there are several, from 0.
+    async def answer_to(
+        self, exchange: bytes, timeout_s: float, after: int = 0, *, beside: bytes | None = None
+    ) -> Opened:
+        """The opened answer, the ``after``-th if there are several, from 0; none will come once ``beside`` ended.
 
         Raises `Refused` where the exchange ended without one, or none came in time.
         """
@@ -97,11 +99,13 @@ class Asking:
 
     async def _decided(self, case: Case, claim: str, beside: str) -> Opened:
         """The first answer, or where the desk is patient the first that a reviewer's queue does not hold."""
-        opened, after = await self._first(case, claim, beside), 0
+        exchange, after = case.exchanges[claim], 0
+        # What others pay is never answered, but where it is refused no answer to the claim will come.
+        opened = await self._node.answer_to(exchange, ANSWER_S, beside=case.exchanges[beside])
         while case.desk.patient and read(opened).outcome == "review":
             after += 1
             patience = ANSWER_S if case.quick else self._patience(read(opened))
-            opened = await self._node.answer_to(case.exchanges[claim], patience, after)
+            opened = await self._node.answer_to(exchange, patience, after)
         return opened
 
     def _patience(self, found: Decision) -> float:
@@ -113,17 +117,6 @@ class Asking:
         if left <= 0:
             raise Refused("settlement.undecided", "nobody decided by the reviewer's deadline")
         return min(ANSWER_S, left + 1)
-
-    async def _first(self, case: Case, *steps: str) -> Opened:
-        """The claim is answered; what others pay never is, but where it is refused no answer will come."""
-        asked = [asyncio.ensure_future(self._node.answer_to(case.exchanges[step], ANSWER_S)) for step in steps]
-        try:
-            done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-            return await (asked[0] if asked[0] in done else asked[1])
-        finally:
-            for one in asked:
-                one.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
 
     async def tell(self, case: Case, action: str, told: Told) -> Case:
         """Confirm, cancel or reverse what payers hold, all at once, and wait until each says so.

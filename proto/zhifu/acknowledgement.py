@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from zhifu import strict
+from zhifu.checkpoint import Checkpoint
 from zhifu.errors import CATALOGUE, Malformed, NotAuthentic
 from zhifu.keys import SUITE, VERSION
 from zhifu.receipt import Entry, Proven
@@ -84,17 +85,17 @@ _FIELDS: Final = operator.attrgetter(*Acknowledgement.__slots__)
 _HASHES: Final = strict.Fields("recipient", "presentation_hash", "leaf_hash", "root")
 
 
-def check_same_log(theirs: Acknowledgement, entry: Entry, proven: Proven) -> None:
-    """The recipient was shown the log that we were: same accepting checkpoint, same leaf.
+def check_same_log(theirs: Acknowledgement, entry: Entry, ours: Checkpoint) -> None:
+    """The recipient was shown the log that we were: same accepting checkpoint, same leaf. ``entry`` is proven in ours.
 
     Raises `NotAuthentic` (log.fork).
     """
     same = (
         theirs.index == entry.index
-        and theirs.size == proven.checkpoint.size
-        and hmac.compare_digest(theirs.root, proven.checkpoint.root)
+        and theirs.size == ours.size
+        and hmac.compare_digest(theirs.root, ours.root)
         and hmac.compare_digest(theirs.leaf_hash, entry.leaf_hash)
-        and theirs.aud == proven.checkpoint.origin
+        and theirs.aud == ours.origin
     )
     if not same:
         raise NotAuthentic("log.fork")
