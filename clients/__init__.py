@@ -18,6 +18,7 @@ from typing import Final
 from zhifu.errors import Error
 
 _MAX_FRAMES: Final = 12
+_TO_JSON: Final = json.JSONEncoder(ensure_ascii=False, default=lambda value: type(value).__name__)
 
 # gRPC's own lines on stderr are not JSON. It reads this when it is first imported, which is after this package.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -37,7 +38,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1]:
             line |= _failure(record.exc_info[1])
-        return json.dumps(line, ensure_ascii=False, default=lambda value: type(value).__name__)
+        return _TO_JSON.encode(line)
 
 
 def _failure(error: BaseException) -> dict[str, object]:

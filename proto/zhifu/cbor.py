@@ -18,6 +18,7 @@ MAX_DEPTH: Final = 8
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**63 - 1
 _PLAIN: Final = frozenset((bytes, bool, type(None)))
+_ARRAYS: Final = frozenset((list, tuple))
 
 # A recursive alias needs PEP 695, which is newer than our oldest Python; the decoder checks every node.
 Value = Any
@@ -40,7 +41,7 @@ def encode(value: Value) -> bytes:
 
     Raises `Malformed` (malformed.encoding) for any other type, non-NFC text or an integer beyond 64 bits.
     """
-    _check(value, 0)
+    _check((value,), 0)
     return cbor2.dumps(value, canonical=True)
 
 
@@ -62,7 +63,7 @@ def decode(data: bytes, cap: int) -> Value:
         )
     except Exception as error:  # the library raises many types on hostile bytes; each means the same here
         raise Malformed("malformed.encoding", "not CBOR") from error
-    _check(value, 0)
+    _check((value,), 0)
     if cbor2.dumps(value, canonical=True) != data:
         raise Malformed("malformed.encoding", "not the canonical CBOR")
     return value
@@ -76,30 +77,22 @@ def array(data: bytes, cap: int, length: int) -> Sequence[Value]:
     return value
 
 
-def _check(value: Value, depth: int) -> None:
-    kind = type(value)
-    if kind is str:
-        _check_text(value)
-    elif kind is int:
-        if not _MIN_INT <= value <= _MAX_INT:
-            raise Malformed("malformed.encoding", "integer beyond 64 bits")
-    elif kind in (list, tuple):
-        if depth >= MAX_DEPTH:
-            raise Malformed("malformed.encoding", "nested too deeply")
-        # Most of what is encoded are short arrays of bytes: their types are looked at, one after the other at no cost.
-        if not _PLAIN.issuperset(map(type, value)):
-            _check_items(value, depth + 1)
-    elif kind not in _PLAIN:
-        raise Malformed("malformed.encoding", f"type {kind.__name__} is not allowed")
-
-
-def _check_items(values: Sequence[Value], depth: int) -> None:
-    # A bill's columns are texts and integers: looked at here, they take one call less each.
+def _check(values: Sequence[Value], depth: int) -> None:
     for value in values:
-        if type(value) is str:
+        kind = type(value)
+        if kind is str:
             _check_text(value)
-        elif type(value) is not int or not _MIN_INT <= value <= _MAX_INT:
-            _check(value, depth)
+        elif kind is int:
+            if not _MIN_INT <= value <= _MAX_INT:
+                raise Malformed("malformed.encoding", "integer beyond 64 bits")
+        elif kind in _ARRAYS:
+            if depth >= MAX_DEPTH:
+                raise Malformed("malformed.encoding", "nested too deeply")
+            # Most of what is encoded are short arrays of bytes: to look at their types one after the other is no cost.
+            if not _PLAIN.issuperset(map(type, value)):
+                _check(value, depth + 1)
+        elif kind not in _PLAIN:
+            raise Malformed("malformed.encoding", f"type {kind.__name__} is not allowed")
 
 
 def _check_text(value: str) -> None:

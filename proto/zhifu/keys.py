@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -29,6 +30,8 @@ VERSION: Final = 1
 ID_BYTES: Final = 32
 _MLKEM_PUBLIC_BYTES: Final = 1184
 _X25519_BYTES: Final = 32
+_REMEMBERED: Final = 256
+"""Public keys that are loaded: a participant's few recipients, over and over."""
 
 
 class Alg(IntEnum):
@@ -149,6 +152,7 @@ class KemPrivate:
             raise NotAuthentic("capsule.open") from error
 
 
+@lru_cache(_REMEMBERED)
 def _load_public(alg: Alg, raw: bytes) -> X25519PublicKey | hpke.MLKEM768X25519PublicKey:
     try:
         if alg is Alg.X25519:

@@ -9,6 +9,7 @@ import hmac
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from nacl.signing import SigningKey
@@ -32,6 +33,7 @@ from zhifu.v1 import signed_pb2
 
 MAX_LIFETIME_S: Final = 8 * 86_400
 SKEW_S: Final = 300
+_REMEMBERED: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -197,12 +199,19 @@ def verify_attestation(signed: Envelope, signing_keys: Mapping[bytes, bytes], no
     attester = pinned.get(signed.key_id)
     if attester is None:
         raise NotAuthentic("key.not_pinned", "the attester is not pinned here")
-    envelope.verify(signed, signing_keys[attester])
-    message = strict.parse(signed_pb2.Attestation, signed.payload, signed.kind.cap)
-    if message.attester != attester:
+    found = _attested(signed, signing_keys[attester])
+    if found.attester != attester:
         raise NotAuthentic("key.not_pinned", "the attestation names another attester than signed it")
-    if now > message.not_after:
+    if now > found.not_after:
         raise NotAuthentic("key.expired", "the attestation has expired")
+    return found
+
+
+@lru_cache(_REMEMBERED)
+def _attested(signed: Envelope, key: bytes) -> Attestation:
+    # What its bytes say does not change; a claim's records carry the same ones.
+    envelope.verify(signed, key)
+    message = strict.parse(signed_pb2.Attestation, signed.payload, signed.kind.cap)
     subject_key = strict.exactly("subject_key", message.subject_key, 32)
     return Attestation(subject_key, message.attester, message.role, message.not_after)
 

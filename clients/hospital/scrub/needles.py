@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from clients.hospital.scrub.found import Finding, How
 from zhifu.identifiers.spelling import compact_places, digits, fold
@@ -12,8 +11,7 @@ from zhifu.identifiers.spelling import compact_places, digits, fold
 _KEY: Final = 2
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class Needle:
+class Needle(NamedTuple):
     """``text`` is compact, two characters at least; ``start`` to ``end`` of it are replaced, all of it by default.
 
     ``alone``: no letter or digit of ASCII may touch it. ``fresh``: no letter at all may stand before it. ``proper``: it
@@ -28,6 +26,10 @@ class Needle:
     alone: bool = False
     fresh: bool = False
     proper: bool = False
+
+    def __repr__(self) -> str:
+        # It is of a person.
+        return "Needle"
 
 
 class Needles:
