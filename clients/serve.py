@@ -165,7 +165,7 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     offers = Offers(
         node.store, node.outbox, bundle, keystore.signing, settings.origin, node.participant, node.clock_ms
     )  # fmt: skip
-    mandates = Mandates(node.store, bundle)
+    mandates = Mandates(bundle)
     tables = icd_tables.load(settings.code_tables) if settings.code_tables else icd_tables.NO_TABLES
     settlements = Settlements(
         node,

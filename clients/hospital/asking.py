@@ -19,6 +19,7 @@ from clients.hospital.case import Case, Policy, numbered
 from clients.hospital.coordination import Compensation
 from clients.hospital.mandates import Mandates
 from clients.hospital.openbill import AnyBill, split_of
+from clients.hospital.tokens import Called
 from clients.outbox import Outbox
 from clients.store import Mandate, Store
 from zhifu import consent, schema
@@ -70,7 +71,7 @@ class Asking:
         return case, await self._node.answer_to(case.exchanges["public-claim"], ANSWER_S)
 
     async def insurer(
-        self, case: Case, place: int, bill: AnyBill, paid: Compensation, called: Mapping[int, bytes]
+        self, case: Case, place: int, bill: AnyBill, paid: Compensation, called: Called
     ) -> tuple[Case, Opened]:
         """The bill, sealed before, and beside it what others pay, in one workflow: one use of the grant."""
         claim, beside = numbered("claim", place), numbered("coordination", place)
@@ -92,7 +93,7 @@ class Asking:
                     (claim, record.schema_of(bill), case.record),
                     (beside, schema.load(COORDINATION), others),
                 ):
-                    mandate = self._mandates.granted(policy, kind, workflow, correlation, (called, bill))
+                    mandate = self._mandates.granted(policy, kind, workflow, correlation, called)
                     case = case.with_exchange(step, self._node.outbox.present(sealed_record, mandate))
                 case = self.save(case)
         return case, await self._decided(case, claim, beside)

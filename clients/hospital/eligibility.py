@@ -24,6 +24,7 @@ from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.mandates import Mandates
 from clients.hospital.openbill import AnyBill
 from clients.hospital.pseudonym import Pseudonyms
+from clients.hospital.tokens import Called
 from clients.reasons import reason
 from clients.store import Job
 from zhifu import cbor, schema
@@ -79,7 +80,7 @@ class Questions:
             sealed = self._node.outbox.seal(kind.name, record.eligibility(visit, secret, self._tables))
             asked = [(self._public_payer, self._mandates.statute(self._public_payer, secret, kind))]
             for one, names in zip(policies, called, strict=True):
-                mandate = self._mandates.granted(one, kind, os.urandom(16), os.urandom(16), (names, visit))
+                mandate = self._mandates.granted(one, kind, os.urandom(16), os.urandom(16), names)
                 asked.append((one.read_grant.recipient, mandate))
             rows = [[payer, self._node.outbox.present(sealed, mandate)] for payer, mandate in asked]
             job = Job(_KIND, name, "asked", cbor.encode(rows), now)
@@ -124,9 +125,9 @@ class Questions:
         ended = sent is not None and sent.is_final
         return {"state": sent.state if sent and ended else "waiting", "reason": sent.reason if sent and ended else ""}
 
-    async def _called(self, policy: Policy, visit: AnyBill) -> dict[int, bytes]:
+    async def _called(self, policy: Policy, visit: AnyBill) -> Called:
         grant = policy.read_grant
-        return await self._pseudonyms.of(grant.recipient, grant.subject, visit)
+        return await self._pseudonyms.called(grant.recipient, grant.subject, visit)
 
     def _name(self, policies: Sequence[Policy]) -> bytes:
         if not policies:

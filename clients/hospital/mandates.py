@@ -6,12 +6,10 @@ The hospital computes its ceilings from the same policy as the broker: a curious
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
-from clients.hospital import tokens
 from clients.hospital.case import Policy
-from clients.hospital.openbill import AnyBill
-from clients.store import Mandate, Store
+from clients.hospital.tokens import Called
+from clients.store import Mandate
 from policies.bundle import Bundle
 from policies.decide import finest
 from zhifu import pseudonym, sealed
@@ -22,8 +20,7 @@ from zhifu.schema import Schema, coarser
 class Mandates:
     """One hospital's, by the policy bundle in force."""
 
-    def __init__(self, store: Store, bundle: Bundle) -> None:
-        self._store = store
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
 
     def statute(self, payer: bytes, encounter: bytes, kind: Schema) -> Mandate:
@@ -43,13 +40,13 @@ class Mandates:
         kind: Schema,
         workflow: bytes,
         correlation: bytes,
-        about: tuple[Mapping[int, bytes], AnyBill],
+        called: Called,
     ) -> Mandate:
-        """To the insurer that a grant names; ``about`` is what it calls the patient by epoch, and her bill.
+        """To the insurer that a grant names, which knows the patient as ``called``.
 
         Raises `Refused` (consent.exceeded): the grant does not cover records of this kind.
         """
-        grant, (called, bill) = policy.read_grant, about
+        grant, names = policy.read_grant, called.pseudonyms
         granted = grant.levels(kind.hash)
         if granted is None:
             raise Refused("consent.exceeded", f"the grant does not cover {kind.name}")
@@ -62,7 +59,7 @@ class Mandates:
             correlation=correlation,
             terms=policy.sealed_terms,
             attestations=policy.attestations,
-            pseudonym=called[max(called)] if called else None,
-            tokens=(*pseudonym.tokens(called), *tokens.of(self._store, grant.recipient, bill)),
+            pseudonym=names[max(names)] if names else None,
+            tokens=(*pseudonym.tokens(names), *called.numbers),
             ticket_hash=policy.ticket,
         )

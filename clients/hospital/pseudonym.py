@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from clients.hospital import tokens
 from clients.hospital.openbill import AnyBill, head_of
+from clients.hospital.tokens import Called
 from clients.store import Store
 from zhifu import pseudonym
 
@@ -32,6 +34,10 @@ class Pseudonyms:
     def __init__(self, store: Store, service: Service) -> None:
         self._store = store
         self._service = service
+
+    async def called(self, recipient: bytes, subject: bytes, bill: AnyBill) -> Called:
+        """What ``recipient`` may know the bill's patient and her numbers by. Raises as `of`."""
+        return Called(await self.of(recipient, subject, bill), tokens.of(self._store, recipient, bill))
 
     async def of(self, recipient: bytes, subject: bytes, bill: AnyBill) -> dict[int, bytes]:
         """The pseudonyms of the bill's patient for ``recipient`` by epoch, one for each that is announced.

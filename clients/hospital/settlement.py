@@ -25,6 +25,7 @@ from clients.hospital.mandates import Mandates
 from clients.hospital.offers import Offers
 from clients.hospital.openbill import AnyBill, split_of
 from clients.hospital.pseudonym import Pseudonyms
+from clients.hospital.tokens import Called
 from zhifu import bill as bills
 from zhifu.bill import Bill
 from zhifu.errors import Error, Refused
@@ -34,7 +35,6 @@ MAX_POLICIES: Final = 8
 AT_ONCE: Final = Desk()
 """Nobody at the desk is asked: the split is confirmed as it comes."""
 _log = logging.getLogger("zhifu.hospital")
-Called = Sequence[Mapping[int, bytes]]
 
 
 class Settlements:
@@ -183,14 +183,14 @@ class Settlements:
             called.cancel()
             await asyncio.gather(called, return_exceptions=True)
 
-    async def _called(self, case: Case, bill: AnyBill) -> Called:
-        """The patient's pseudonyms for each insurer, by epoch; none where none is needed any more."""
+    async def _called(self, case: Case, bill: AnyBill) -> Sequence[Called]:
+        """What each insurer may know the patient by; nothing where it is not needed any more."""
         if cases.numbered("claim", len(case.policies) - 1) in case.exchanges:
-            return [{} for _ in case.policies]
+            return [Called({}) for _ in case.policies]
         grants = [one.read_grant for one in case.policies]
-        return await asyncio.gather(*(self._pseudonyms.of(one.recipient, one.subject, bill) for one in grants))
+        return await asyncio.gather(*(self._pseudonyms.called(one.recipient, one.subject, bill) for one in grants))
 
-    async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> Case:
+    async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Sequence[Called]]) -> Case:
         case, answers = await self._ask(case, bill, called)
         if case.desk.hold and not case.desk.wish:
             return self._asking.save(case)
@@ -210,7 +210,9 @@ class Settlements:
         roles = {payer: "public-payer" if payer == "public" else "insurer" for payer in case.payers}
         return tuple((role, names[payer], case.pay(payer)) for payer, role in roles.items() if case.pay(payer))
 
-    async def _ask(self, case: Case, bill: AnyBill, called: asyncio.Future[Called]) -> tuple[Case, dict[str, Opened]]:
+    async def _ask(
+        self, case: Case, bill: AnyBill, called: asyncio.Future[Sequence[Called]]
+    ) -> tuple[Case, dict[str, Opened]]:
         """Every payer's reservation, each asked with what those before it pay; the split is not saved yet."""
         answers: dict[str, Opened] = {}
         paid, sums = Compensation(), {"public": 0}

@@ -6,6 +6,8 @@ travel in the recipient's capsule, which the broker cannot open, never in a leaf
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from clients import naming
@@ -21,6 +23,14 @@ UNITS: Final = {
     "policy-number": "policy_no",
 }
 """The units whose numbers have a token, and the field of a bill that each is made from."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Called:
+    """What one recipient may know a patient and her numbers by: pseudonyms by epoch, tokens by unit. No repr."""
+
+    pseudonyms: Mapping[int, bytes]
+    numbers: tuple[tuple[str, bytes], ...] = ()
 
 
 def of(store: Store, recipient: bytes, bill: AnyBill) -> tuple[tuple[str, bytes], ...]:
