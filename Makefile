@@ -15,7 +15,7 @@ BASELINE := proto/baseline.binpb
 generate = $(BIN)/python -m grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) \
 	--plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=quiet:$(1) $(PROTOS)
 
-.PHONY: help demo test check bench bench-search soak lint format types imports proto proto-check proto-baseline lock clean
+.PHONY: help demo test pictures check bench bench-search soak lint format types imports proto proto-check proto-baseline lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,6 +28,9 @@ demo: $(READY) ## one discharge settled by all parties, on this computer
 test: export PYTHONDONTWRITEBYTECODE =
 test: $(READY) ## all tests, warnings are errors
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+pictures: $(READY) ## the pages as they look, into build/screenshots: both languages, a phone and a desktop
+	@ZHIFU_PICTURES=1 $(BIN)/python -m pytest $(shell grep -l tests.browser tests/test_*.py)
 
 check: lint types imports proto-check ## style, types, direction of imports, protocol: lint, breaking changes, drift
 
