@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from broker.audit import Sequence
+from broker.bell import Bell
 from broker.store import tables
 from broker.store.interface import Reader, Transaction
 from zhifu import acknowledgement, presentation
@@ -90,8 +91,7 @@ class Outgoing:
         self.mail = self.news = True
         """Whether deliveries, or notices, may wait that were not looked for yet."""
         self._telling: asyncio.TimerHandle | None = None
-        self.wake = asyncio.Event()
-        self.wake.set()
+        self.wake = Bell(rung=True)
 
     def expect(self) -> None:
         """Something may wait, of either kind."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -396,10 +395,10 @@ async def test_a_notice_goes_with_what_goes_next_or_soon() -> None:
     room.told([b"a", b"nobody"])
     # Whatever wakes the stream now takes it along; nothing has to.
     assert (one.news, one.mail, one.wake.is_set()) == (True, False, False)
-    await asyncio.wait_for(one.wake.wait(), 30)
+    await one.wake.wait(30)
     one.wake.clear()
     room.told([b"a"])
-    await asyncio.wait_for(one.wake.wait(), 30)
+    await one.wake.wait(30)
 
 
 class Silent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from broker.bell import Bell
 
 
 class Room:
@@ -11,7 +11,7 @@ class Room:
     def __init__(self, most: int, most_bytes: int) -> None:
         self._left = most
         self._bytes_left = self._most_bytes = most_bytes
-        self._given = asyncio.Event()
+        self._given = Bell()
 
     async def take(self, size: int) -> None:
         """Wait until there is room for one of ``size`` bytes, and take it. One waits at a time."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Final
@@ -55,21 +54,22 @@ class Session:
         self._expires = expires
         self._changed = changed
         self._known = Known(Head(hello.head_size, hello.head_root or Head().root))
-        self._unsent: deque[Response] = deque()
+        # Lists, since an empty deque is 760 bytes: a silent node has nothing in either.
+        self._unsent: list[Response] = []
         self._outgoing = Outgoing(member.id, core.store.reader, core.timing.lease_s, core.mailroom.fresh)
         self._outgoing.read_through(hello.notices_through)
         self.cosigns = hello.cosigns
         self.shown_head = hello.checkpoint
         self._cosigned = -1
         self._read_through = 0
-        self._answered: deque[Answered] = deque()
+        self._answered: list[Answered] = []
         self._working = Room(FRAMES_IN_WORK, BYTES_IN_WORK)
         self._tasks: set[asyncio.Task[None]] = set()
         self._directory_due = True
         self._shown_version = 0
         self._wanted = frozenset((*hello.participants, member.id)) if hello.participants else frozenset()
         self._farewell = ""
-        self._ending = asyncio.Event()
+        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._closing = False
 
     async def serve(self, requests: AsyncIterator[Request], context: Context) -> None:
@@ -81,10 +81,9 @@ class Session:
         self._unsent.append(Response(welcome=self._core.welcome(self._member.id)))
         writer = asyncio.create_task(self._write(context))
         reader = asyncio.create_task(self._read(requests))
-        ending = asyncio.create_task(self._ending.wait())
         try:
-            await asyncio.wait((reader, writer, ending), return_when=asyncio.FIRST_COMPLETED)
-            self._ending.set()
+            await asyncio.wait((reader, writer, self._ending), return_when=asyncio.FIRST_COMPLETED)
+            self._end()
             while self._tasks:
                 await asyncio.wait(self._tasks)
             await self._flush(writer)
@@ -92,7 +91,7 @@ class Session:
                 reader.result()
         finally:
             self._core.mailroom.detach(self._member.id, self._outgoing)
-            for task in (reader, writer, ending):
+            for task in (reader, writer):
                 task.cancel()
 
     async def _flush(self, writer: asyncio.Task[None]) -> None:
@@ -111,7 +110,11 @@ class Session:
         """Take no more frames, answer those that were taken, and end the stream; the first reason is told."""
         COUNTS.streams_ended[reason] += not self._farewell
         self._farewell = self._farewell or reason
-        self._ending.set()
+        self._end()
+
+    def _end(self) -> None:
+        if not self._ending.done():
+            self._ending.set_result(None)
 
     def cut(self) -> None:
         """End the stream if its node is suspended or its certificate is over: nothing more of what waits is sent."""
@@ -145,7 +148,7 @@ class Session:
             self._core.directory.check_active(self._member.id)
             size = _size(request)
             await self._working.take(size)
-            if self._ending.is_set():
+            if self._ending.done():
                 return
             task = asyncio.create_task(self._take(request))
             self._tasks.add(task)
@@ -245,10 +248,10 @@ class Session:
             self._outgoing.wake.clear()
             self._take_answered()
             while self._unsent:
-                await _write(context, self._unsent.popleft())
+                await _write(context, self._unsent.pop(0))
             if self._closing:
                 return
-            if self._ending.is_set():
+            if self._ending.done():
                 await self._outgoing.wake.wait()
                 continue
             self._take_waiting()
@@ -261,7 +264,7 @@ class Session:
             commit = self._answered[0].commit
             outcomes: list[Outcome] = []
             while self._answered and self._answered[0].commit is commit and len(outcomes) < delivery.MAX_FRAME:
-                outcomes += self._answered.popleft().outcomes
+                outcomes += self._answered.pop(0).outcomes
             for frame in frames.results(outcomes, commit, self._core.log, self._known):
                 self._unsent.append(Response(results=frame))
 
@@ -312,7 +315,7 @@ class Session:
         lease = self._outgoing.next_lease(asyncio.get_running_loop().time())
         try:
             idle = self._core.timing.idle_s
-            await asyncio.wait_for(self._outgoing.wake.wait(), idle if lease is None else min(lease, idle))
+            await self._outgoing.wake.wait(idle if lease is None else min(lease, idle))
         except TimeoutError:
             # Whatever was told in vain is found now.
             self._outgoing.expect()
