@@ -32,6 +32,7 @@ STANDS_S: Final = 30 * 86_400
 MAX_ATTEMPTS: Final = 64
 FRAME_BYTES: Final = 4 << 20
 """Of one frame's submissions: half of what a receiver takes, since 64 long bills would be more."""
+MOST_OVERDUE: Final = 256
 GRACE_S: Final = 120
 """How long after its end a presentation is still waited for: a notice may say that it had arrived."""
 
@@ -216,4 +217,4 @@ class Outbox:
 
     def overdue(self, exchange: bytes | None = None) -> list[Sent]:
         """Presentations whose time is over, `GRACE_S` included, without a result: the oldest 256, or ``exchange``."""
-        return self._store.outgoing.overdue(self._clock_ms() // 1000 - GRACE_S, 256, exchange)
+        return self._store.outgoing.overdue(self._clock_ms() // 1000 - GRACE_S, MOST_OVERDUE, exchange)

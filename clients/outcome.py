@@ -6,15 +6,15 @@ and a recipient that was shown another log than we were is found out here.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
-from collections.abc import Iterable
 from typing import Final
 
 from clients import deletion, granting, parcel_jobs, wire
 from clients.counts import COUNTS
 from clients.inbox import receipt_of
-from clients.outbox import GRACE_S
+from clients.outbox import GRACE_S, MOST_OVERDUE
 from clients.role import Noticed, Parts
 from clients.store import Receipt, Sent
 from zhifu import acknowledgement, envelope
@@ -29,6 +29,7 @@ from zhifu.v1 import exchange_pb2
 CURSOR: Final = "notices"
 _EPOCH_LOST: Final = ("gate.epoch", "gate.unwrap")
 _EPOCH_TRIES: Final = 8
+SLICE: Final = 16
 _log = logging.getLogger("zhifu.outcome")
 
 
@@ -38,6 +39,8 @@ class Outcomes:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._store = parts.store
+        self.lapsed = False
+        """Whether something is to be presented anew now (`renew_overdue`)."""
 
     # Results
 
@@ -205,19 +208,30 @@ class Outcomes:
         else:
             # The log says that it will not be delivered any more: nothing is left to wait for.
             self._store.outgoing.lapse(sent.exchange, self._parts.now() - GRACE_S)
-            self._renew(self._parts.outbox.overdue(sent.exchange))
+            self.lapsed = True
 
     # Both
 
-    def renew_overdue(self) -> None:
-        """Present anew what outlived its time without a result, and end what may not be presented any more."""
-        self._renew(self._parts.outbox.overdue())
+    async def renew_overdue(self) -> None:
+        """Present anew what outlived its time without a result, and end what may not be presented any more.
 
-    def _renew(self, overdue: Iterable[Sent]) -> None:
-        for sent in overdue:
+        A slice at a time: to seal thousands of capsules takes long, and results must be read meanwhile.
+        """
+        self.lapsed = False
+        overdue, done = [sent.exchange for sent in self._parts.outbox.overdue()], 0
+        for at in range(0, len(overdue), SLICE):
             with self._store.transaction():
-                if not self._renewed(sent):
-                    self._finish(sent, "expired", "exchange.expired", by_recipient=False)
+                done += sum(map(self._renew, overdue[at : at + SLICE]))
+            await asyncio.sleep(0)
+        # What is left beyond these goes on at once, unless all that was tried can only be tried later.
+        self.lapsed = self.lapsed or done == MOST_OVERDUE
+
+    def _renew(self, exchange: bytes) -> bool:
+        """Whether it is over: presented anew, ended, or answered since it was found overdue."""
+        for sent in self._parts.outbox.overdue(exchange):
+            if not self._renewed(sent):
+                self._finish(sent, "expired", "exchange.expired", by_recipient=False)
+        return not self._parts.outbox.overdue(exchange)
 
     def _renewed(self, sent: Sent) -> bool:
         """Whether it was presented anew. What can only be tried later counts as done: it is tried again."""

@@ -79,6 +79,7 @@ class Session:
         self._marked: set[bytes] = set()
         self._queued = -1
         self._begun = self._ticked = 0.0
+        self._waited = self._reading = 0.0
         self._due = True
         """What can wait for a second is looked at again: keys, epochs, and how far notices were read."""
         self.since: float | None = None
@@ -154,7 +155,9 @@ class Session:
 
     async def _read(self, call: Stream) -> None:
         while True:
+            self._reading = _time()
             frame = await call.read()
+            self._waited, self._reading = self._listened(), 0.0
             if not isinstance(frame, Response):
                 return
             if frame.WhichOneof("frame") == "reconnect":
@@ -162,6 +165,10 @@ class Session:
                 return
             self._take(frame)
             await self._make_room()
+
+    def _listened(self) -> float:
+        """For how long this end has waited for the broker, in s: what it reads late by its own work is not late."""
+        return self._waited + (_time() - self._reading if self._reading else 0.0)
 
     def _take(self, frame: Response) -> None:
         if frame.WhichOneof("frame") == "notices":
@@ -268,8 +275,11 @@ class Session:
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._wake.wait()
-            if _time() - self._ticked > TICK_S:
+            settled = self.since is not None and _time() - self.since > SETTLED_S
+            if ticked := _time() - self._ticked > TICK_S:
                 self._tick()
+            if self._outcomes.lapsed or (ticked and settled):
+                await self._outcomes.renew_overdue()
 
     def _waiting(self) -> Iterator[Request]:
         """Everything that is to be sent now, in the order that the broker needs: keys, epoch, then what rests on them.
@@ -362,23 +372,22 @@ class Session:
             self._queued = queued
             return None
         frame, exchanges = found
-        self._in_flight |= dict.fromkeys(exchanges, _time())
+        self._in_flight |= dict.fromkeys(exchanges, self._listened())
         return frame
 
     def _tick(self) -> None:
         now = self._ticked = _time()
         self._due = True
-        self._mark_sent(now)
+        self._mark_sent()
         self._held = {exchange: until for exchange, until in self._held.items() if until > now}
-        if self._in_flight and now - min(self._in_flight.values()) > RESULT_S:
+        if self._in_flight and self._listened() - min(self._in_flight.values()) > RESULT_S:
             raise Refused("unavailable.deadline", "no result within the deadline")
         if self.since is None and now - self._begun > HANDSHAKE_S:
             raise Refused("unavailable.deadline", "no directory within the deadline")
-        if self.since is not None and now - self.since > SETTLED_S:
-            self._outcomes.renew_overdue()
 
-    def _mark_sent(self, now: float) -> None:
+    def _mark_sent(self) -> None:
         """For people who look: what has its result within the second never needs it."""
+        now = self._listened()
         late = {exchange for exchange, since in self._in_flight.items() if now - since > TICK_S}
         if late - self._marked:
             self._parts.outbox.mark_sent(late - self._marked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -305,3 +306,58 @@ async def test_what_expired_without_a_result_waits_for_its_notice_first(
     again = (await hospital.peer.submissions(stream, members[0])).submissions[0]
     assert presentation.hash_of(again.presentation) != exchange
     assert isinstance(hospital.role, Recorder)
+
+
+async def test_a_result_is_not_late_because_this_end_was_busy(
+    hospital: Running, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream stays: what the node's own work kept it from reading counts as nobody's silence."""
+    monkeypatch.setattr("clients.session.RESULT_S", 0.5)
+    monkeypatch.setattr("clients.session.TICK_S", 0.01)
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    before = [await accepted(hospital, stream, members[1]) for _ in range(3)]
+    for one in before:
+        await hospital.node.result_of(one.hash)
+    monkeypatch.setattr(Recorder, "on_notice", lambda *_: time.sleep(0.6))
+    second = presented(hospital.node, members[1].id)
+    (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
+    for number, one in enumerate(before, start=1):
+        word = signed(said_by(members[1], one, hospital.peer), members[1])
+        stream.send(notices=pb.NoticeFrame(notices=[notice(number, one, "delivered", word)]))
+    stream.send(results=hospital.peer.results(stream, [taken]))
+    assert (await hospital.node.result_of(second)).exchange == taken.hash
+    assert hospital.node.is_attached
+
+
+async def test_thousands_that_ended_are_presented_anew_in_slices(
+    hospital: Running, members: list[Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than are looked at together go on at once; whoever reads meanwhile gets its turn between two slices."""
+    monkeypatch.setattr("clients.outbox.MOST_OVERDUE", 6)
+    monkeypatch.setattr("clients.outcome.MOST_OVERDUE", 6)
+    monkeypatch.setattr("clients.outcome.SLICE", 2)
+    stream, commits = await hospital.attach(), list[int]()
+    await hospital.node.attached()
+    taken = [await accepted(hospital, stream, members[1]) for _ in range(20)]
+    for one in taken:
+        await hospital.node.result_of(one.hash)
+    latest = hospital.node.store.outgoing.latest
+
+    def renewed(_: frozenset[bytes]) -> None:
+        every = [latest(one.hash) for one in taken]
+        commits.append(sum(one is not None and one.attempt == 2 for one in every))
+
+    hospital.node.store.on_commit(renewed)
+    entries = [hospital.peer.log.append(Meta("exchange.expired"), Detail(one.hash)) for one in taken]
+    told = [
+        pb.Notice(id=number, presentation_hash=one.hash, state="expired", entry=opening(entry))
+        for number, (one, entry) in enumerate(zip(taken, entries, strict=True), start=1)
+    ]
+    proof = hospital.peer.prove(stream, entries, len(hospital.peer.log.leaves))
+    stream.send(notices=pb.NoticeFrame(proof=proof, notices=told))
+    anew = 0
+    while anew < len(taken):
+        anew += len((await hospital.peer.submissions(stream, members[0])).submissions)
+    steps = [after - before for before, after in itertools.pairwise([0, *commits])]
+    assert (max(steps), sum(steps)) == (2, 20)

@@ -31,10 +31,11 @@ from clients.role import Draft, Noticed, Transaction
 from clients.store import Mandate
 from policies import load
 from policies.decide import finest
+from tests.house import python
 from tests.soak import crash
 from tests.soak.preload import build
 from zhifu import schema, sealed
-from zhifu.errors import Refused
+from zhifu.errors import CATALOGUE, Refused
 from zhifu.receive import Opened
 
 COUNT: Final = 100_000
@@ -47,7 +48,15 @@ ENDS_EVERY: Final = 50
 """Of so many workflows one may not be presented anew."""
 CONNECTIONS: Final = 8
 PATIENCE_S: Final = 900.0
+_LOGS: Final = {
+    "zhifu.session": logging.INFO, "zhifu.node": logging.WARNING, "zhifu.outbox": logging.WARNING,
+    "zhifu.outcome": logging.WARNING,
+}  # fmt: skip
+_HOPELESS: Final = ("renewal.refused", "node.stopped", "exchange.refused", "alarm")
+"""Events of a node after which an exchange of this run will not come, unless it is tried again or presented anew."""
+_ANEW: Final = ("presentation.expired", "gate.epoch", "gate.unwrap")
 _AT_ONCE: Final = 256
+_LOOK_S: Final = 0.1
 _BUNDLE: Final = load.load()
 _KIND: Final = schema.load("eligibility")
 _CEILINGS: Final = finest(_BUNDLE, "public-settlement", "public-payer", _KIND)
@@ -55,7 +64,9 @@ _CEILINGS: Final = finest(_BUNDLE, "public-settlement", "public-payer", _KIND)
 
 @dataclass(frozen=True, slots=True)
 class Away:
-    """What was queued, delivered, presented anew and ended by time; seconds until the last was delivered; faults."""
+    """What was queued, delivered, presented anew and ended by time; seconds until the last was delivered; the streams
+    that were opened, and those that were lost, by reason; the longest that the nodes' loop stood still (s); faults.
+    """
 
     queued: int
     delivered: int
@@ -63,6 +74,8 @@ class Away:
     expired: int
     delivered_s: float
     connections: int
+    lost: dict[str, int]
+    stood_s: float
     faults: tuple[str, ...]
 
 
@@ -81,15 +94,20 @@ class Clock:
 
 @dataclass(slots=True)
 class Hospital(crash.Hospital):
-    """Counts the notices that end an exchange."""
+    """Counts the notices that end an exchange; ``early`` is why one ended whose workflow is not of those ``ending``."""
 
     states: Counter[str] = field(default_factory=Counter)
+    ending: set[bytes] = field(default_factory=set)
+    early: str = ""
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:
         self.states[noticed.state] += 1
+        if noticed.state != "delivered" and noticed.presentation.workflow not in self.ending:
+            self.early = f"ended before its time: {noticed.reason}"
 
     def on_refused(self, noticed: Noticed, tx: Transaction) -> None:
         self.states[noticed.reason] += 1
+        self.early = f"refused: {noticed.reason}"
 
 
 @dataclass(slots=True)
@@ -108,10 +126,7 @@ class Payer(crash.Hospital):
 
 async def measure(stage: Stage, clock: Clock, count: int, step: int, tell: Callable[[str], None]) -> Away:
     """Queue ``count`` exchanges for a payer that is away, come back, and look at what came."""
-    house, opened = await asyncio.to_thread(crash.House.open, stage), _Opened()
-    session = logging.getLogger("zhifu.session")
-    session.setLevel(logging.INFO)
-    session.addFilter(opened)
+    house, watch = await asyncio.to_thread(crash.House.open, stage), _Watch()
     sender, payer = Hospital(), Payer()
     hospital = Node.open(stage.path / "hospital", sender)
     running = asyncio.create_task(hospital.run())
@@ -122,20 +137,21 @@ async def measure(stage: Stage, clock: Clock, count: int, step: int, tell: Calla
     away.stop()
     await task
     away.close()
-    sent = _Sending(hospital, house.cast.ids["public-payer"], clock)
+    sent = _Sending(hospital, house.cast.ids["public-payer"], clock, watch)
+    sender.ending, watch.early = sent.ending, lambda: sender.early
     await sent.present(count // 2, tell)
     for hour in range(step, AWAY_H + 1, step):
         clock.move(hour)
-        await _settled(hospital, stage)
+        await _settled(hospital, stage, watch)
         if hour == LATER_H:
             await sent.present(count - count // 2, tell)
     tell(f"{count} queued, {sender.states['expired']} ended, back after {AWAY_H} h")
     back = Node.open(stage.path / "public-payer", payer)
     returned, begun = asyncio.create_task(back.run()), time.monotonic()
     expected = count - STEPS * len(sent.ending)
-    await _until(lambda: payer.count >= expected, lambda: payer.count)
+    await watch.until(lambda: payer.count >= expected, lambda: payer.count)
     took = time.monotonic() - begun
-    await _until(lambda: sender.states["delivered"] >= expected, lambda: sender.states["delivered"])
+    await watch.until(lambda: sender.states["delivered"] >= expected, lambda: sender.states["delivered"])
     for node, task in ((back, returned), (hospital, running)):
         node.stop()
         await task
@@ -143,20 +159,60 @@ async def measure(stage: Stage, clock: Clock, count: int, step: int, tell: Calla
     house.broker.process.send_signal(15)
     await asyncio.to_thread(house.broker.process.wait, PATIENCE_S)
     faults, anew = _check(stage, sent, payer, sender)
-    connections = opened.count
+    connections = watch.opened
     if connections > CONNECTIONS:
         faults.append(f"{connections} streams were opened")
-    return Away(count, payer.count, anew, sender.states["expired"], took, connections, tuple(faults))
+    return Away(
+        count,
+        payer.count,
+        anew,
+        sender.states["expired"],
+        took,
+        connections,
+        dict(watch.lost),
+        watch.stood_s,
+        tuple(faults),
+    )
 
 
-class _Opened(logging.Filter):
-    """Counts the streams that nodes of this process opened."""
+class _Watch(logging.Filter):
+    """Counts the streams that nodes of this process opened and lost, and what ends the wait for the rest at once."""
 
-    count = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = 0
+        self.lost: Counter[str] = Counter()
+        self.hopeless = ""
+        self.early: Callable[[], str] = str
+        self.stood_s = 0.0
+        for name, level in _LOGS.items():
+            logging.getLogger(name).setLevel(level)
+            logging.getLogger(name).addFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        self.count += record.getMessage() == "stream.open"
-        return False
+        event, reason = record.getMessage(), getattr(record, "about", {}).get("reason", "")
+        self.opened += event == "stream.open"
+        if event == "stream.lost":
+            self.lost[reason] += 1
+        if event in _HOPELESS and not (reason in _ANEW or CATALOGUE[reason].retryable):
+            self.hopeless = f"{event}: {reason}"
+        return event != "stream.open"
+
+    async def until(self, done: Callable[[], bool], progress: Callable[[], object] = lambda: None) -> None:
+        """Raises `Refused` (unavailable.deadline) where what is waited for cannot come any more, and says why; or
+        where nothing goes on for `PATIENCE_S`.
+        """
+        last, at = progress(), time.monotonic()
+        while not done():
+            before = time.monotonic()
+            await asyncio.sleep(_LOOK_S)
+            self.stood_s = max(self.stood_s, time.monotonic() - before - _LOOK_S)
+            if why := self.hopeless or self.early():
+                raise Refused("unavailable.deadline", f"{why}, so nothing more will come")
+            if progress() != last:
+                last, at = progress(), time.monotonic()
+            elif time.monotonic() - at > PATIENCE_S:
+                raise Refused("unavailable.deadline", f"nothing goes on at {last}; streams lost: {dict(self.lost)}")
 
 
 @dataclass(slots=True)
@@ -166,7 +222,7 @@ class _Sending:
     hospital: Node
     payer: bytes
     clock: Clock
-    record: bytes = b""
+    watch: _Watch
     ending: set[bytes] = field(default_factory=set)
     begun: set[bytes] = field(default_factory=set)
 
@@ -182,7 +238,7 @@ class _Sending:
                 for at in range(some):
                     tx.outbox.present(record, self._mandate(encounter, (count - left + at) % STEPS))
             left -= some
-            await _until(lambda: not self.hospital.store.outgoing.unanswered(_now(), 1), _nothing)
+            await self.watch.until(lambda: not self.hospital.store.outgoing.unanswered(_now(), 1))
         tell(f"{count} presented at hour {self.clock.hours}")
 
     def _mandate(self, encounter: bytes, step: int) -> Mandate:
@@ -205,7 +261,7 @@ def _now() -> int:
     return int(time.time())
 
 
-async def _settled(hospital: Node, stage: Stage) -> None:
+async def _settled(hospital: Node, stage: Stage, watch: _Watch) -> None:
     """Until nothing is over at the broker, and what ended was presented anew and taken."""
 
     def quiet() -> bool:
@@ -217,22 +273,7 @@ async def _settled(hospital: Node, stage: Stage) -> None:
             rows.close()
         return not over and not notices and not hospital.store.outgoing.unanswered(_now(), 1)
 
-    await _until(quiet, _nothing)
-
-
-def _nothing() -> None:
-    """It ends, or it does not."""
-
-
-async def _until(done: Callable[[], bool], progress: Callable[[], object]) -> None:
-    """Raises `Refused` (unavailable.deadline) where nothing goes on for `PATIENCE_S`."""
-    last, at = progress(), time.monotonic()
-    while not done():
-        await asyncio.sleep(0.1)
-        if progress() != last:
-            last, at = progress(), time.monotonic()
-        elif time.monotonic() - at > PATIENCE_S:
-            raise Refused("unavailable.deadline", f"nothing goes on at {last}")
+    await watch.until(quiet)
 
 
 def _check(stage: Stage, sent: _Sending, payer: Payer, sender: Hospital) -> tuple[list[str], int]:
@@ -259,6 +300,9 @@ def main(argv: list[str]) -> int:
         try:
             count, step = map(int, argv)
             found = asyncio.run(measure(stage, Clock(Path(os.environ["ZHIFU_CLOCK"])), count, step, _tell))
+        except Refused as error:
+            print(json.dumps({"faults": [error.detail]}))
+            return 1
         finally:
             stage.stop()
     print(json.dumps(asdict(found)))
@@ -269,14 +313,18 @@ def _tell(step: str) -> None:
     print(step, file=sys.stderr, flush=True)
 
 
-def run(count: int, step: int = 1) -> dict[str, object]:
-    """In a process of its own, whose clock can be set, ``step`` hours at a time."""
+def run(count: int, step: int = 1, code: str = "") -> dict[str, object]:
+    """In a process of its own, whose clock can be set, ``step`` hours at a time; of ``count``, whole workflows.
+
+    ``code`` is Python that runs in it first.
+    """
+    count -= count % (2 * STEPS)
     with tempfile.TemporaryDirectory(prefix="zhifu-clock-") as folder:
         clock = Path(folder) / "clock"
         clock.write_bytes(bytes(8))
         settings = {"LD_PRELOAD": str(build("clock", Path(folder))), "ZHIFU_CLOCK": str(clock)}
         ended = subprocess.run(
-            [sys.executable, "-m", "tests.soak.offline", str(count), str(step)],
+            python(str(count), str(step), module="tests.soak.offline", code=code),
             env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     found: dict[str, object] = json.loads(ended.stdout or '{"faults": ["it ended by itself"]}')
