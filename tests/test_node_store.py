@@ -93,6 +93,19 @@ def test_a_part_can_fail_alone(store: Store) -> None:
     assert found.state == "kept"
 
 
+def test_a_constant_that_was_undone_is_drawn_again(store: Store) -> None:
+    def drawn() -> bytes:
+        return store.jobs.constant("secret", b"names", lambda: os.urandom(32))
+
+    with pytest.raises(ValueError, match="no"), store.transaction():
+        lost = drawn()
+        raise ValueError("no")
+    kept = drawn()
+    assert lost != kept == drawn()
+    found = store.jobs.get("secret", b"names")
+    assert found is not None and found.payload == kept
+
+
 def test_a_write_outside_a_transaction_is_a_mistake(store: Store) -> None:
     with pytest.raises(RuntimeError, match="outside of a transaction"):
         store.jobs.put(job())

@@ -111,6 +111,8 @@ class Database:
         self._durable = True
         self._owner: asyncio.Task[Any] | None = None
         self._touched: set[bytes] = set()
+        self.constants: dict[tuple[str, bytes], bytes] = {}
+        """What was read and never changes. Forgotten when anything is undone: it may have been made in that."""
         self._listeners: list[Callable[[frozenset[bytes]], None]] = []
 
     def _prepare(self) -> None:
@@ -162,6 +164,7 @@ class Database:
             self._durable = durable
 
     def _undo(self, statements: str) -> None:
+        self.constants.clear()
         # A commit that failed may have rolled back by itself; then there is nothing left to undo.
         with suppress(sqlite3.Error):
             for statement in statements.split("; "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -49,6 +50,20 @@ class Jobs:
         """Raises `NotAuthentic` (leaf.open) where the row was tampered with."""
         found = self._database.row("SELECT * FROM job WHERE kind = ? AND id = ?", kind, id_)
         return self._job(found) if found else None
+
+    def constant(self, kind: str, id_: bytes, draw: Callable[[], bytes]) -> bytes:
+        """The payload of a job that is made once and never changes; where there is none, what ``draw`` makes.
+
+        It is read once: asked for with every other row, it would cost as much as they do.
+        """
+        found = self._database.constants.get((kind, id_))
+        if found is None:
+            # In a transaction, so that of two processes only one draws it.
+            with self._database.transaction(True):
+                job = self.get(kind, id_) or Job(kind, id_, "drawn", draw(), 0)
+                self.put(job)
+            found = self._database.constants[kind, id_] = job.payload
+        return found
 
     def need(self, kind: str, id_: bytes) -> Job:
         """Like `get`. Raises `Refused` (exchange.unknown)."""

@@ -106,8 +106,9 @@ class Detail:
         return cbor.encode([1, self.exchange, self.grant, self.subject, list(self.documents)])
 
 
+@lru_cache(_REMEMBERED)
 def parse_meta(content: bytes) -> Meta:
-    """Raises `Malformed`."""
+    """The last ones are remembered, as when they are written. Raises `Malformed`."""
     version, *fields = cbor.array(content, MAX_META, 1 + len(Meta.__slots__))
     kinds = (str, bytes, bytes, str, bytes, bytes, bytes, bytes, str)
     if not _is_one(version) or any(type(value) is not kind for value, kind in zip(fields, kinds, strict=True)):
