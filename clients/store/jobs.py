@@ -60,8 +60,10 @@ class Jobs:
         if found is None:
             # In a transaction, so that of two processes only one draws it.
             with self._database.transaction(True):
-                job = self.get(kind, id_) or Job(kind, id_, "drawn", draw(), 0)
-                self.put(job)
+                job = self.get(kind, id_)
+                if job is None:
+                    job = Job(kind, id_, "drawn", draw(), 0)
+                    self.put(job)
             found = self._database.constants[kind, id_] = job.payload
         return found
 
