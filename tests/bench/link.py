@@ -25,6 +25,7 @@ from zhifu.v1.signed_pb2 import OUTCOME_OPENED
 T = TypeVar("T")
 Request: TypeAlias = exchange_pb2.ConnectRequest
 Response: TypeAlias = exchange_pb2.ConnectResponse
+READ_S: Final = 1.0
 _HASH_BYTES: Final = 32
 
 
@@ -38,6 +39,7 @@ class Link:
         self._submissions: deque[exchange_pb2.Submission] = deque()
         self._acknowledgements: deque[bytes] = deque()
         self._notices_read = 0
+        self._read_s = float("-inf")
         self._wake = asyncio.Event()
         self._channel = channel.node_channel(me.settings, me.keys)
         self._call = exchange_pb2_grpc.ExchangeServiceStub(self._channel).Connect()
@@ -116,19 +118,20 @@ class Link:
                 await self._call.write(frame)
 
     def _waiting(self) -> Iterator[Request]:
-        key = self.me.keys.signing
+        """As a node writes (`clients.session`): first what somebody waits for, once a second what only was read."""
+        key, now = self.me.keys.signing, time.monotonic()
+        while parcels := _take(self._submissions, self.per_frame):
+            signature, signed = envelope.seal_frame(PRESENTATION, [one.presentation for one in parcels], key)
+            sent = exchange_pb2.SubmissionFrame(key_id=signed[0].key_id, signature=signature, submissions=parcels)
+            yield Request(submissions=sent)
         while payloads := _take(self._acknowledgements, MAX_FRAME):
             signature, signed = envelope.seal_frame(ACKNOWLEDGEMENT, payloads, key)
             said = exchange_pb2.AcknowledgementFrame(
                 key_id=signed[0].key_id, signature=signature, acknowledgements=payloads
             )
             yield Request(acknowledgements=said)
-        while parcels := _take(self._submissions, self.per_frame):
-            signature, signed = envelope.seal_frame(PRESENTATION, [one.presentation for one in parcels], key)
-            sent = exchange_pb2.SubmissionFrame(key_id=signed[0].key_id, signature=signature, submissions=parcels)
-            yield Request(submissions=sent)
-        if self._notices_read:
-            read, self._notices_read = self._notices_read, 0
+        if self._notices_read and now - self._read_s >= READ_S:
+            read, self._notices_read, self._read_s = self._notices_read, 0, now
             yield Request(notices_read=exchange_pb2.NoticesRead(through=read))
 
 
