@@ -50,8 +50,8 @@ class Committer:
         self._waiting: Lanes[Operation] = Lanes()
         self._wake = asyncio.Event()
         self._deferred: dict[object, Apply[Any]] = {}
-        self._deferral: asyncio.TimerHandle | None = None
-        self._deferred_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_due = False
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
@@ -94,18 +94,34 @@ class Committer:
         if self._closing or self.refusal is not None:
             return
         self._deferred[key] = apply
-        if self._deferral is None:
-            self._deferral = asyncio.get_running_loop().call_later(DEFER_S, self._end_deferral)
+        self._within(DEFER_S)
 
-    def _end_deferral(self) -> None:
-        self._deferred_is_due = True
+    def _within(self, seconds: float) -> None:
+        """Commit what there is in at most so long; 0: as soon as can be."""
+        if not seconds:
+            self._fall_due()
+            return
+        loop = asyncio.get_running_loop()
+        if self._timer is not None and self._timer.when() <= loop.time() + seconds:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._fall_due)
+
+    def _fall_due(self) -> None:
+        self._is_due = True
         self._wake.set()
 
+    def _take(self) -> list[Operation]:
+        """The next batch. What does not fit is due at once."""
+        batch = [*self._waiting.take(_MAX_BATCH), *self._take_deferred()]
+        self._is_due = bool(self._waiting)
+        return batch
+
     def _take_deferred(self) -> list[Operation]:
-        if self._deferral is not None:
-            self._deferral.cancel()
-            self._deferral = None
-        self._deferred_is_due = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         found = [
             Operation(each, apply, 0, asyncio.get_running_loop().create_future()) for apply in self._deferred.values()
         ]
@@ -142,13 +158,14 @@ class Committer:
 
     async def join(
         self, joint: Joint[G, T], given: G, weight: int = 1, lane: bytes = OWN, *, bulk: bool = False,
-        essential: bool = False,
+        essential: bool = False, within_s: float = 0.0,
     ) -> Done[T]:  # fmt: skip
         """Apply with others of its kind, and commit.
 
         ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits until nothing else
-        does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full. Raises what ``joint``
-        raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store, unavailable.space).
+        does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full; ``within_s`` (s) is how
+        long it may wait for a commit that others make. Raises what ``joint`` raises, and `Refused`
+        (unavailable.overload, unavailable.draining, unavailable.store, unavailable.space).
         """
         if self._closing:
             raise Refused("unavailable.draining")
@@ -160,7 +177,7 @@ class Committer:
             raise Refused("unavailable.overload")
         operation = Operation(joint, given, weight, asyncio.get_running_loop().create_future())
         self._waiting.put(operation, lane, bulk=bulk)
-        self._wake.set()
+        self._within(within_s)
         done: Done[T] = await operation.future
         return done
 
@@ -168,9 +185,9 @@ class Committer:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._waiting or self._deferred_is_due or (self._closing and self._deferred):
+            while self._is_due or (self._closing and (self._waiting or self._deferred)):
                 await self._gather()
-                await self._commit([*self._waiting.take(_MAX_BATCH), *self._take_deferred()])
+                await self._commit(self._take())
                 self._begun_s = None
             if self._closing:
                 return

@@ -28,8 +28,9 @@ LEASE_S: Final = 30.0
 MAX_FRAME: Final = 64
 FRESH_BYTES: Final = 16 << 20
 _REST_BYTES: Final = 4096
-NOTICE_S: Final = 0.05
-"""How long a notice may wait for others, in seconds: each frame costs its sender a message and its reader a commit."""
+NOTICE_S: Final = 0.25
+"""How long a notice that all is well may wait for others, in seconds: each frame costs its sender a message and its
+reader a commit."""
 WINDOW: Final = 16 * MAX_FRAME
 """Deliveries that are under way to one stream before the first of them must be acknowledged."""
 
@@ -99,13 +100,13 @@ class Outgoing:
         self.wake.set()
 
     def tell(self) -> None:
-        """Notices wait. They go with whatever goes next, or soon: nobody stands at a desk for them."""
-        self.news = True
-        if self._telling is None:
+        """Notices wait that nobody stands at a desk for: they go together, soon."""
+        if self._telling is None and not self.news:
             self._telling = asyncio.get_running_loop().call_later(NOTICE_S, self._tell)
 
     def _tell(self) -> None:
         self._telling = None
+        self.news = True
         self.wake.set()
 
     def take(self, now: float) -> list[Leased]:
@@ -215,7 +216,7 @@ class Mailroom:
             outgoing.wake.set()
 
     def told(self, nodes: Seq[bytes]) -> None:
-        """Notices wait for ``nodes``, of what became of exchanges."""
+        """Notices wait for ``nodes`` that exchanges were delivered."""
         for node in nodes:
             for outgoing in self._attached.get(node, ()):
                 outgoing.tell()
@@ -239,6 +240,11 @@ class Said:
 
     recipient: bytes
     words: tuple[tuple[Acknowledgement, bytes], ...]
+
+    @property
+    def refuses(self) -> bool:
+        """Whether one of them says that a delivery could not be taken."""
+        return not all(one.opened for one, _ in self.words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from broker import commit, home
 from broker.audit import Log
 from broker.commit import Committer
+from broker.joint import each
 from broker.serving import build
 from broker.store import sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
@@ -302,6 +303,30 @@ async def test_operations_of_a_kind_are_taken_together_and_fail_alone(tmp_path: 
         assert calls == [["d", "bad", "e"], ["d"], ["bad"], ["e"]]
         assert [isinstance(one, Error) for one in answers] == [False, True, False]
         assert noted(broker) == ["b", "a", "c", "d", "e"]
+
+
+async def test_what_may_wait_shares_the_commit_of_what_may_not(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        waits = asyncio.create_task(committer.join(each, note("a"), within_s=60))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not waits.done()
+        other = await committer.run(note("b"))
+        assert (await waits).commit == other.commit
+        # And with nobody else it has one of its own.
+        alone = await asyncio.wait_for(committer.join(each, note("c"), within_s=0.01), 30)
+        assert alone.commit != other.commit
+        assert noted(broker) == ["a", "b", "c"]
+
+
+async def test_what_waits_is_committed_before_the_broker_stops(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        waits = asyncio.create_task(committer.join(each, note("a"), within_s=600))
+        await asyncio.sleep(0)
+        await committer.close()
+        assert (await waits).result == broker.core.log.size - 1
 
 
 async def test_what_an_attempt_remembered_of_grants_is_forgotten_with_it(tmp_path: Path) -> None:

@@ -387,18 +387,20 @@ def test_waking_a_node_wakes_each_of_its_streams_and_nobody_elses() -> None:
     assert [one.wake.is_set() for one in streams] == [False, True, True]
 
 
-async def test_a_notice_goes_with_what_goes_next_or_soon() -> None:
+async def test_notices_that_all_is_well_go_together_and_soon() -> None:
     room, one = Mailroom(), Outgoing(b"a", Silent())  # type: ignore[arg-type]
     room.attach(b"a", one)
     one.wake.clear()
     one.mail = one.news = False
     room.told([b"a", b"nobody"])
-    # Whatever wakes the stream now takes it along; nothing has to.
-    assert (one.news, one.mail, one.wake.is_set()) == (True, False, False)
+    assert (one.news, one.mail, one.wake.is_set()) == (False, False, False)
     await one.wake.wait(30)
+    assert (one.news, one.mail) == (True, False)
     one.wake.clear()
+    one.news = False
     room.told([b"a"])
     await one.wake.wait(30)
+    assert one.news
 
 
 class Silent:

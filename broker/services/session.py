@@ -33,6 +33,8 @@ from zhifu.v1 import exchange_pb2, signed_pb2
 FRAMES_IN_WORK: Final = 64
 BYTES_IN_WORK: Final = 64 << 20
 """Frames of one stream that are taken at a time, and what they hold: as much as eight of the largest."""
+ACKNOWLEDGE_S: Final = 0.02
+"""How long an acknowledgement may wait for a commit that others make (s): nobody is told of it but the log."""
 MAX_UNSENT: Final = 256
 """Frames that wait for one node, before it is cut off."""
 
@@ -339,14 +341,17 @@ async def acknowledge(
 ) -> delivery.Settled:
     """Verify and take a frame of acknowledgements. Raises `Malformed`, `NotAuthentic`, `Refused` (unavailable.*)."""
     signed = envelope.verify_frame(envelope.ACKNOWLEDGEMENT, list(frame.acknowledgements), frame.signature, signing_key)
+    said = delivery.said(signed, recipient, core.log.origin)
     done = await core.committer.join(
         delivery.acknowledge,
-        delivery.said(signed, recipient, core.log.origin),
+        said,
         weight=len(signed),
+        # Of a refusal somebody hears who waits; that all is well can share a commit with what comes next.
+        within_s=0.0 if said.refuses else ACKNOWLEDGE_S,
         lane=recipient,
         essential=True,
     )
     COUNTS.ended["refused"] += done.result.refused
     COUNTS.ended["delivered"] += len(done.result.entries) - done.result.refused
-    core.mailroom.told(done.result.senders)
+    (core.mailroom.wake if said.refuses else core.mailroom.told)(done.result.senders)
     return done.result
