@@ -16,6 +16,7 @@ from zhifu import epoch, sealed
 from zhifu.epoch import EpochOffer
 from zhifu.errors import Refused
 from zhifu.keys import KemPrivate, KemPublic
+from zhifu.leaf import Mac
 from zhifu.manifest import Manifest
 from zhifu.presentation import MAX_LIFETIME_S, Presentation
 
@@ -28,7 +29,7 @@ class Gate:
 
     def __init__(self, keys: Mapping[bytes, KemPrivate]) -> None:
         self._keys = keys
-        self._secrets: OrderedDict[tuple[bytes, bytes], tuple[bytes, int, int]] = OrderedDict()
+        self._epochs: OrderedDict[tuple[bytes, bytes], tuple[Mac, int, int]] = OrderedDict()
 
     @property
     def public_keys(self) -> list[KemPublic]:
@@ -63,21 +64,22 @@ class Gate:
         return sealed.released_shares(root, manifest.schema, released)
 
     def _root(self, shown: Presentation, rid: bytes, state: Reader, now: int | None) -> bytes:
-        secret, begin, end = self._secret(shown.sender, shown.epoch_id, state)
+        mac, begin, end = self._epoch(shown.sender, shown.epoch_id, state)
         if now is not None and not begin - SKEW_S <= now <= end:
             raise Refused("gate.epoch", "the epoch is over")
-        return sealed.gate_root(secret, rid, shown.recipient, shown.nonce)
+        return sealed.gate_root(mac, rid, shown.recipient, shown.nonce)
 
-    def _secret(self, node: bytes, epoch_id: bytes, state: Reader) -> tuple[bytes, int, int]:
-        found = self._secrets.get((node, epoch_id))
+    def _epoch(self, node: bytes, epoch_id: bytes, state: Reader) -> tuple[Mac, int, int]:
+        """What an epoch's roots are made with, from and until when (Unix s)."""
+        found = self._epochs.get((node, epoch_id))
         if found is None:
             row = state.get(tables.Epoch, epoch_id)
             key = None if row is None else self._keys.get(row.gate_key_id)
             if row is None or key is None or row.node != node:
                 raise Refused("gate.epoch")
             offer = EpochOffer(row.node, row.id, row.gate_key_id, row.not_before, row.not_after, row.sealed_secret)
-            found = (epoch.unwrap(offer, key), row.not_before, row.not_after)
-            self._secrets[node, epoch_id] = found
-            if len(self._secrets) > _CACHED:
-                self._secrets.popitem(last=False)
+            found = (Mac(epoch.unwrap(offer, key)), row.not_before, row.not_after)
+            self._epochs[node, epoch_id] = found
+            if len(self._epochs) > _CACHED:
+                self._epochs.popitem(last=False)
         return found

@@ -240,7 +240,7 @@ async def test_one_delivery_that_cannot_go_does_not_stop_the_others(tmp_path: Pa
 async def test_a_retired_gate_key_opens_nothing_more(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         await broker.submit(present(broker.statute()))
-        broker.core.gate._secrets.clear()
+        broker.core.gate._epochs.clear()
         (old,) = broker.core.gate._keys
         broker.core.gate._keys = {}
         assert handed_out(broker, PAYER) == []
@@ -291,13 +291,13 @@ def test_a_gate_key_of_another_kind_does_not_break_the_gate() -> None:
             )  # fmt: skip
 
     gate = Gate({key.public.id: key})
-    refused("gate.unwrap", gate._secret, HOSPITAL.id, bytes(16), Held())
+    refused("gate.unwrap", gate._epoch, HOSPITAL.id, bytes(16), Held())
 
 
 async def test_secrets_are_unwrapped_once(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         await asyncio.gather(*(broker.submit(present(broker.statute())) for _ in range(5)))
-        assert set(broker.core.gate._secrets) == {(HOSPITAL.id, epoch_of(HOSPITAL).epoch_id)}
+        assert set(broker.core.gate._epochs) == {(HOSPITAL.id, epoch_of(HOSPITAL).epoch_id)}
 
 
 # Two recipients

@@ -131,9 +131,13 @@ def slices(schema: Schema, size_class: int, leaves: bytes) -> list[bytes]:
 # The gate
 
 
-def gate_root(epoch_secret: bytes, rid: bytes, recipient: bytes, nonce: bytes) -> bytes:
-    """``G = Expand(E, "zhifu/v1 root\\0" || suite || rid || recipient id || nonce, 32)``: one for each presentation."""
-    return leaf.expand(epoch_secret, _ROOT + bytes([SUITE]) + rid + recipient + nonce, 32)
+def gate_root(epoch_secret: bytes | leaf.Mac, rid: bytes, recipient: bytes, nonce: bytes) -> bytes:
+    """``G = Expand(E, "zhifu/v1 root\\0" || suite || rid || recipient id || nonce, 32)``: one for each presentation.
+
+    From the secret E, or from the MAC under it that is kept where it serves for many.
+    """
+    mac = epoch_secret if isinstance(epoch_secret, leaf.Mac) else leaf.Mac(epoch_secret)
+    return mac.expand(_ROOT + bytes([SUITE]) + rid + recipient + nonce, 32)
 
 
 def gate_commitment(rid: bytes, root: bytes) -> bytes:
@@ -149,20 +153,26 @@ def check_gate_root(commitment: bytes, rid: bytes, root: bytes) -> None:
 
 def gate_shares(root: bytes, schema: Schema) -> list[bytes]:
     """``g[u,l]`` of every leaf in schema order: one wide Expand of G, cut (DESIGN 4.2)."""
-    return _shares(root, len(schema.leaves))
+    wide = HKDFExpand(SHA256(), SHARE_BYTES * len(schema.leaves), _SHARES).derive(root)
+    return [wide[i : i + SHARE_BYTES] for i in range(0, len(wide), SHARE_BYTES)]
 
 
 def released_shares(root: bytes, schema: Schema, released: bytes) -> bytes:
     """The shares of the released leaves, 32 bytes each in schema order."""
-    places = released_places(schema, released)
+    length, cuts = _share_cuts(schema.hash, released)
+    if not length:
+        return b""
+    wide = HKDFExpand(SHA256(), length, _SHARES).derive(root)
+    return b"".join([wide[begin:end] for begin, end in cuts])
+
+
+@lru_cache(_PLANS)
+def _share_cuts(schema_hash: bytes, released: bytes) -> tuple[int, list[tuple[int, int]]]:
+    """Up to the last released leaf, how many bytes of shares there are; and where those of released leaves are."""
+    places = released_places(schemas.by_hash(schema_hash), released)
     # What HKDF expands first does not depend on how much is asked for (RFC 5869, section 2.3).
-    shares = _shares(root, places[-1] + 1) if places else []
-    return b"".join(shares[place] for place in places)
-
-
-def _shares(root: bytes, count: int) -> list[bytes]:
-    wide = HKDFExpand(SHA256(), SHARE_BYTES * count, _SHARES).derive(root)
-    return [wide[i : i + SHARE_BYTES] for i in range(0, len(wide), SHARE_BYTES)]
+    length = SHARE_BYTES * (places[-1] + 1) if places else 0
+    return length, [(SHARE_BYTES * place, SHARE_BYTES * (place + 1)) for place in places]
 
 
 def released_places(schema: Schema, released: bytes) -> list[int]:
