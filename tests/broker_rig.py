@@ -276,7 +276,7 @@ class Rig:
         known, _ = self.known.setdefault(sender.id, (Known(Head()), Head()))
         found: list[pb.Result] = []
         done = await submit(self.core, sender.id, made)
-        for answer in frames.results(done.outcomes, done.commit, self.core.log, known):
+        for answer in frames.results(done.told, done.commit, self.core.log, known):
             proven = None
             if answer.HasField("proof"):
                 # Not read before: other frames of this sender may have been answered in between.

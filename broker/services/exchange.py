@@ -69,7 +69,7 @@ class ExchangeService(exchange_pb2_grpc.ExchangeServiceServicer):
         async with refusing(context):
             member = identity.caller(context, self._core.directory, self._core.now())
             found = await submit(self._core, member.id, request.submissions)
-            told = frames.results(found.outcomes, found.commit, self._core.log, Known(Head()))
+            told = frames.results(found.told, found.commit, self._core.log, Known(Head()))
             return exchange_pb2.SubmitExchangeResponse(results=told)
         raise AssertionError  # the context manager ended the call
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Final
+from operator import itemgetter
+from typing import Final, NamedTuple
 
 from broker.audit import Commit, Log, stored_entry
 from broker.core import Core
@@ -77,20 +78,37 @@ def opening(entry: Entry) -> exchange_pb2.EntryOpening:
     )
 
 
-def results(outcomes: Sequence[Outcome], commit: Commit, log: Log, known: Known) -> Iterator[exchange_pb2.ResultFrame]:
+class Told(NamedTuple):
+    """A result as its sender is told, with the index of its entry; ``again`` if an earlier commit made it.
+
+    Nothing of the record is in it: it may wait for a sender who reads slowly.
+    """
+
+    result: exchange_pb2.Result
+    entry: int | None
+    again: bool
+
+
+def told(one: Outcome) -> Told:
+    """What is kept of an outcome until it is sent."""
+    return Told(_result(one), one.entry.index if one.entry is not None else None, isinstance(one, Repeated))
+
+
+def results(found: Sequence[Told], commit: Commit, log: Log, known: Known) -> Iterator[exchange_pb2.ResultFrame]:
     """One frame for what this commit recorded, and one for each commit of before that retries ask for again."""
-    fresh = [one for one in outcomes if not isinstance(one, Repeated)]
+    fresh = [one for one in found if not one.again]
     if fresh:
-        indices = [one.entry.index for one in fresh if one.entry is not None]
+        indices = [one.entry for one in fresh if one.entry is not None]
         proof = known.prove(log, commit, min(indices), max(indices) + 1) if indices else None
-        yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one) for one in fresh])
-    again = sorted((one for one in outcomes if isinstance(one, Repeated)), key=lambda one: one.entry.index)
+        yield exchange_pb2.ResultFrame(proof=proof, results=[one.result for one in fresh])
+    again = [(one.entry, one.result) for one in found if one.again and one.entry is not None]
+    again.sort(key=itemgetter(0))
     while again:
-        older = log.commit_of(again[0].entry.index)
-        group = [one for one in again if one.entry.index < older.size]
+        older = log.commit_of(again[0][0])
+        group = [one for one in again if one[0] < older.size]
         again = again[len(group) :]
-        proof = known.prove(log, older, group[0].entry.index, group[-1].entry.index + 1)
-        yield exchange_pb2.ResultFrame(proof=proof, results=[_result(one) for one in group])
+        proof = known.prove(log, older, group[0][0], group[-1][0] + 1)
+        yield exchange_pb2.ResultFrame(proof=proof, results=[result for _, result in group])
 
 
 def _result(one: Outcome) -> exchange_pb2.Result:

@@ -23,7 +23,6 @@ from broker.services import frames
 from broker.services.frames import Known
 from broker.services.room import Room
 from broker.services.submitting import Answered, submit
-from broker.stages import Outcome
 from broker.store import tables
 from zhifu import envelope, epoch
 from zhifu.errors import Error, Malformed, Refused
@@ -263,11 +262,13 @@ class Session:
     def _take_answered(self) -> None:
         """One frame for what one commit answered, however many frames it came in."""
         while self._answered:
-            commit = self._answered[0].commit
-            outcomes: list[Outcome] = []
-            while self._answered and self._answered[0].commit is commit and len(outcomes) < delivery.MAX_FRAME:
-                outcomes += self._answered.pop(0).outcomes
-            for frame in frames.results(outcomes, commit, self._core.log, self._known):
+            first = self._answered.pop(0)
+            told, commit = [*first.told], first.commit
+            while self._answered and self._answered[0].commit is commit:
+                if len(told) + len(self._answered[0].told) > delivery.MAX_FRAME:
+                    break
+                told += self._answered.pop(0).told
+            for frame in frames.results(told, commit, self._core.log, self._known):
                 self._unsent.append(Response(results=frame))
 
     def _take_waiting(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,8 @@ from broker.audit import Commit
 from broker.core import Core
 from broker.counts import COUNTS
 from broker.pipeline import Frame, delivery_row
+from broker.services import frames
+from broker.services.frames import Told
 from broker.stages import Outcome, Recorded, Refusal, Rejected, Submission
 from zhifu import envelope, presentation
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
@@ -24,8 +26,12 @@ _AFTERWARDS: Final = "statement"
 class Answered:
     """What became of submissions, and the commit that recorded them; of what was not recorded, the one of nothing."""
 
-    outcomes: Sequence[Outcome]
+    told: Sequence[Told]
     commit: Commit
+
+    @staticmethod
+    def of(outcomes: Iterable[Outcome], commit: Commit) -> Answered:
+        return Answered([frames.told(one) for one in outcomes], commit)
 
 
 async def submit(core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame) -> Answered:
@@ -38,7 +44,7 @@ async def submit(core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame)
         core.quotas.admit(sender, len(frame.submissions), begun)
         verified, full = _with_room(core, _verify(core, sender, frame))
         if not verified:
-            return Answered(full, core.log.no_commit)
+            return Answered.of(full, core.log.no_commit)
         core.quotas.charge(sender, _size(verified), begun)
         done = await core.committer.join(
             core.pipeline.accept,
@@ -51,11 +57,11 @@ async def submit(core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame)
         hashes = [presentation.hash_of(one.presentation) for one in frame.submissions]
         refused: list[Outcome] = [Refusal(digest, error) for digest in hashes]
         COUNTS.answered(refused, [None] * len(refused))
-        return Answered(refused, core.log.no_commit)
+        return Answered.of(refused, core.log.no_commit)
     COUNTS.answered(done.result, [one.presentation for one in verified])
     COUNTS.frame_seconds.add(time.monotonic() - begun)
     core.mailroom.accepted((delivery_row(one), one.entry) for one in done.result if isinstance(one, Recorded))
-    return Answered([*done.result, *full], done.commit)
+    return Answered.of([*done.result, *full], done.commit)
 
 
 def _with_room(

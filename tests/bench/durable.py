@@ -84,7 +84,7 @@ async def _submit(core: Core, sender: bytes, sent: Sequence[exchange_pb2.Submiss
     async def one(each: exchange_pb2.SubmissionFrame) -> None:
         async with gate:
             done = await submit(core, sender, each)
-            for found in frames.results(done.outcomes, done.commit, core.log, Known(Head())):
+            for found in frames.results(done.told, done.commit, core.log, Known(Head())):
                 refused = [result.refusal.reason for result in found.results if result.HasField("refusal")]
                 assert not refused, refused[0]
                 commits.add(found.proof.checkpoint)

@@ -74,7 +74,7 @@ class Side:
     async def submit(self, data: bytes) -> None:
         asked = ConnectRequest.FromString(data).submissions
         found = await submit(self._core, self._me.id, asked)
-        for made in frames.results(found.outcomes, found.commit, self._core.log, self._known):
+        for made in frames.results(found.told, found.commit, self._core.log, self._known):
             ConnectResponse(results=made).SerializeToString()
             refused = [one.refusal.reason for one in made.results if one.HasField("refusal")]
             assert not refused, refused[0]
