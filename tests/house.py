@@ -12,15 +12,17 @@ import json
 import os
 import signal
 import sqlite3
-import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -29,6 +31,7 @@ from broker import __main__ as operator
 from clients import cli
 from clients.demo import cast as casting
 from clients.demo.cast import Cast
+from clients.demo.process import Process
 from clients.demo.stage import LOG, Actor, Stage
 from clients.insurer import book as books
 from clients.insurer import cli as insurers
@@ -77,17 +80,48 @@ def run(*command: object) -> Ran:
 
 def spawn(*command: object, code: str = "", timeout_s: float = PATIENCE_S) -> Ran:
     """``zhifu`` with these arguments as a process of its own; ``code`` is Python that runs in it first."""
-    words = [str(word) for word in command]
-    process = subprocess.run(python(*words, code=code), capture_output=True, text=True, timeout=timeout_s)
-    return Ran(process.returncode, process.stdout, process.stderr)
+    process = forked(*(str(word) for word in command), code=code)
+    with process.stdout, process.stderr, ThreadPoolExecutor(1) as pool:
+        said = pool.submit(process.stderr.read)
+        overdue = threading.Timer(timeout_s, process.kill)
+        overdue.start()
+        out, err = process.stdout.read(), said.result()
+    overdue.cancel()
+    return Ran(process.wait(), out, err)
 
 
-def python(*words: str, module: str = "clients", code: str = "") -> list[str]:
-    """The command line that runs a module as ``__main__``, after ``code``."""
-    if not code:
-        return [sys.executable, "-m", module, *words]
-    started = f"import runpy, sys\n{code}\nsys.argv[0] = {module!r}\nrunpy.run_module({module!r}, run_name='__main__')"
-    return [sys.executable, "-c", started, *words]
+def forked(*words: str, code: str = "", log: Path | None = None) -> Process:
+    """``zhifu`` with these words, running, after ``code``. Forked: it finds the product's modules imported."""
+    module, *rest = command(*words, code=code)
+    return Process(module, rest, log)
+
+
+@contextmanager
+def serving(*command: object, code: str = "") -> Iterator[Any]:
+    """``zhifu`` with these arguments runs within the block, which begins with what it says when it is ready."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / LOG
+        process = forked(*(str(word) for word in command), code=code, log=log)
+        try:
+            with process.stdout, process.stderr:
+                yield json.loads(process.stdout.readline())
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_S)
+            print(log.read_text("utf-8"))
+
+
+def command(*words: str, code: str = "") -> list[str]:
+    """The module that does what ``zhifu`` does with these words, after ``code``, and its words."""
+    # What the command would become by starting Python anew.
+    own = {"broker": ["broker"], "pseudonym": ["broker", "pseudonym"]}.get(words[0], ["clients", words[0]])
+    found = [*own, *words[1:]]
+    return ["tests.altered", code, *found] if code else found
+
+
+def python(*words: str) -> list[str]:
+    """The command line that runs ``zhifu`` as other programs do, in a Python of its own."""
+    return [sys.executable, "-m", "clients", *words]
 
 
 def operate(*command: object) -> None:
@@ -213,17 +247,14 @@ class House:
 
     def start(self, role: str, *more: str, code: str = "") -> None:
         """Start the broker, on the ports it had, or a node; `ready` awaits that it serves, or is attached."""
-        module, words = "clients", ["node", "serve", str(self.path / role)]
+        words = ["node", "serve", str(self.path / role)]
         if role == "broker":
-            module, words = "broker", ["serve", str(self.path / role)]
+            words = ["broker", "serve", str(self.path / role)]
             for option, port in zip(("--node-port", "--public-port"), self.ports, strict=True):
                 words += [option, str(port)]
         elif role_of(role) == "insurer":
             words += ["--product", self.others.get(role, self.product)]
-        if code:
-            self.running[role] = self.stage.launch(role, python(*words, *more, module=module, code=code))
-        else:
-            self.running[role] = self.stage.start(role, module, *words, *more)
+        self.running[role] = self.stage.start(role, *command(*words, *more, code=code))
 
     def restart(self, role: str, *more: str, code: str = "") -> None:
         """Start it, and await that it is ready."""

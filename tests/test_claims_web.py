@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from clients.hospital.sample import sample_bill
 from clients.patient.web import uploads
 from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
-from tests.house import House, another_stay, open_house, python, run, until
+from tests.house import House, another_stay, open_house, run, serving, until
 from zhifu import bill as bills
 
 BILL: Final = sample_bill(1)
@@ -68,23 +66,15 @@ def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
     with open_house(tmp_path_factory.mktemp("house")) as house:
         house.insure(BILL)
         cards = [word for card in house.cast.cards.values() for word in ("--card", str(card))]
-        command = ["wallet", "serve", str(house.path / "phone"), "--contact", str(house.contact), *cards, "--port", "0"]
+        command = ("wallet", "serve", house.path / "phone", "--contact", house.contact, *cards, "--port", "0")
         cuts = CUTS.format(arrived=str(house.path / "arrived"), armed=str(house.path / "armed"))
-        process = subprocess.Popen(python(*command, code=cuts), stdout=subprocess.PIPE, text=True)
-        try:
-            assert process.stdout is not None
-            url = json.loads(process.stdout.readline())["url"]
-            with playing() as player:
-                device = Device(player, path / "profile", repo_root / "build" / "screenshots")
-                found = Served(house, url.partition("/?")[0], device)
-                with found.open() as at:
-                    enrol(found, at, url)
-                yield found
-        finally:
-            process.terminate()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+        with serving(*command, code=cuts) as said, playing() as player:
+            url = said["url"]
+            device = Device(player, path / "profile", repo_root / "build" / "screenshots")
+            found = Served(house, url.partition("/?")[0], device)
+            with found.open() as at:
+                enrol(found, at, url)
+            yield found
 
 
 def enrol(served: Served, at: Watched, url: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from clients.store import Store
 from clients.web import words
 from tests.audited import Audited, open_audited
 from tests.browser import launched, need_chromium
-from tests.house import PATIENCE_S, python, run, until
+from tests.house import PATIENCE_S, run, serving, until
 from tests.test_audit_service import canaries
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.receipt import Head
@@ -55,15 +54,8 @@ class Served:
 
 @contextmanager
 def console(folder: Path) -> Iterator[str]:
-    process = subprocess.Popen(python("console", "serve", str(folder)), stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        yield str(json.loads(process.stdout.readline())["url"]).rstrip("/")
-    finally:
-        process.terminate()
-        process.wait(PATIENCE_S)
-        if process.stdout is not None:
-            process.stdout.close()
+    with serving("console", "serve", folder) as said:
+        yield str(said["url"]).rstrip("/")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from clients.hospital.sample import sample_bill
-from tests.house import PATIENCE_S, Ran, python, run, spawn, until
+from tests.house import PATIENCE_S, Ran, python, run, until
 from zhifu import bill as bills
 from zhifu import schema
 from zhifu.errors import Malformed
@@ -46,7 +46,9 @@ more programs want to run than there are cores, it may take longer by as much.
 
 @dataclass(frozen=True, slots=True)
 class Demos:
-    """A run of the demo for each of `RUN`, and one that tells the story. ``kept`` was kept from the run of `KEPT`."""
+    """A run of the demo for each of `RUN`, and one that tells the story. ``kept`` was kept from the run of `KEPT`: that
+    was a program of its own, the others ran here.
+    """
 
     ran: Mapping[str, Ran]
     took_s: Mapping[str, float]
@@ -68,16 +70,25 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> Demos:
     file.write_bytes(sample_bill(90))
     more = {KEPT: ("--keep", str(kept)), OTHER_BILL: ("--bill", str(file))}
 
-    def one(name: str) -> tuple[str, Ran, float]:
+    def one(name: str, demo: Callable[..., Ran]) -> tuple[str, Ran, float]:
         begun = time.monotonic()
         chosen = ("--json", "--product", name) if name in RUN else ()
-        ran = spawn("demo", *chosen, *more.get(name, ()), timeout_s=4 * LIMIT_S)
-        return name, ran, time.monotonic() - begun
+        return name, demo("demo", *chosen, *more.get(name, ())), time.monotonic() - begun
 
-    with ThreadPoolExecutor(2) as two:
-        done = list(two.map(one, [*RUN, "story"]))
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as beside:
+        typed = beside.submit(one, KEPT, program)
+        done = [one(name, run) for name in (*RUN, "story") if name != KEPT]
+        done.append(typed.result())
+    signal.signal(signal.SIGTERM, before)
     crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     return Demos({name: ran for name, ran, _ in done}, {name: took for name, _, took in done}, kept, crowd)
+
+
+def program(*words: str) -> Ran:
+    """``zhifu`` as other programs run it, in a Python of its own."""
+    ran = subprocess.run(python(*words), capture_output=True, text=True, timeout=4 * LIMIT_S)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
 @pytest.fixture(params=RUN)
@@ -104,7 +115,7 @@ def test_figures_to_the_fen(demos: Demos, product: str) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("product", sorted(set(FIGURES) - set(RUN)))
 def test_figures_of_the_other_products(product: str) -> None:
-    to_the_fen(spawn("demo", "--json", "--product", product, timeout_s=4 * LIMIT_S).ok().json, product)
+    to_the_fen(program("demo", "--json", "--product", product).ok().json, product)
 
 
 def to_the_fen(found: Mapping[str, Any], product: str) -> None:
@@ -294,31 +305,32 @@ def copied(demos: Demos, tmp_path: Path) -> Path:
 
 
 def test_the_kept_log_verifies(demos: Demos, copied: Path) -> None:
-    ran = spawn("audit", "verify", copied, "--json").ok()
+    ran = program("audit", "verify", str(copied), "--json").ok()
     found = demos.document(KEPT)["audit"]
     assert {name: ran.json[name] for name in found} == found
-    assert spawn("audit", "verify", copied).ok().out
+    assert run("audit", "verify", copied).ok().out
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "more"),
     [
-        'UPDATE entry SET time_ms = time_ms + 1 WHERE "index" = 9',
-        pytest.param('UPDATE entry SET detail = zeroblob(length(detail)) WHERE "index" = 9', marks=pytest.mark.soak),
-        pytest.param('DELETE FROM entry WHERE "index" = 9', marks=pytest.mark.soak),
-        'UPDATE tree_node SET hash = zeroblob(32) WHERE level = 0 AND "index" = 9',
+        ('UPDATE entry SET time_ms = time_ms + 1 WHERE "index" = 9', ()),
+        ('UPDATE tree_node SET hash = zeroblob(32) WHERE level = 0 AND "index" = 9', ("--json",)),
+        pytest.param(
+            'UPDATE entry SET detail = zeroblob(length(detail)) WHERE "index" = 9', (), marks=pytest.mark.soak
+        ),
+        pytest.param('DELETE FROM entry WHERE "index" = 9', ("--json",), marks=pytest.mark.soak),
     ],
 )
-def test_a_tampered_log_does_not(copied: Path, change: str) -> None:
+def test_a_tampered_log_does_not(copied: Path, change: str, more: tuple[str, ...]) -> None:
     with closing(sqlite3.connect(copied / "broker" / "broker.db")) as opened:
         assert opened.execute(change).rowcount == 1
         opened.commit()
-    for more in ((), ("--json",)):
-        ran = run("audit", "verify", copied, *more)
-        assert ran.code == 5
-        assert "entry 9" in ran.err
-        assert ran.err.count("\n") == 1
-    assert ran.json["verified"] is False
+    ran = run("audit", "verify", copied, *more)
+    assert ran.code == 5
+    assert "entry 9" in ran.err
+    assert ran.err.count("\n") == 1
+    assert not more or ran.json["verified"] is False
 
 
 def test_a_log_that_is_not_there(tmp_path: Path) -> None:

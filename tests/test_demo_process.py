@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,16 +12,16 @@ import pytest
 
 from clients.demo.process import Process
 from clients.demo.stage import call
-from tests.house import spawn
+from tests.house import python
 from zhifu.errors import Refused
 
 
 def test_it_says_and_ends_with_what_the_command_line_does() -> None:
     for words in (["--version"], ["audit", "verify", "/nowhere"], ["nonsense"]):
-        process, typed = Process("clients", words), spawn(*words)
+        process, typed = Process("clients", words), subprocess.run(python(*words), capture_output=True, text=True)
         with process.stdout, process.stderr:
-            assert (process.stdout.read(), process.stderr.read()) == (typed.out, typed.err)
-        assert process.wait() == typed.code
+            assert (process.stdout.read(), process.stderr.read()) == (typed.stdout, typed.stderr)
+        assert process.wait() == typed.returncode
 
 
 def test_it_is_a_process_of_its_own_with_this_environment(monkeypatch: pytest.MonkeyPatch) -> None:

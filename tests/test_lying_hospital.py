@@ -21,7 +21,7 @@ from clients.auditor import source, spot
 from clients.hospital.sample import sample_bill
 from clients.insurer import book as books
 from clients.insurer import cli as insurer
-from tests.house import House, open_house, operate, python, run, spawn
+from tests.house import House, open_house, operate, run, spawn
 from zhifu import bill as bills
 from zhifu import cbor, receipt
 
@@ -55,7 +55,7 @@ class Elsewhere(House):
         operate("pseudonym-init", service, "--origin", ELSEWHERE, "--operator", first, "--operator", second)
         cards = [self.cast.cards[role] for role in own]
         operate("pseudonym-admit", service, *cards, "--authority", self.path / "broker" / "ca.crt")
-        self.running["pseudonyms"] = self.stage.launch("pseudonyms", python("pseudonym", "serve", str(service)))
+        self.running["pseudonyms"] = self.stage.start("pseudonyms", "broker", "pseudonym", "serve", str(service))
         self.ready("pseudonyms")
         contact, quota = self.file("pseudonyms.json"), self.file("quota.json")
         operate("pseudonym-contact", service, "-o", contact)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ import pytest
 
 from clients.hospital.sample import sample_bill
 from clients.patient import parcels, wallet
-from tests.house import House, Patient, open_house, python, run, until
+from tests.house import House, Patient, forked, open_house, run, until
 from zhifu import bill as bills
 from zhifu import parcel
 from zhifu.errors import Error
@@ -123,12 +121,12 @@ def test_after_a_kill_only_what_is_missing_is_sent(scene: Scene) -> None:
         "        await asyncio.sleep(0.2)\n"
         "calls.put_chunks = put_chunks\n"
     )
-    words = ("wallet", "attach", str(scene.patient.wallet), claim[:16], str(big))
-    process = subprocess.Popen(python(*words, code=slow), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = forked("wallet", "attach", str(scene.patient.wallet), claim[:16], str(big), code=slow)
     arrived = "SELECT count(*) FROM chunk JOIN parcel ON parcel.hash = chunk.parcel WHERE parcel.chunks = 12"
-    until(lambda: house.broker_rows(arrived)[0][0] >= 3, "some chunks arrived")
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with process.stdout, process.stderr:
+        until(lambda: house.broker_rows(arrived)[0][0] >= 3, "some chunks arrived")
+        process.kill()
+        process.wait()
     house.kill("broker")
     house.restart("broker")
     (kept,) = house.broker_rows(arrived)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +21,7 @@ from clients.patient.consent import read_terms
 from clients.patient.web import door
 from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
-from tests.house import House, Patient, further, open_house, python, run, until
+from tests.house import House, Patient, further, open_house, run, serving, until
 from zhifu import subject_key
 from zhifu.consent import hash_of, verify_grant
 from zhifu.v1 import signed_pb2
@@ -74,15 +73,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterato
 def pages(house: House, wallet: Path) -> Iterator[str]:
     """The wallet's pages before a house, for the wallet in this folder: the address that opens them."""
     cards = [word for card in house.cast.cards.values() for word in ("--card", str(card))]
-    words_ = ["wallet", "serve", str(wallet), "--contact", str(house.contact), *cards, "--port", "0"]
-    process = subprocess.Popen(python(*words_), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield json.loads(process.stdout.readline())["url"]
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
+    with serving("wallet", "serve", wallet, "--contact", house.contact, *cards, "--port", "0") as said:
+        yield said["url"]
 
 
 @contextmanager

@@ -31,7 +31,6 @@ from clients.role import Draft, Noticed, Transaction
 from clients.store import Mandate
 from policies import load
 from policies.decide import finest
-from tests.house import python
 from tests.soak import crash
 from tests.soak.preload import build
 from zhifu import schema, sealed
@@ -324,7 +323,7 @@ def run(count: int, step: int = 1, code: str = "") -> dict[str, object]:
         clock.write_bytes(bytes(8))
         settings = {"LD_PRELOAD": str(build("clock", Path(folder))), "ZHIFU_CLOCK": str(clock)}
         ended = subprocess.run(
-            python(str(count), str(step), module="tests.soak.offline", code=code),
+            [sys.executable, "-m", "tests.altered", code, "tests.soak.offline", str(count), str(step)],
             env=os.environ | settings, stdout=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     found: dict[str, object] = json.loads(ended.stdout or '{"faults": ["it ended by itself"]}')
