@@ -7,14 +7,15 @@ until it was answered. And one submission comes thousands of times.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from broker.store import tables
 from tests.broker_rig import Rig, acknowledgements, frame, fresh, present
@@ -28,6 +29,7 @@ from zhifu.v1.signed_pb2 import OUTCOME_OPENED
 REPLAYS: Final = 10_000
 EVENTS: Final = 6
 _FRAME: Final = 50
+_AT_ONCE: Final = 60
 _DECIDED: Final = {
     "outcome": "reserved",
     "amounts": [["pay", 1]],
@@ -48,6 +50,31 @@ class Told:
     faults: tuple[str, ...]
 
 
+class Written(NamedTuple):
+    """How often the log says of an exchange that it was accepted, and that it was acknowledged."""
+
+    accepted: Counter[bytes]
+    acknowledged: Counter[bytes]
+
+    @staticmethod
+    def since(rig: Rig, size: int) -> Written:
+        """Of the entries from ``size`` on."""
+        found = Written(Counter(), Counter())
+        for row in rig.core.store.reader.find(tables.Entry, after=size - 1):
+            event, detail = receipt.parse_meta(row.meta).event, receipt.parse_detail(row.detail)
+            if event == "exchange.accepted":
+                found.accepted[detail.exchange] += 1
+            elif event == "exchange.acknowledged":
+                found.acknowledged.update(_about(document) for document in detail.documents)
+        return found
+
+
+def _about(document: bytes) -> bytes:
+    """The exchange that an acknowledgement is about."""
+    signed = envelope.from_bytes(envelope.ACKNOWLEDGEMENT, document)
+    return acknowledgement.parse(signed.payload).presentation_hash
+
+
 @dataclass(slots=True)
 class Life:
     """One exchange and its answer, on a grant of its own."""
@@ -55,7 +82,7 @@ class Life:
     rig: Rig
     claim: Sent
     answer: Sent
-    begun: int
+    random: Random
     proven: dict[bytes, tuple[pb.Delivery, Proven]] = field(default_factory=dict)
 
     @staticmethod
@@ -64,7 +91,8 @@ class Life:
         assert plain.grant is not None
         own = replace(plain, grant=replace(plain.grant, grant_id=random.randbytes(16)))
         sent = present(fresh(own, nonce=_nonce(random), workflow=random.randbytes(16)))
-        return Life(rig, sent, present(replace(answer(sent, _DECIDED), nonce=_nonce(random))), rig.core.log.size)
+        answered = present(replace(answer(sent, _DECIDED), nonce=_nonce(random)))
+        return Life(rig, sent, answered, Random(random.randbytes(16)))
 
     @property
     def events(self) -> tuple[Callable[[], Awaitable[None]], ...]:
@@ -103,18 +131,16 @@ class Life:
         else:
             await self.rig.acknowledge(party, _invented(party, sent))
 
-    def state(self) -> tuple[object, ...]:
-        """As in `ENDS`."""
+    def state(self, written: Written) -> tuple[object, ...]:
+        """As in `ENDS`, with the entries that were written meanwhile."""
         reader = self.rig.core.store.reader
         rows = [reader.find(tables.Exchange, hash=one.hash) for one in (self.claim, self.answer)]
         states = [found[0].state if found else "" for found in rows]
         signed = self.claim.exchange.grant_envelope
         assert signed is not None
         uses = reader.find(tables.GrantUse, grant_hash=presentation.hash_of(signed.payload))
-        written = reader.find(tables.Entry, after=self.begun - 1)
-        events = Counter(receipt.parse_meta(row.meta).event for row in written)
         waits = [row for found in rows for row in found if reader.get(tables.Delivery, row.entry) is not None]
-        counted = (events["exchange.accepted"], events["exchange.acknowledged"])
+        counted = [sum(one[sent.hash] for sent in (self.claim, self.answer)) for one in written]
         return (*states, len(uses), *counted, len(waits))
 
 
@@ -132,35 +158,46 @@ def _invented(party: Party, sent: Sent) -> pb.AcknowledgementFrame:
 
 
 async def run(rig: Rig, seconds: float, seed: int, replays: int = REPLAYS) -> Told:
-    """Every order, again and again for ``seconds``, then the replays; ``rig`` has the parties enrolled."""
+    """Every order, again and again for ``seconds``, then the replays; ``rig`` has the parties enrolled.
+
+    Many exchanges live at once, so that a commit holds messages of some that are too early and of others too late.
+    """
     random, faults, orders, until = Random(f"{seed} order"), list[str](), 0, time.monotonic() + seconds
+    every = _every_order(random)
     while time.monotonic() < until and not faults:
-        every = list(permutations(range(EVENTS)))
-        random.shuffle(every)
-        while every and time.monotonic() < until and not faults:
-            faults += await _live(Life.new(rig, random), every.pop(), random)
-            orders += 1
+        lives = [(Life.new(rig, random), next(every)) for _ in range(_AT_ONCE)]
+        begun = rig.core.log.size
+        await asyncio.gather(*(_live(life, order) for life, order in lives))
+        written = Written.since(rig, begun)
+        ends = [(order, life.state(written)) for life, order in lives]
+        faults += [f"the order {order} ends as {end}" for order, end in ends if end != ENDS]
+        orders += len(lives)
     return Told(orders, replays, (*faults, *await _replay(rig, random, replays)))
 
 
-async def _live(life: Life, order: Sequence[int], random: Random) -> list[str]:
+def _every_order(random: Random) -> Iterator[tuple[int, ...]]:
+    while True:
+        every = list(permutations(range(EVENTS)))
+        random.shuffle(every)
+        yield from every
+
+
+async def _live(life: Life, order: Sequence[int]) -> None:
     for at in (*order, *range(EVENTS)):
-        for _ in range(random.choice((1, 1, 2))):
+        for _ in range(life.random.choice((1, 1, 2))):
             with suppress(Error):  # too early, or done before
                 await life.events[at]()
-    state = life.state()
-    return [] if state == ENDS else [f"the order {order} ends as {state}"]
 
 
 async def _replay(rig: Rig, random: Random, count: int) -> list[str]:
-    life = Life.new(rig, random)
+    life, begun = Life.new(rig, random), rig.core.log.size
     for event in life.events:
         await event()
-    size, state = rig.core.log.size, life.state()
+    size, state = rig.core.log.size, life.state(Written.since(rig, begun))
     for _ in range(count // _FRAME):
         for result in await rig.submit(*[life.claim] * _FRAME):
             if result.presentation_hash != life.claim.hash or result.HasField("refusal"):
                 return [f"a replay was answered with {result.refusal.reason}"]
-    if (rig.core.log.size, life.state()) != (size, state):
+    if (rig.core.log.size, life.state(Written.since(rig, begun))) != (size, state):
         return ["replays had an effect"]
     return []
