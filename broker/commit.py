@@ -24,6 +24,8 @@ from zhifu.errors import Error, Refused
 G = TypeVar("G")
 T = TypeVar("T")
 MAX_WAITING: Final = 8192
+MAX_OF_ONE: Final = MAX_WAITING // 2
+"""Of one participant, so that whatever it sends, by as many streams as it has, there is room for another."""
 DEFER_S: Final = 0.5
 GATHER_S: Final = 0.002
 LOAD: Final = 4
@@ -158,14 +160,15 @@ class Committer:
 
     async def join(
         self, joint: Joint[G, T], given: G, weight: int = 1, lane: bytes = OWN, *, bulk: bool = False,
-        essential: bool = False, within_s: float = 0.0,
+        essential: bool = False, within_s: float = 0.0, reports: bool = False,
     ) -> Done[T]:  # fmt: skip
         """Apply with others of its kind, and commit.
 
         ``weight`` is the number of exchanges in it, ``lane`` whose turn it takes; ``bulk`` waits until nothing else
         does (`broker.lanes`); ``essential`` ends work, and is taken while the disk is full; ``within_s`` (s) is how
-        long it may wait for a commit that others make. Raises what ``joint`` raises, and `Refused`
-        (unavailable.overload, unavailable.draining, unavailable.store, unavailable.space).
+        long it may wait for a commit that others make; ``reports`` as `broker.joint.Operation` says. Raises what
+        ``joint`` raises, and `Refused` (unavailable.overload, unavailable.draining, unavailable.store,
+        unavailable.space).
         """
         if self._closing:
             raise Refused("unavailable.draining")
@@ -173,9 +176,9 @@ class Committer:
             raise self.refusal
         if self.is_full and not essential:
             raise Refused("unavailable.space")
-        if self._waiting.weight + weight > MAX_WAITING:
+        if self._waiting.weight + weight > MAX_WAITING or self._waiting.weight_of(lane) + weight > MAX_OF_ONE:
             raise Refused("unavailable.overload")
-        operation = Operation(joint, given, weight, asyncio.get_running_loop().create_future())
+        operation = Operation(joint, given, weight, asyncio.get_running_loop().create_future(), reports)
         self._waiting.put(operation, lane, bulk=bulk)
         self._within(within_s)
         done: Done[T] = await operation.future

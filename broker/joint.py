@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 from broker.audit import Sequence
@@ -22,6 +23,7 @@ G = TypeVar("G")
 R = TypeVar("R")
 D = TypeVar("D", covariant=True)
 _log = logging.getLogger("broker.commit")
+_turn = attrgetter("turn")
 
 
 Joint = Callable[[Seq[G], Transaction, Sequence, int], Seq[R]]
@@ -51,7 +53,18 @@ class Operation:
     given: Any
     weight: int
     future: asyncio.Future[Any]
+    reports: bool = False
+    """It says what has happened, and rests on nothing that others of its commit do."""
     result: object = field(default=None)
+
+    @property
+    def turn(self) -> int:
+        """When it is applied; two nodes' order means nothing else.
+
+        What has happened comes before what changes it: a delivery that its recipient opened is not withdrawn. Then what
+        has no kind, on which the rest may rest: the epoch that a node offers before it submits, say.
+        """
+        return 0 if self.reports else 1 if self.joint is each else 2
 
     def fail(self, error: Exception) -> None:
         """Whoever waits gets ``error``."""
@@ -66,12 +79,11 @@ def fail(operations: Iterable[Operation], error: Exception) -> None:
 
 def apply_together(batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> None:
     """All of it, a kind at a time. Raises what the first one raises; then the transaction must be forgotten."""
-    # What has no kind comes first: the epoch that a node offers before it submits, say. Two nodes' order means nothing.
-    kinds: dict[Joint[Any, Any], list[Operation]] = {each: []}
-    for operation in batch:
+    kinds: dict[Joint[Any, Any], list[Operation]] = {}
+    for operation in sorted(batch, key=_turn):
         kinds.setdefault(operation.joint, []).append(operation)
     for joint, operations in kinds.items():
-        results = joint([one.given for one in operations], state, sequence, now_ms) if operations else ()
+        results = joint([one.given for one in operations], state, sequence, now_ms)
         for operation, result in zip(operations, results, strict=True):
             operation.result = result
 
@@ -81,7 +93,7 @@ def apply_singly(
 ) -> list[Operation]:  # fmt: skip
     """Each by itself; those that did not fail. A refused one takes back its own rows and entries, and nobody else's."""
     applied = []
-    for operation in sorted(batch, key=lambda one: one.joint is not each):
+    for operation in sorted(batch, key=_turn):
         state.mark()
         entries = sequence.mark()
         try:

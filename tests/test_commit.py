@@ -305,6 +305,25 @@ async def test_operations_of_a_kind_are_taken_together_and_fail_alone(tmp_path: 
         assert noted(broker) == ["b", "a", "c", "d", "e"]
 
 
+@pytest.mark.parametrize("one_fails", [False, True])
+async def test_what_has_happened_is_applied_before_what_changes_it(tmp_path: Path, one_fails: bool) -> None:
+    def notes(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
+        return [note(text)(state, sequence, now_ms) for text in given]
+
+    def reports(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
+        return notes(given, state, sequence, now_ms)
+
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        bad = [committer.run(note("kind"))] if one_fails else []
+        await asyncio.gather(
+            committer.join(notes, "kind"), committer.run(note("none")), committer.join(reports, "report", reports=True),
+            *bad, return_exceptions=True,
+        )  # fmt: skip
+        assert noted(broker)[0] == "report"
+        assert noted(broker).index("none") < noted(broker).index("kind") or one_fails
+
+
 async def test_what_may_wait_shares_the_commit_of_what_may_not(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         committer = broker.core.committer
@@ -392,7 +411,7 @@ async def test_a_full_queue_refuses(tmp_path: Path) -> None:
         committer = broker.core.committer
         most = commit.MAX_WAITING // 64
         # All are asked for before the committer gets to run.
-        held = [committer.run(note(str(number)), weight=64) for number in range(most + 1)]
+        held = [committer.run(note(str(n)), weight=64, lane=b"%d" % (n % 4), bulk=n % 3 == 0) for n in range(most + 1)]
         answers = await asyncio.gather(*held, return_exceptions=True)
         refusals = [one.reason for one in answers if isinstance(one, Error)]
         assert refusals == ["unavailable.overload"]

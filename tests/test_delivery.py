@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -303,6 +304,22 @@ async def test_a_revocation_withdraws_what_waits_and_counts_what_did_not(tmp_pat
         assert broker.events(waiting.hash)[-1] == ("exchange.withdrawn", "")
         again = await broker.revoke(exchange)
         assert (again.delivered, again.told) == (1, ())
+
+
+async def test_what_a_recipient_had_acknowledged_before_a_revocation_was_delivered(tmp_path: Path) -> None:
+    """Also where its word still waits for a commit when she revokes: she is told the truth, and the word is kept."""
+    async with rig(tmp_path) as broker:
+        exchange = claim()
+        await broker.grant(exchange)
+        taken = present(exchange)
+        await broker.submit(taken)
+        said = acknowledgements(INSURER, handed_out(broker, INSURER))
+        acknowledging = asyncio.create_task(broker.acknowledge(INSURER, said))
+        await asyncio.sleep(0)
+        done = await broker.revoke(exchange)
+        assert len(await acknowledging) == 1
+        assert (done.delivered, done.withheld) == (1, 0)
+        assert states(broker) == {taken.hash: "delivered"}
 
 
 # Notices

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import random
+import threading
 import time
 import weakref
 from collections.abc import AsyncIterator
@@ -747,6 +748,40 @@ async def test_room_is_for_so_many_and_so_many_bytes() -> None:
     assert not alone.done()
     held.give(5)
     await asyncio.wait_for(alone, 60)
+
+
+@pytest.mark.parametrize("where", ["presentation", "manifest", "signature", "unknown"])
+async def test_a_frame_takes_the_room_of_all_that_it_holds(
+    server: Server, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Whatever is large in it, and refused for that: while commits take long, no more is held than there is room."""
+    large = bytes(1 << 20)
+    made = pb.SubmissionFrame(signature=bytes(64), submissions=[pb.Submission(presentation=b"x")])
+    if where == "signature":
+        made.signature = large
+    elif where == "unknown":
+        made.MergeFromString(b"\xfa\x7f" + b"\x80\x80\x40" + large)
+    else:
+        setattr(made.submissions[0], where, large)
+    assert made.ByteSize() > len(large)
+    monkeypatch.setattr(session, "BYTES_IN_WORK", 4 << 20)
+    stream = await server.attach(HOSPITAL)
+    (held,) = server.served.exchange.sessions
+    goes_on, commit = threading.Event(), server.core.store.commit
+    monkeypatch.setattr(server.core.store, "commit", lambda: (goes_on.wait(60), commit()))
+    try:
+        for _ in range(8):
+            await stream.send(submissions=made)
+        async with asyncio.timeout(20):
+            while not held._tasks:
+                await asyncio.sleep(0)
+        # All eight would be read long before this one of another stream.
+        other = await server.attach(PAYER)
+        await other.send(notices_read=pb.NoticesRead(through=1))
+        assert 1 <= len(held._tasks) <= 4
+    finally:
+        goes_on.set()
+    assert len(await stream.results(8)) == 8
 
 
 @pytest.mark.parametrize("pause", [0.0, 0.003, 0.02])

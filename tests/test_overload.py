@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from broker import quota
+from broker.commit import MAX_OF_ONE, MAX_WAITING
 from broker.core import Timing
 from broker.delivery import WINDOW
 from broker.lanes import Lanes
@@ -21,7 +22,7 @@ from broker.store import tables
 from tests.broker_rig import acknowledgements, present, rig, serving
 from tests.formats import HOSPITAL, INSURER, PAYER, RIVAL, claim
 from tests.test_exchange_service import refusal, statute
-from zhifu.errors import CATALOGUE, Malformed, Refused
+from zhifu.errors import CATALOGUE, Error, Malformed, Refused
 from zhifu.v1 import exchange_pb2 as pb
 from zhifu.v1 import exchange_pb2_grpc
 
@@ -78,6 +79,21 @@ async def test_a_commit_takes_turns(tmp_path: Path) -> None:
         insurer = broker.core.committer.run(lambda *_: order.append("insurer"), 1, INSURER.id)
         await asyncio.gather(*flood, insurer)
     assert order.index("insurer") <= 1
+
+
+async def test_a_flood_of_one_participant_leaves_room_for_another(tmp_path: Path) -> None:
+    """As many streams as it has, and what can wait beside what cannot: it fills its share, never all there is."""
+    async with rig(tmp_path) as broker:
+        committer = broker.core.committer
+        count = MAX_WAITING // 64
+        flood = [committer.run(lambda *_: 0, 64, HOSPITAL.id, bulk=n % 2 == 0) for n in range(count)]
+        others = [committer.run(lambda *_: 0, 64, INSURER.id), broker.run(lambda *_: 0)]
+        refused = [one for one in await asyncio.gather(*flood, return_exceptions=True) if isinstance(one, Error)]
+        assert {one.reason for one in refused} == {"unavailable.overload"}
+        assert len(refused) == count - MAX_OF_ONE // 64
+        await asyncio.gather(*others)
+        # What was taken counts no more.
+        await asyncio.gather(*(committer.run(lambda *_: 0, 64, HOSPITAL.id) for _ in range(MAX_OF_ONE // 64)))
 
 
 # Quotas

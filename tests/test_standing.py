@@ -16,8 +16,9 @@ from broker import home
 from broker.clock import clock_ms
 from broker.core import Timing
 from broker.services import identity
+from broker.services.submitting import submit
 from broker.store import tables
-from tests.broker_rig import Attached, Server, present, reason, serving
+from tests.broker_rig import Attached, Server, frame, present, reason, serving
 from tests.formats import HOSPITAL, NOW, PAYER, seed
 from tests.house import spawn
 from tests.test_exchange_service import refusal
@@ -69,6 +70,26 @@ async def test_a_suspended_peer_is_cut_off_and_comes_back_to_what_waited(server:
     (taken,) = await hospital.submit(present(server.statute()))
     assert reason(taken) == ""
     assert len(await again.deliveries(1)) == 1
+
+
+async def test_who_is_cut_off_is_not_shown_proofs_that_start_where_it_never_was(server: Server) -> None:
+    """Else an honest broker would look like one that lies, and the node would keep evidence of it."""
+    hospital = await server.attach(HOSPITAL)
+    (session,) = server.served.exchange.sessions
+    made = [frame(present(server.statute())) for _ in range(3)]
+    first, second, third = [await submit(server.core, HOSPITAL.id, one) for one in made]
+    await server.suspend(HOSPITAL)
+    # One is proved and not sent when it is cut, one is not proved yet, and one is answered afterwards.
+    session._answer(first)
+    session._take_answered()
+    session._answer(second)
+    session.cut()
+    session._answer(third)
+    # It is found suspended again and again, and hears of it all the same.
+    while session in server.served.exchange.sessions:
+        session.cut()
+        await asyncio.sleep(0)
+    assert await ended(hospital) == "participant.suspended"
 
 
 async def test_what_was_queued_before_a_suspension_is_delivered_after_it(server: Server) -> None:

@@ -71,7 +71,7 @@ class Session:
         self._wanted = frozenset((*hello.participants, member.id)) if hello.participants else frozenset()
         self._farewell = ""
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._closing = False
+        self._closing = self._is_cut = False
 
     async def serve(self, requests: AsyncIterator[Request], context: Context) -> None:
         """Read until the node leaves or `end`; whatever was taken is answered before the stream ends.
@@ -122,7 +122,12 @@ class Session:
         try:
             self._core.directory.check_active(self._member.id)
         except Refused as error:
+            if self._is_cut:
+                return
+            # Nor what is answered yet: its proofs would start at a head that the node was not shown.
+            self._is_cut = True
             self._unsent.clear()
+            self._answered.clear()
             self.end(error.reason)
         if self._core.now() > self._expires:
             self.end("participant.certificate")
@@ -138,6 +143,8 @@ class Session:
         return len(self._unsent) + len(self._answered)
 
     def _answer(self, done: Answered) -> None:
+        if self._is_cut:
+            return
         # A node that sends and never reads is cut off before its answers fill our memory.
         if self.unsent >= MAX_UNSENT:
             self.end("unavailable.overload")
@@ -147,7 +154,8 @@ class Session:
     async def _read(self, requests: AsyncIterator[Request]) -> None:
         async for request in requests:
             self._core.directory.check_active(self._member.id)
-            size = _size(request)
+            # All of it, whatever it says it is: what is refused is held until then as well.
+            size = request.ByteSize()
             await self._working.take(size)
             if self._ending.done():
                 return
@@ -324,11 +332,6 @@ class Session:
             self._outgoing.expect()
 
 
-def _size(request: Request) -> int:
-    """About how many bytes a frame holds. Only submissions may be large."""
-    return sum(len(one.leaves) + len(one.manifest) + len(one.capsule) for one in request.submissions.submissions)
-
-
 async def _write(context: Context, frame: Response) -> None:
     """Raises `Refused` (unavailable.deadline): the node is not there any more."""
     try:
@@ -349,6 +352,7 @@ async def acknowledge(
         weight=len(signed),
         # Of a refusal somebody hears who waits; that all is well can share a commit with what comes next.
         within_s=0.0 if said.refuses else ACKNOWLEDGE_S,
+        reports=True,
         lane=recipient,
         essential=True,
     )
