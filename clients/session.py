@@ -175,6 +175,9 @@ class Session:
             if told.can_wait(frame.notices):
                 if self._told.keep(frame.notices, _time()):
                     asyncio.get_running_loop().call_later(told.WAIT_S, self._wake.set)
+                # Not left to the writer alone: it waits as long as the broker does not read.
+                if self._told.is_due(_time()):
+                    self._take_told()
                 return
             self._take_told()
         self._take_now(frame)

@@ -14,6 +14,8 @@ import pytest
 import pytest_asyncio
 
 from clients import wire
+from clients.outcome import CURSOR
+from clients.session import Session
 from tests.node_peer import Member, Peer, Recorder, Running, Stream, Taken, opening, presented
 from zhifu import acknowledgement, envelope, presentation
 from zhifu.acknowledgement import Acknowledgement
@@ -134,6 +136,14 @@ async def test_notices_are_read_once_and_reported_again(hospital: Running, membe
     again = await asyncio.wait_for(hospital.peer.streams.get(), 20)
     assert (await again.expect("hello")).notices_through == 3
     again.close()
+
+
+async def test_notices_do_not_pile_up_while_the_broker_reads_nothing(hospital: Running) -> None:
+    """The writer, which takes those that waited, waits then itself: the reader takes each frame's worth."""
+    read = Session(hospital.node._parts, lambda: None)
+    for number in range(1, 1001):
+        read._take(pb.ConnectResponse(notices=pb.NoticeFrame(notices=[pb.Notice(id=number, state="delivered")])))
+    assert hospital.node.store.trust.cursor(CURSOR) > 1000 - 64
 
 
 async def test_a_notice_that_overtakes_its_result_waits_for_it(hospital: Running, members: list[Member]) -> None:
