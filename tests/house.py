@@ -46,6 +46,7 @@ _NOBODY: Final[Mapping[str, str]] = {}
 PATIENCE_S: Final = 100.0
 """How long a fact is waited for: far longer than it takes, since a loaded computer is slow, not wrong."""
 _LOOK_S: Final = 0.02
+_SELDOM_S: Final = 0.1
 _PARTS: Final = count(1)
 
 
@@ -144,13 +145,15 @@ def until(look: Callable[[], T | None], what: str, patience_s: float = PATIENCE_
 
     ``pause_s``: between two looks, more where to look is itself dear.
     """
-    end = time.monotonic() + patience_s
+    begun = time.monotonic()
     while True:
         found = look()
         if found:
             return found
-        assert time.monotonic() < end, f"this did not happen within {patience_s:.0f} s: {what}"
-        time.sleep(pause_s)
+        waited = time.monotonic() - begun
+        assert waited < patience_s, f"this did not happen within {patience_s:.0f} s: {what}"
+        # To look costs, whoever is looked at too: what took a second already is not looked at fifty times in the next.
+        time.sleep(max(pause_s, min(_SELDOM_S, waited / 10)))
 
 
 def further(bill: bytes) -> bytes:
