@@ -334,7 +334,6 @@ def test_command_names_the_first_bad_entry(demo: Path) -> None:
     assert complaint == "zhifu: log.corrupt: entry 11: the entry is not the leaf in the tree\n"
     assert "未通过 / NOT verified" in said
     assert not (demo / "auditor" / "head.json").exists()
-    assert run(demo, "--json")[0] == 5
 
 
 @pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.soak)])

@@ -500,7 +500,7 @@ def child(repo_root: Path, source: str, *arguments: str) -> subprocess.Popen[str
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("after", [0, 7, 40])
+@pytest.mark.parametrize("after", [*(pytest.param(one, marks=pytest.mark.soak) for one in (0, 7)), 40])
 def test_what_was_acknowledged_survives_kill(
     kind: str, opened: Open, tmp_path: Path, repo_root: Path, after: int
 ) -> None:
