@@ -305,7 +305,8 @@ class Session:
         if self._notices_read is not None and (self._due or self._stopping.is_set()):
             through, self._notices_read = self._notices_read, None
             yield Request(notices_read=exchange_pb2.NoticesRead(through=through))
-        self._due = False
+        # Keys are not stated before the directory came, and must be before anything that is signed with them.
+        self._due = self.since is None
 
     def _unsent_submissions(self) -> Iterator[Request]:
         while (found := self._next_submissions()) is not None:

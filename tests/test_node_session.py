@@ -122,6 +122,34 @@ async def test_keys_are_stated_where_the_broker_shows_older_ones(peer: Peer, mem
     await running.close()
 
 
+async def test_keys_are_stated_before_what_rests_on_them_however_late_the_directory_is(
+    hospital: Running, members: list[Member]
+) -> None:
+    """Something was presented while the node waited for it: that is signed with keys that the broker does not know."""
+    first = await hospital.attach()
+    await hospital.node.attached()
+    newer = hospital.node.directory.own(now() + 6 * 86_400 + 5)
+    before = hospital.node._session
+    first.close()
+    stream = await asyncio.wait_for(hospital.peer.streams.get(), 20)
+    await stream.expect("hello")
+    stream.send(welcome=hospital.peer.welcome(members[0].id))
+    async with asyncio.timeout(20):
+        while hospital.node._session in (None, before) or hospital.node._session._gate is None:
+            await asyncio.sleep(0.01)
+        presented(hospital.node, members[1].id)
+        while not hospital.node._session._ticked:
+            await asyncio.sleep(0)
+    stream.send(directory=hospital.peer.directory())
+    kinds = []
+    while "submissions" not in kinds:
+        request = await stream.next()
+        kinds.append(request.WhichOneof("frame"))
+        if kinds[-1] == "key_statement":
+            assert envelope.from_proto(envelope.KEY_STATEMENT, request.key_statement) == newer
+    assert kinds[0] == "key_statement"
+
+
 def refused_with(reason: str, code: grpc.StatusCode) -> grpc.Status:
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="zhifu", metadata={"retryable": "false"}))
