@@ -38,6 +38,7 @@ from clients.insurer import cli as insurers
 from clients.keystore import FileKeystore
 from clients.ledger import Holding, Ledger
 from clients.store import Store
+from tests.fresh import fresh_database
 from zhifu import bill as bills
 
 T = TypeVar("T")
@@ -225,6 +226,7 @@ class House:
         """Broker, enrolment, pins; then the nodes, all at once."""
         operators = [word for path in casting.operator_files(self.stage) for word in ("--operator", path)]
         operate("init", self.path / "broker", "--origin", casting.ORIGIN, *operators)
+        fresh_database(self.path / "broker" / "broker.db")
         self.restart("broker")
         self.ports = (self.said("broker")["node_port"], self.said("broker")["public_port"])
         (self.path / "desk").mkdir(mode=0o700)
