@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from broker.audit import Commit, Log, Sequence
 from broker.counts import COUNTS
-from broker.joint import Apply, Joint, Operation, apply_singly, apply_together, each, fail
+from broker.joint import Apply, Joint, Operation, apply_again, apply_together, each, fail
 from broker.lanes import OWN, Lanes
 from broker.store.interface import Store
 from zhifu.errors import Error, Refused
@@ -230,16 +230,14 @@ class Committer:
         """A transaction in which ``batch`` is applied and sealed: what of it was not refused."""
         state = await self._store.turn()
         sequence, now_ms = self._log.begin(state), self._clock_ms()
-        try:
-            apply_together(batch, state, sequence, now_ms)
-            applied = batch
-        except Exception:
+        applied, failed = batch, apply_together(batch, state, sequence, now_ms)
+        if failed is not None:
             # Somebody's fails: it alone must be taken back. What was remembered of this attempt never was.
             self._store.rollback()
             self._log.generation += 1
             state = await self._store.turn()
             sequence = self._log.begin(state)
-            applied = apply_singly(batch, state, sequence, now_ms)
+            applied = apply_again(batch, failed, state, sequence, now_ms)
         return applied, sequence, sequence.seal(state, now_ms)
 
     def _look(self) -> None:

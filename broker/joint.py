@@ -2,7 +2,8 @@
 
 A statement costs the same for one row as for many, so whatever frames wait for a commit are taken as one. They are
 applied without a way back, since that would cost each page once more; where one raises, the transaction is forgotten
-and all are applied again, each behind a mark to which it alone is taken back.
+and all are applied again, each kind behind a mark, and those of the kind that failed each behind its own. So whoever
+fails, as anybody can at will, costs others little.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ Joint = Callable[[Seq[G], Transaction, Sequence, int], Seq[R]]
 It may be called again with the same, after everything it wrote was forgotten: it changes nothing but rows. If it
 raises, what it wrote is taken back. The last argument is the time in Unix ms.
 """
+Kind = Joint[Any, Any]
 
 
 class Apply(Protocol[D]):
@@ -49,7 +51,7 @@ def each(given: Seq[Apply[Any]], state: Transaction, sequence: Sequence, now_ms:
 class Operation:
     """Something that waits for a commit, and what came of it."""
 
-    joint: Joint[Any, Any]
+    joint: Kind
     given: Any
     weight: int
     future: asyncio.Future[Any]
@@ -77,33 +79,59 @@ def fail(operations: Iterable[Operation], error: Exception) -> None:
         operation.fail(error)
 
 
-def apply_together(batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> None:
-    """All of it, a kind at a time. Raises what the first one raises; then the transaction must be forgotten."""
-    kinds: dict[Joint[Any, Any], list[Operation]] = {}
+def apply_together(batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> Kind | None:
+    """All of it, a kind at a time; the kind that failed, if one did: then the transaction must be forgotten."""
+    for kind, operations in _kinds(batch):
+        try:
+            _apply(operations, state, sequence, now_ms)
+        except Exception:
+            # Told where it is applied again.
+            return kind
+    return None
+
+
+def apply_again(
+    batch: Seq[Operation], failed: Kind, state: Transaction, sequence: Sequence, now_ms: int
+) -> list[Operation]:  # fmt: skip
+    """Each kind behind a mark, of what failed and of what has no kind each by itself; those that did not fail.
+
+    A refused one takes back its own rows and entries, and nobody else's.
+    """
+    applied: list[Operation] = []
+    for kind, operations in _kinds(batch):
+        parts = [[one] for one in operations] if kind in (each, failed) else [operations]
+        for part in parts:
+            applied += _marked(part, state, sequence, now_ms)
+    return applied
+
+
+def _kinds(batch: Seq[Operation]) -> Iterable[tuple[Kind, list[Operation]]]:
+    kinds: dict[Kind, list[Operation]] = {}
     for operation in sorted(batch, key=_turn):
         kinds.setdefault(operation.joint, []).append(operation)
-    for joint, operations in kinds.items():
-        results = joint([one.given for one in operations], state, sequence, now_ms)
-        for operation, result in zip(operations, results, strict=True):
-            operation.result = result
+    return kinds.items()
 
 
-def apply_singly(
-    batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int
-) -> list[Operation]:  # fmt: skip
-    """Each by itself; those that did not fail. A refused one takes back its own rows and entries, and nobody else's."""
-    applied = []
-    for operation in sorted(batch, key=_turn):
-        state.mark()
-        entries = sequence.mark()
-        try:
-            (operation.result,) = operation.joint([operation.given], state, sequence, now_ms)
-            applied.append(operation)
-        except Exception as error:
-            state.rewind()
-            sequence.rewind(entries)
-            operation.fail(_told(error))
-    return applied
+def _apply(operations: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> None:
+    results = operations[0].joint([one.given for one in operations], state, sequence, now_ms)
+    for operation, result in zip(operations, results, strict=True):
+        operation.result = result
+
+
+def _marked(part: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> Seq[Operation]:
+    """Those of one kind that did not fail: together if they can be, or else each by itself."""
+    state.mark()
+    entries = sequence.mark()
+    try:
+        _apply(part, state, sequence, now_ms)
+        return part
+    except Exception as error:
+        state.rewind()
+        sequence.rewind(entries)
+        if len(part) == 1:
+            part[0].fail(_told(error))
+            return ()
+    return [done for one in part for done in _marked([one], state, sequence, now_ms)]
 
 
 def _told(error: Exception) -> Error:

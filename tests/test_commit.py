@@ -303,6 +303,14 @@ async def test_operations_of_a_kind_are_taken_together_and_fail_alone(tmp_path: 
         assert calls == [["d", "bad", "e"], ["d"], ["bad"], ["e"]]
         assert [isinstance(one, Error) for one in answers] == [False, True, False]
         assert noted(broker) == ["b", "a", "c", "d", "e"]
+        # Whoever fails in another way leaves them together, and what it left behind in the transaction is gone.
+        calls.clear()
+        answers = await asyncio.gather(
+            committer.run(note("a")), *(committer.join(notes, text) for text in ("f", "g")), return_exceptions=True
+        )
+        assert calls == [["f", "g"]]
+        assert [isinstance(one, Error) for one in answers] == [True, False, False]
+        assert noted(broker) == ["b", "a", "c", "d", "e", "f", "g"]
 
 
 @pytest.mark.parametrize("one_fails", [False, True])
