@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from tests.postgres import Server
 
 _LONGEST = (
-    "test_wallet_web", "test_auditor_store", "test_demo", "test_console", "test_brokers", "test_blind_broker",
-    "test_claims_web", "test_payers", "test_consent_attacks", "test_rotation", "test_policy_tool", "test_store",
+    "test_wallet_web", "test_claims_web", "test_console", "test_demo", "test_core_system", "test_store",
+    "test_auditor_store", "test_cashier", "test_brokers", "test_payers", "test_backup", "test_pseudonym_service",
+    "test_policy_tool", "test_rotation", "test_blind_broker", "test_exchange_service", "test_node_notices",
+    "test_consent_attacks", "test_fuzz", "test_crash", "test_self_claim", "test_visits",
 )  # fmt: skip
 IN_CI = os.environ.get("CI", "").lower() == "true"
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from asyncio.subprocess import DEVNULL, PIPE
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -28,8 +27,10 @@ from clients import channel
 from clients.auditor import pins as auditor
 from clients.auditor.cli import audit
 from clients.config import Pin
+from clients.demo.process import Process
 from clients.pseudonym_service import PseudonymService
 from tests.formats import seed
+from tests.house import PATIENCE_S
 from tests.pseudonym_rig import (
     OPERATORS,
     ORIGIN,
@@ -433,16 +434,15 @@ async def alone(path: Path, house: World, *admitted: str) -> AsyncIterator[Path]
     operators = [word for i in range(2) for word in ("--operator", str(path / f"operator-{i}.key"))]
     operate("pseudonym-init", str(folder), "--origin", ALONE, *operators)
     operate("pseudonym-admit", str(folder), *map(str, cards), "--authority", str(house.home.path / "ca.crt"))
-    command = [sys.executable, "-m", "broker", "pseudonym-serve", str(folder)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=DEVNULL)
-    assert process.stdout is not None
-    try:
-        assert json.loads(await process.stdout.readline())["pid"] == process.pid
-        operate("pseudonym-contact", str(folder), "-o", str(contact))
-        yield contact
-    finally:
-        process.terminate()
-        assert await process.wait() == 0
+    process = Process("broker", ["pseudonym-serve", str(folder)], path / "service.log")
+    with process.stdout, process.stderr:
+        try:
+            assert json.loads(await asyncio.to_thread(process.stdout.readline))["pid"] == process.pid
+            operate("pseudonym-contact", str(folder), "-o", str(contact))
+            yield contact
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(process.wait, PATIENCE_S) == 0
 
 
 def operate(*words: str) -> None:
