@@ -41,7 +41,9 @@ def once(opened: Opened, tx: Transaction, decide: Callable[[], Decision]) -> Dec
     if any(one.sender != part.sender for one in visits.overlapping(stays, part)):
         raise Refused("settlement.repeated", _ELSEWHERE)
     found = decide()
-    visits.put((*same, *stays), part.answered(found), tx.now)
+    visits.put(same, part.answered(found), tx.now)
+    # Never asked again by its message, and a person's stays are many: only its days.
+    visits.put(stays, part, tx.now)
     return found
 
 
