@@ -375,10 +375,13 @@ async def rig(
     *parties: Party,
     store: Callable[[Store], Store] | None = None,
     timing: Timing = Timing(),  # noqa: B008
+    address: str = "",
 ) -> AsyncIterator[Rig]:
-    """A broker with ``parties`` enrolled, everyone if none are named; ``store`` wraps its database."""
+    """A broker with ``parties`` enrolled, everyone if none are named; ``store`` wraps its database, which is at
+    ``address`` if one is given.
+    """
     clock = Clock()
-    opened, core = create(path, clock, timing)
+    opened, core = create(path, clock, timing, store=address)
     if store is not None:
         wrapped = store(core.store)
         core = replace(core, store=wrapped, committer=Committer(wrapped, core.log, clock))

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from broker.audit import Sequence as Sequenced
+from broker.store import tables
+from broker.store.interface import Transaction
 from clients import config
 from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
+from tests.broker_rig import present, rig
 from tests.house import NODES, House, built, operate, run, until
 from tests.postgres import Server
+from zhifu.receipt import Detail, Meta
 
 BROKERS = ("broker", "broker-2")
 FIGURES = ("confirmed", 1_200_000, 800_000)
@@ -155,3 +162,23 @@ def test_a_broker_that_hangs_while_it_writes_does_not_stop_the_other(house: Brok
         settlement = house.begin(bill, consent)
         assert settled(house, settlement) == FIGURES
         hanging.close()
+
+
+async def test_one_operation_that_fails_harms_no_other_of_its_commit(server: Server, tmp_path: Path) -> None:
+    """PostgreSQL ends a transaction at the first error, so that all is applied again."""
+
+    def enrolled(texts: Sequence[str], state: Transaction, sequence: Sequenced, now_ms: int) -> list[int]:
+        entries = [sequence.record(Meta("subject.enrolled"), Detail(), now_ms).index for _ in texts]
+        state.insert(tables.Spki, [(text.encode(), b"participant") for text in texts])
+        return entries
+
+    async with rig(tmp_path, address=server.database()) as broker:
+        committer = broker.core.committer
+        answers = await asyncio.gather(
+            *(committer.join(enrolled, text) for text in ("a", "b", "a")), broker.submit(present(broker.statute())),
+            return_exceptions=True,
+        )  # fmt: skip
+        assert [getattr(one, "reason", "") for one in answers] == ["", "", "unavailable.store", ""]
+        assert sorted(row.hash for row in broker.rows(tables.Spki) if row.participant == b"participant") == [b"a", b"b"]
+        events = Counter(meta.event for _, meta, _ in broker.entries())
+        assert (events["subject.enrolled"], events["exchange.accepted"]) == (2, 1)
