@@ -17,7 +17,7 @@ from typing import Final, TypeAlias
 
 import grpc
 
-from clients import channel, deletion, told, wire
+from clients import channel, deletion, offering, told, wire
 from clients.inbox import Inbox
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
@@ -26,9 +26,8 @@ from clients.waiting import deadline, first_of
 from clients.witness import Witness
 from zhifu import envelope
 from zhifu.envelope import ACKNOWLEDGEMENT, KEY_STATEMENT, MAX_FRAME
-from zhifu.epoch import Epoch
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
-from zhifu.keys import VERSION, Alg, KemPublic, key_id, participant_id
+from zhifu.keys import VERSION, KemPublic, participant_id
 from zhifu.statement import verify_key_statement
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc
 
@@ -337,35 +336,9 @@ class Session:
         for epoch in self._parts.store.trust.epochs(self._parts.now()):
             if epoch.epoch_id not in self._offered:
                 self._offered.add(epoch.epoch_id)
-                offer = self._offer(epoch)
-                if offer is not None:
-                    yield Request(epoch_offer=offer.to_proto())
-
-    def _offer(self, epoch: Epoch) -> envelope.Envelope | None:
-        """The one offer of an epoch, made once and repeated; None where it was made to a gate key that is gone."""
-        if self._gate is None:
-            return None
-        trust = self._parts.store.trust
-        made = trust.offer(epoch.epoch_id)
-        if made is not None and made[0] == self._gate.id:
-            return self._signed_now(envelope.from_bytes(envelope.EPOCH_OFFER, made[1]), epoch, made[0])
-        with self._parts.store.transaction():
-            if made is not None:
-                trust.retire_epoch(epoch.epoch_id)
-                return None
-            signed = epoch.offer(self._parts.directory.participant, self._gate, self._parts.keystore.signing)
-            trust.put_offer(epoch.epoch_id, self._gate.id, signed.to_bytes())
-            return signed
-
-    def _signed_now(self, made: envelope.Envelope, epoch: Epoch, gate_key: bytes) -> envelope.Envelope:
-        """The same offer, signed by the key that our statement lists now."""
-        signing, trust = self._parts.keystore.signing, self._parts.store.trust
-        if made.key_id == key_id(Alg.ED25519, bytes(signing.verify_key)):
-            return made
-        signed = envelope.seal_one(envelope.EPOCH_OFFER, made.payload, signing)
-        with self._parts.store.transaction():
-            trust.put_offer(epoch.epoch_id, gate_key, signed.to_bytes())
-        return signed
+                signed = offering.offer(self._parts, self._gate, epoch) if self._gate is not None else None
+                if signed is not None:
+                    yield Request(epoch_offer=signed.to_proto())
 
     def _next_submissions(self) -> exchange_pb2.SubmissionFrame | None:
         queued, room = self._parts.store.outgoing.queued, WINDOW - len(self._in_flight)
