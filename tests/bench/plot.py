@@ -28,7 +28,7 @@ def chart(rows: Sequence[Mapping[str, Any]]) -> str:
         (
             "```mermaid",
             "xychart-beta",
-            '    title "Broker CPU of a full exchange ÷ bare unary relay; the line is the budget"',
+            '    title "Broker CPU, exchange ÷ bare relay; line: budget"',
             f"    x-axis [{names}]",
             f'    y-axis "times" 0 --> {most}',
             f"    bar [{_series(shown, 'ratio')}]",
