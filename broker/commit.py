@@ -230,14 +230,16 @@ class Committer:
         """A transaction in which ``batch`` is applied and sealed: what of it was not refused."""
         state = await self._store.turn()
         sequence, now_ms = self._log.begin(state), self._clock_ms()
-        applied, failed = batch, apply_together(batch, state, sequence, now_ms)
-        if failed is not None:
+        applied = batch
+        try:
+            apply_together(batch, state, sequence, now_ms)
+        except Exception:
             # Somebody's fails: it alone must be taken back. What was remembered of this attempt never was.
             self._store.rollback()
             self._log.generation += 1
             state = await self._store.turn()
             sequence = self._log.begin(state)
-            applied = apply_again(batch, failed, state, sequence, now_ms)
+            applied = apply_again(batch, state, sequence, now_ms)
         return applied, sequence, sequence.seal(state, now_ms)
 
     def _look(self) -> None:

@@ -2,7 +2,7 @@
 
 A statement costs the same for one row as for many, so whatever frames wait for a commit are taken as one. They are
 applied without a way back, since that would cost each page once more; where one raises, the transaction is forgotten
-and all are applied again, each kind behind a mark, and those of the kind that failed each behind its own. So whoever
+and all are applied again, each kind behind a mark, and those of a kind that fails each behind its own. So whoever
 fails, as anybody can at will, costs others little.
 """
 
@@ -33,7 +33,6 @@ Joint = Callable[[Seq[G], Transaction, Sequence, int], Seq[R]]
 It may be called again with the same, after everything it wrote was forgotten: it changes nothing but rows. If it
 raises, what it wrote is taken back. The last argument is the time in Unix ms.
 """
-Kind = Joint[Any, Any]
 
 
 class Apply(Protocol[D]):
@@ -51,7 +50,7 @@ def each(given: Seq[Apply[Any]], state: Transaction, sequence: Sequence, now_ms:
 class Operation:
     """Something that waits for a commit, and what came of it."""
 
-    joint: Kind
+    joint: Joint[Any, Any]
     given: Any
     weight: int
     future: asyncio.Future[Any]
@@ -79,37 +78,27 @@ def fail(operations: Iterable[Operation], error: Exception) -> None:
         operation.fail(error)
 
 
-def apply_together(batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> Kind | None:
-    """All of it, a kind at a time; the kind that failed, if one did: then the transaction must be forgotten."""
-    for kind, operations in _kinds(batch):
-        try:
-            _apply(operations, state, sequence, now_ms)
-        except Exception:
-            # Told where it is applied again.
-            return kind
-    return None
+def apply_together(batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> None:
+    """All of it, a kind at a time. Raises what the first one raises; then the transaction must be forgotten."""
+    for operations in _kinds(batch):
+        _apply(operations, state, sequence, now_ms)
 
 
 def apply_again(
-    batch: Seq[Operation], failed: Kind, state: Transaction, sequence: Sequence, now_ms: int
+    batch: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int
 ) -> list[Operation]:  # fmt: skip
-    """Each kind behind a mark, of what failed and of what has no kind each by itself; those that did not fail.
+    """The same behind marks; those that did not fail.
 
     A refused one takes back its own rows and entries, and nobody else's.
     """
-    applied: list[Operation] = []
-    for kind, operations in _kinds(batch):
-        parts = [[one] for one in operations] if kind in (each, failed) else [operations]
-        for part in parts:
-            applied += _marked(part, state, sequence, now_ms)
-    return applied
+    return [done for operations in _kinds(batch) for done in _marked(operations, state, sequence, now_ms)]
 
 
-def _kinds(batch: Seq[Operation]) -> Iterable[tuple[Kind, list[Operation]]]:
-    kinds: dict[Kind, list[Operation]] = {}
+def _kinds(batch: Seq[Operation]) -> Iterable[list[Operation]]:
+    kinds: dict[Joint[Any, Any], list[Operation]] = {}
     for operation in sorted(batch, key=_turn):
         kinds.setdefault(operation.joint, []).append(operation)
-    return kinds.items()
+    return kinds.values()
 
 
 def _apply(operations: Seq[Operation], state: Transaction, sequence: Sequence, now_ms: int) -> None:

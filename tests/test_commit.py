@@ -1,4 +1,7 @@
-"""Group commit under faults that are real at the store's boundary: nothing acknowledged is lost, nothing is twice."""
+"""Group commit under faults that are real at the store's boundary: nothing acknowledged is lost, nothing is twice.
+
+Long, since each fault is played to the same operations, and both are defined here once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from sqlmodel import SQLModel
 from broker import commit, home
 from broker.audit import Log
 from broker.commit import Committer
-from broker.joint import each
 from broker.serving import build
 from broker.store import sqlite, tables
 from broker.store.interface import Conflict, Reader, Store, Transaction
@@ -276,105 +278,6 @@ async def test_a_batch_is_one_commit(tmp_path: Path, faults: Faults) -> None:
         assert await failing(broker, *map(str, range(100))) == [""] * 100
         assert faults.commits - before <= 2
         assert len(noted(broker)) == 100
-
-
-async def test_operations_of_a_kind_are_taken_together_and_fail_alone(tmp_path: Path) -> None:
-    """One call for all that waits; where one cannot be taken, each again by itself, and only that one is refused."""
-    calls: list[list[str]] = []
-
-    def notes(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
-        calls.append(list(given))
-        indices = [note(text)(state, sequence, now_ms) for text in given]
-        if "bad" in given:
-            raise Refused("consent.unknown")
-        return indices
-
-    async with rig(tmp_path) as broker:
-        committer = broker.core.committer
-        done = await asyncio.gather(committer.join(notes, "a"), committer.run(note("b")), committer.join(notes, "c"))
-        assert calls == [["a", "c"]]
-        assert len({one.commit for one in done}) == 1
-        # What has no kind goes first, whoever came first.
-        assert noted(broker) == ["b", "a", "c"]
-        calls.clear()
-        answers = await asyncio.gather(
-            *(committer.join(notes, text) for text in ("d", "bad", "e")), return_exceptions=True
-        )
-        assert calls == [["d", "bad", "e"], ["d"], ["bad"], ["e"]]
-        assert [isinstance(one, Error) for one in answers] == [False, True, False]
-        assert noted(broker) == ["b", "a", "c", "d", "e"]
-        # Whoever fails in another way leaves them together, and what it left behind in the transaction is gone.
-        calls.clear()
-        answers = await asyncio.gather(
-            committer.run(note("a")), *(committer.join(notes, text) for text in ("f", "g")), return_exceptions=True
-        )
-        assert calls == [["f", "g"]]
-        assert [isinstance(one, Error) for one in answers] == [True, False, False]
-        assert noted(broker) == ["b", "a", "c", "d", "e", "f", "g"]
-
-
-@pytest.mark.parametrize("one_fails", [False, True])
-async def test_what_has_happened_is_applied_before_what_changes_it(tmp_path: Path, one_fails: bool) -> None:
-    def notes(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
-        return [note(text)(state, sequence, now_ms) for text in given]
-
-    def reports(given: Sequence[str], state: Transaction, sequence: Any, now_ms: int) -> list[int]:
-        return notes(given, state, sequence, now_ms)
-
-    async with rig(tmp_path) as broker:
-        committer = broker.core.committer
-        bad = [committer.run(note("kind"))] if one_fails else []
-        await asyncio.gather(
-            committer.join(notes, "kind"), committer.run(note("none")), committer.join(reports, "report", reports=True),
-            *bad, return_exceptions=True,
-        )  # fmt: skip
-        assert noted(broker)[0] == "report"
-        assert noted(broker).index("none") < noted(broker).index("kind") or one_fails
-
-
-async def test_what_may_wait_shares_the_commit_of_what_may_not(tmp_path: Path) -> None:
-    async with rig(tmp_path) as broker:
-        committer = broker.core.committer
-        waits = asyncio.create_task(committer.join(each, note("a"), within_s=60))
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not waits.done()
-        other = await committer.run(note("b"))
-        assert (await waits).commit == other.commit
-        # And with nobody else it has one of its own.
-        alone = await asyncio.wait_for(committer.join(each, note("c"), within_s=0.01), 30)
-        assert alone.commit != other.commit
-        assert noted(broker) == ["a", "b", "c"]
-
-
-async def test_what_waits_is_committed_before_the_broker_stops(tmp_path: Path) -> None:
-    async with rig(tmp_path) as broker:
-        committer = broker.core.committer
-        waits = asyncio.create_task(committer.join(each, note("a"), within_s=600))
-        await asyncio.sleep(0)
-        await committer.close()
-        assert (await waits).result == broker.core.log.size - 1
-
-
-async def test_what_an_attempt_remembered_of_grants_is_forgotten_with_it(tmp_path: Path) -> None:
-    async with rig(tmp_path) as broker:
-        before = broker.core.log.generation
-        assert await failing(broker, "a", "a") == ["", UNAVAILABLE]
-        assert broker.core.log.generation > before + 1
-
-
-async def test_under_load_a_commit_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
-    async with rig(tmp_path) as broker:
-        committer = broker.core.committer
-
-        async def later(turns: int) -> commit.Done[int]:
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            return await committer.run(note(f"{turns}"))
-
-        await asyncio.gather(*(committer.run(note(f"load {one}")) for one in range(commit.LOAD)))
-        done = await asyncio.gather(*(later(turns) for turns in range(4)))
-        assert len({one.commit for one in done}) == 1
 
 
 async def test_nobody_is_answered_before_it_is_durable(tmp_path: Path) -> None:

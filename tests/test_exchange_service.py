@@ -27,7 +27,7 @@ from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
 from broker.core import Timing
-from broker.services import room, session
+from broker.services import session
 from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
 from broker.store import tables
@@ -728,26 +728,6 @@ async def test_what_one_commit_answered_is_one_frame(server: Server) -> None:
     while sum(len(one.results) for one in frames) < 32:
         frames.append(await stream.next("results"))
     assert len(frames) == len({one.proof.checkpoint for one in frames}) < 32
-
-
-async def test_room_is_for_so_many_and_so_many_bytes() -> None:
-    held = room.Room(3, 100)
-    await held.take(60)
-    await held.take(40)
-    waits = asyncio.create_task(held.take(1))
-    await asyncio.sleep(0)
-    assert not waits.done()
-    held.give(60)
-    await asyncio.wait_for(waits, 60)
-    held.give(40)
-    held.give(1)
-    # Larger than all there is: alone, and only then.
-    await held.take(5)
-    alone = asyncio.create_task(held.take(1000))
-    await asyncio.sleep(0)
-    assert not alone.done()
-    held.give(5)
-    await asyncio.wait_for(alone, 60)
 
 
 @pytest.mark.parametrize("where", ["presentation", "manifest", "signature", "unknown"])
