@@ -172,14 +172,18 @@ class Session:
     def _take(self, frame: Response) -> None:
         if frame.WhichOneof("frame") == "notices":
             if told.can_wait(frame.notices):
-                if self._told.keep(frame.notices, _time()):
-                    asyncio.get_running_loop().call_later(told.WAIT_S, self._wake.set)
+                if self._told.keep(frame.notices):
+                    asyncio.get_running_loop().call_later(told.WAIT_S, self._ripen)
                 # Not left to the writer alone: it waits as long as the broker does not read.
-                if self._told.is_due(_time()):
+                if self._told.is_due():
                     self._take_told()
                 return
             self._take_told()
         self._take_now(frame)
+
+    def _ripen(self) -> None:
+        self._told.ripen()
+        self._wake.set()
 
     def _take_told(self) -> None:
         kept = self._told.take()
@@ -264,7 +268,7 @@ class Session:
     async def _write(self, call: Stream) -> None:
         while True:
             self._wake.clear()
-            if self._told.is_due(_time()):
+            if self._told.is_due():
                 self._take_told()
             for frame in self._waiting():
                 async with deadline(WRITE_S):

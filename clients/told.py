@@ -24,21 +24,23 @@ class Told:
 
     def __init__(self) -> None:
         self._kept = exchange_pb2.NoticeFrame()
-        self._due = 0.0
+        self._waited = False
 
-    def keep(self, frame: exchange_pb2.NoticeFrame, now: float) -> bool:
-        """Keep a frame that `can_wait`; whether it is the first: then look again in `WAIT_S`. ``now`` is the loop's."""
+    def keep(self, frame: exchange_pb2.NoticeFrame) -> bool:
+        """Keep a frame that `can_wait`; whether it is the first: then it is `ripen`ed after `WAIT_S`."""
         is_first = not self._kept.notices
-        if is_first:
-            self._due = now + WAIT_S
         self._kept.notices.extend(frame.notices)
         return is_first
 
-    def is_due(self, now: float) -> bool:
+    def ripen(self) -> None:
+        """What is kept has waited long enough. Said by the timer: it may fire before its time by the loop's clock."""
+        self._waited = True
+
+    def is_due(self) -> bool:
         """Whether what is kept waited long enough, or is as much as a frame holds."""
-        return bool(self._kept.notices) and (now >= self._due or len(self._kept.notices) >= _MOST)
+        return bool(self._kept.notices) and (self._waited or len(self._kept.notices) >= _MOST)
 
     def take(self) -> exchange_pb2.NoticeFrame | None:
         """What is kept, as one frame; None if nothing is."""
-        kept, self._kept = self._kept, exchange_pb2.NoticeFrame()
+        kept, self._kept, self._waited = self._kept, exchange_pb2.NoticeFrame(), False
         return kept if kept.notices else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clients.told import WAIT_S, Told, can_wait
+from clients.told import Told, can_wait
 from zhifu.v1 import exchange_pb2 as pb
 
 
@@ -25,21 +25,23 @@ def test_what_the_log_proves_does_not_wait() -> None:
 
 def test_notices_are_taken_together_in_their_order_once_they_waited() -> None:
     told = Told()
-    assert not told.is_due(1e9)
-    assert told.keep(frame(1, 2), 10.0)
-    assert not told.keep(frame(3), 10.0 + WAIT_S / 2)
-    assert not told.is_due(10.0 + WAIT_S / 2)
-    assert told.is_due(10.0 + WAIT_S)
+    assert not told.is_due()
+    assert told.keep(frame(1, 2))
+    assert not told.keep(frame(3))
+    assert not told.is_due()
+    told.ripen()
+    assert told.is_due()
     taken = told.take()
     assert taken is not None
     assert [notice.id for notice in taken.notices] == [1, 2, 3]
     assert told.take() is None
-    assert told.keep(frame(4), 20.0)
+    assert told.keep(frame(4))
+    assert not told.is_due()
 
 
 def test_a_frame_of_them_does_not_wait() -> None:
     told = Told()
     for number in range(64):
-        assert not told.is_due(0.0)
-        told.keep(frame(number), 0.0)
-    assert told.is_due(0.0)
+        assert not told.is_due()
+        told.keep(frame(number))
+    assert told.is_due()

@@ -22,7 +22,7 @@ from zhifu.bill import Bill
 from zhifu.errors import Malformed, Refused
 
 SETTLE_S: Final = 30.0
-SETTLED_S: Final = 5.0
+SETTLED_S: Final = 20.0
 _SHOWN: Final = ("id", "purpose", "sender", "recipient", "state", "sealed", "ceiling", "released")
 Tell = Callable[[str, str], None]
 
