@@ -14,6 +14,7 @@ from typing import Final
 from clients.directory import Directory
 from clients.keystore import Keystore
 from clients.store import Mandate, Sent, Store
+from clients.store.outgoing import LAPSED
 from zhifu import capsule, consent, envelope, presentation, schema, sealed
 from zhifu.capsule import Capsule
 from zhifu.cbor import Value
@@ -206,7 +207,7 @@ class Outbox:
             with self._store.transaction():
                 mandate = self._store.outgoing.mandate(one.exchange)
                 found = self._put(self._record(one.record), one.record, mandate, now, one.until, one)
-                self._store.outgoing.advance(one.exchange, "expired", "presentation.expired")
+                self._store.outgoing.advance(one.exchange, "expired", LAPSED)
                 return found
         except Error as error:
             if error.retryable:

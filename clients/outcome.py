@@ -111,7 +111,7 @@ class Outcomes:
             return False
         if error.reason == "presentation.expired":
             # It may have been taken before, so it is not presented anew until its notice would have come.
-            self._store.outgoing.lapse(sent.exchange, self._parts.now())
+            self._store.outgoing.lapse(sent.exchange, self._parts.now(), is_certain=False)
             return True
         if error.reason in _EPOCH_LOST and sent.attempt < _EPOCH_TRIES:
             self._store.trust.retire_epoch(sent.presentation.epoch_id)
@@ -207,7 +207,7 @@ class Outcomes:
             self._finish(sent, "expired", "exchange.expired", by_recipient=False)
         else:
             # The log says that it will not be delivered any more: nothing is left to wait for.
-            self._store.outgoing.lapse(sent.exchange, self._parts.now() - GRACE_S)
+            self._store.outgoing.lapse(sent.exchange, self._parts.now() - GRACE_S, is_certain=True)
             self.lapsed = True
 
     # Both

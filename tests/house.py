@@ -49,6 +49,8 @@ PATIENCE_S: Final = 100.0
 _LOOK_S: Final = 0.02
 _SELDOM_S: Final = 0.1
 _PARTS: Final = count(1)
+_LAST: Final = 40
+"""Lines of a process's log that are shown where something did not happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +436,18 @@ class House:
             found = self.look(settlement, hospital)
             return found if found["state"] in ("confirmed", "failed", "cancelled", "reversed") else None
 
-        return until(ended, f"settlement {settlement} ends", patience_s)
+        try:
+            return until(ended, f"settlement {settlement} ends", patience_s)
+        except AssertionError:
+            self.show(settlement, hospital)
+            raise
+
+    def show(self, settlement: str, hospital: str) -> None:
+        """Print what everybody last said, for whoever has to find out why a settlement stood still."""
+        print(json.dumps(self.look(settlement, hospital), ensure_ascii=False))
+        for role, actor in self.running.items():
+            lines = self.log(role).splitlines()[-_LAST:]
+            print(f"--- {role}, ended with {actor.process.poll()}", *lines, sep="\n")
 
     def api(self, method: str, path: str, body: object, hospital: str = "hospital") -> Any:
         folder = self.path / hospital

@@ -279,6 +279,22 @@ async def test_what_expired_undelivered_is_presented_anew_at_once(
     assert (found.first, found.attempt) == (taken.hash, 2)
 
 
+async def test_an_end_that_overtakes_its_result_stands(hospital: Running, members: list[Member]) -> None:
+    """A broker that died after its commit tells the end first, and of the acceptance when it is asked again."""
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    presented(hospital.node, members[1].id)
+    (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
+    told, result = ended(hospital.peer, stream, taken, "expired"), hospital.peer.results(stream, [taken])
+    outcomes = Session(hospital.node._parts, lambda: None)._outcomes
+    outcomes.notices(told)
+    outcomes.results(result)
+    await outcomes.renew_overdue()
+    found = hospital.node.store.outgoing.latest(taken.hash)
+    assert found is not None
+    assert (found.attempt, found.state, state_of(hospital, taken)) == (2, "waiting", "expired")
+
+
 async def test_what_may_not_be_presented_any_more_ends_as_expired(
     hospital: Running, members: list[Member], clock: Clock
 ) -> None:

@@ -20,6 +20,8 @@ _BEFORE: Final = {
 """The states that one may follow, as SQL."""
 _COLUMNS: Final = "seq, exchange, first, attempt, record, presentation, state, not_after, until, released, reason"
 MAX_WAITING: Final = 10_000
+LAPSED: Final = "presentation.expired"
+"""The reason of a presentation that ended undelivered, from the notice on that says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +141,13 @@ class Outgoing:
         self._database.write("UPDATE outgoing SET state = 'sent' WHERE exchange = ? AND state = 'waiting'", exchange)
 
     def accepted(self, exchange: bytes, released: bytes) -> None:
-        """Durable with its receipt. A state that is further along stays."""
+        """Durable with its receipt. A state that is further along stays, and so does an end that was told before."""
         self._database.write(
             "UPDATE outgoing SET released = ?, capsule = NULL, state = CASE"
             " WHEN state NOT IN ('waiting', 'sent') THEN state"
             " WHEN EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange) THEN 'answered'"
-            " ELSE 'accepted' END WHERE exchange = ?",
-            released, exchange,
+            " ELSE 'accepted' END WHERE exchange = ? AND NOT (state = 'sent' AND reason = ?)",
+            released, exchange, LAPSED,
         )  # fmt: skip
 
     def advance(self, exchange: bytes, state: str, reason: str = "") -> bool:
@@ -153,15 +155,16 @@ class Outgoing:
         statement = f"UPDATE outgoing SET state = ?, reason = ? WHERE exchange = ? AND state IN ({_BEFORE[state]})"
         return self._database.write(statement, state, reason, exchange) > 0
 
-    def lapse(self, exchange: bytes, now: int) -> None:
+    def lapse(self, exchange: bytes, now: int, *, is_certain: bool) -> None:
         """It expired and did not arrive: it has no result, and its time is over, whatever this clock says.
 
-        Durable with the notice that says so; what finds it `overdue` presents it anew.
+        Durable with what says so; what finds it `overdue` presents it anew. ``is_certain`` where the log says that it
+        ended: then a result that comes later, of an acceptance before, changes nothing.
         """
         self._database.write(
-            "UPDATE outgoing SET state = 'sent', released = NULL, not_after = min(not_after, ?) WHERE exchange = ?"
-            " AND state IN ('waiting', 'sent', 'accepted')",
-            now, exchange,
+            "UPDATE outgoing SET state = 'sent', released = NULL, not_after = min(not_after, ?),"
+            " reason = iif(?, ?, reason) WHERE exchange = ? AND state IN ('waiting', 'sent', 'accepted')",
+            now, is_certain, LAPSED, exchange,
         )  # fmt: skip
 
     # What an answer may refer to
