@@ -134,8 +134,9 @@ class Committer:
         return found
 
     def start(self) -> None:
-        """Begin to commit; what was handed in before waits until then."""
-        self._task = asyncio.create_task(self._run(), name="committer")
+        """Begin to commit, if that did not begin; what was handed in before waits until then."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="committer")
 
     async def close(self) -> None:
         """Refuse new operations, finish those that wait, stop."""

@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -51,6 +52,7 @@ from broker.services.exchange import ExchangeService
 from broker.services.http import LOOPBACK
 from broker.services.parcel import ParcelService
 from broker.services.wallet import WalletService
+from broker.steady import steadily
 from broker.store import opening
 from broker.store.audit_index import AuditIndex
 from broker.witnesses import Pace, Witnesses
@@ -169,18 +171,17 @@ async def start(core: Core, opened: Home, at: Listen = _LISTEN) -> Served:
         listening.bind(wallets, opened, at.public, None, at.address),
     )
     exchange.tell_witnesses()
-    background = [asyncio.create_task(core.witnesses.run()), asyncio.create_task(core.sweep())]
-    background.append(asyncio.create_task(exchange.watch(lambda: _gate_key(core, opened))))
-    background.append(asyncio.create_task(Renewal(opened, core.clock_ms).run()))
+    background = [steadily(core.witnesses.run), steadily(core.sweep), steadily(Renewal(opened, core.clock_ms).run)]
+    background.append(steadily(lambda: exchange.watch(lambda: _gate_key(core, opened))))
     bell = opening.bell_of(opened.store)
     if bell is not None:
         core.mailroom.ring = bell.ring
-        background.append(asyncio.create_task(bell.run(exchange.heard)))
+        background.append(steadily(partial(bell.run, exchange.heard)))
     await asyncio.gather(nodes.start(), wallets.start())
     opened.write_ports(*ports, at.host)
     readiness = Readiness(core, lambda ready: listening.say(checks, serving=ready))
     await readiness.look()
-    background += [asyncio.create_task(one) for one in (indexer.follow(), readiness.run(), _count_queue(core, opened))]
+    background += [steadily(run) for run in (indexer.follow, readiness.run, partial(_count_queue, core, opened))]
     return Served(core, exchange, (nodes, wallets), ports, readiness, background, indexer)
 
 
@@ -200,7 +201,7 @@ async def serve(
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
     node, public = served.ports
-    feeder = asyncio.create_task(_feed(core, opened))
+    feeder = steadily(partial(_feed, core, opened))
     async with AsyncExitStack() as stack:
         said = {"node_port": node, "public_port": public, "pid": os.getpid()}
         if monitored is not None:
@@ -267,7 +268,7 @@ async def serve_pseudonyms(opened: Home, port: int) -> None:
     await server.start()
     opened.write_ports(bound, 0)
     await listening.say([check], serving=True)
-    renewing = asyncio.create_task(Renewal(opened).run())
+    renewing = steadily(Renewal(opened).run)
     print(json.dumps({"port": bound, "pid": os.getpid()}), flush=True)
     await _terminated()
     renewing.cancel()

@@ -33,6 +33,7 @@ from clients.renewal import Renewal
 from clients.retention import Retention
 from clients.role import Draft, Parts, Role, Transaction
 from clients.session import Session
+from clients.steady import steady
 from clients.store import Mandate, Sent, Store
 from policies import load
 from zhifu import envelope, statement
@@ -243,7 +244,8 @@ class Node:
         `Refused` (unavailable.clock, participant.*, usage.argument where another process runs this node).
         """
         with alone(self.config.directory):
-            keepers = [asyncio.create_task(self._keep_house()), asyncio.create_task(self._renewal.run())]
+            kept = (self._keep_house, "housekeeping"), (self._renewal.run, "renewal")
+            keepers = [asyncio.create_task(steady(run, name)) for run, name in kept]
             try:
                 await self._stay_attached()
             except Error as error:

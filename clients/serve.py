@@ -45,6 +45,7 @@ from clients.pseudonym_service import PseudonymService
 from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role
+from clients.steady import steady
 from policies import load
 from zhifu.errors import Error, Refused
 from zhifu.statement import KeyStatement
@@ -100,9 +101,9 @@ async def run(directory: Path, options: Options) -> None:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
     if settings.role == "insurer":
         core = CoreSystem(options.core, core_system.secret(directory), options.core_timeout) if options.core else None
-        beside.append(asyncio.create_task(Reviewing(node.store, node.transaction, core).run()))
+        beside.append(asyncio.create_task(steady(Reviewing(node.store, node.transaction, core).run, "reviewing")))
         if isinstance(own, Insurer):
-            beside.append(asyncio.create_task(_fetching(node, settings, own).run()))
+            beside.append(asyncio.create_task(steady(_fetching(node, settings, own).run, "fetching")))
     try:
         if settings.role == "hospital":
             await _with_api(node, settings, options, service)
@@ -155,7 +156,7 @@ async def _keep_keys(node: Node, service: PseudonymService) -> None:
     """Know the announced pseudonym keys before a claim needs them, once the broker was found to be ours."""
     with suppress(Error):
         await node.attached(math.inf)
-        await service.keep_fresh()
+        await steady(service.keep_fresh, "pseudonym-keys")
 
 
 async def _with_api(node: Node, settings: NodeConfig, options: Options, service: PseudonymService) -> None:
@@ -189,8 +190,9 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     driving.resume()
-    sweeping = asyncio.create_task(driving.sweep())
-    filing = asyncio.create_task(Filing(settlements, driving, service_of_codes, node.store, node.clock_ms).run())
+    sweeping = asyncio.create_task(steady(driving.sweep, "sweeping"))
+    files = Filing(settlements, driving, service_of_codes, node.store, node.clock_ms)
+    filing = asyncio.create_task(steady(files.run, "filing"))
     try:
         await serve(node)
     finally:

@@ -1,52 +1,74 @@
-"""The steady load of ``make soak`` in a short form, and what it would call a fault."""
+"""What runs beside calls and streams: one mistake does not end it for good, on either side."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import asyncio
+import logging
 
 import pytest
-import uvloop
 
-from clients.demo.stage import Stage
-from tests.bench.world import open_world
-from tests.soak.steady import BYTES_AN_EXCHANGE, LOAD, WINDOWS, Window, judge, measure
-
-QUIET = [Window(20_000, 400.0, 10.0, 40.0, 8.0, 200_000 + place) for place in range(9)]
-LATER = range(6, 9)
+import broker.steady
+import clients.steady
+from clients.steady import steady
+from zhifu.errors import Refused
 
 
-def with_last(**changed: Any) -> list[Window]:
-    return [replace(one, **changed) if place in LATER else one for place, one in enumerate(QUIET)]
+class Trouble:
+    """Raises what it is given, one each time, and then returns how often it was run."""
+
+    def __init__(self, *errors: BaseException) -> None:
+        self._errors = list(errors)
+        self.runs = 0
+
+    async def run(self) -> int:
+        self.runs += 1
+        if self._errors:
+            raise self._errors.pop(0)
+        return self.runs
+
+    async def serve(self) -> None:
+        await self.run()
 
 
-def test_open_arrivals_at_half_of_the_capacity_window_by_window(tmp_path: Path) -> None:
-    stage, said = Stage(tmp_path), list[str]()
-    try:
-        found = uvloop.run(measure(open_world(stage, hospitals=1, patients=8), 3.0, said.append))
-    finally:
-        stage.stop()
-    assert len(found.windows) == WINDOWS
-    assert len(said) == WINDOWS + 1
-    wanted = round(found.capacity * LOAD * 3.0 / WINDOWS)
-    assert {one.exchanges for one in found.windows} == {wanted}, "as many as were due, and each was answered"
-    assert all(one.p99_ms >= one.p50_ms > 0 < one.relay_p99_ms for one in found.windows)
+async def test_a_node_goes_on_after_a_mistake_and_says_where_it_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(clients.steady, "FIRST_PAUSE_S", 0.01)
+    assert await steady(Trouble(KeyError("of a person"), Refused("unavailable.store")).run, "filing") == 3
+    said = [clients.JsonLines().format(one) for one in caplog.records]
+    assert [one.levelno for one in caplog.records] == [logging.ERROR] * 2
+    assert all('"task": "filing"' in line and "test_steady.py" in line for line in said)
+    assert "person" not in "".join(said)
 
 
-def test_what_does_not_stay_as_it_was_is_a_fault() -> None:
-    assert judge(QUIET) == []
-    (slower,) = judge(with_last(p99_ms=81.0))
-    assert "p99 is 2.0 times" in slower
-    assert judge(with_last(p99_ms=120.0, relay_p99_ms=16.0)) == [], "the computer was slower for the relay as well"
-    bursts = [replace(one, p99_ms=900.0) if place == 7 else one for place, one in enumerate(QUIET)]
-    assert judge(bursts) == [], "one bad window is noise"
-    (dearer,) = judge(with_last(cpu_us=520.0))
-    assert "1.30 times the CPU" in dearer
+async def test_a_node_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clients.steady, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(clients.steady, "LONGEST_PAUSE_S", 0.08)
+    begun = asyncio.get_running_loop().time()
+    await steady(Trouble(*(ValueError() for _ in range(4))).run, "sweeping")
+    assert asyncio.get_running_loop().time() - begun > 0.02 + 0.04 + 0.08 + 0.08 - 0.01
 
 
-@pytest.mark.parametrize(("bytes_each", "faults"), [(BYTES_AN_EXCHANGE // 2, 0), (6 * BYTES_AN_EXCHANGE, 1)])
-def test_memory_that_grows_with_the_exchanges_is_a_fault(bytes_each: int, faults: int) -> None:
-    each = 20_000 * bytes_each // 1024
-    grown = [replace(one, resident_kib=200_000 + place * each) for place, one in enumerate(QUIET)]
-    assert len(judge(grown)) == faults
+async def test_a_task_of_the_broker_goes_on_after_a_mistake(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(broker.steady, "FIRST_PAUSE_S", 0.01)
+    trouble = Trouble(KeyError("of a person"))
+    await broker.steady.steadily(trouble.serve)
+    assert trouble.runs == 2
+    (line,) = caplog.records
+    assert (line.levelno, line.getMessage()) == (logging.CRITICAL, "task failed")
+
+
+@pytest.mark.parametrize("side", ["node", "broker"])
+async def test_what_is_cancelled_ends(side: str) -> None:
+    forever = asyncio.Event()
+
+    async def run() -> None:
+        await forever.wait()
+
+    task = asyncio.create_task(steady(run, "filing")) if side == "node" else broker.steady.steadily(run)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

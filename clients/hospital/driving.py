@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from clients.hospital import case as cases
 from clients.hospital.case import Case
 from clients.hospital.settlement import Settlements
+from clients.steady import steady
 from clients.store import Store
-from zhifu.errors import Refused
+from zhifu.errors import Error, Refused
 
 RETRY_S: Final = 1.0
 SWEEP_S: Final = 2.0
@@ -26,7 +28,7 @@ class Driving:
         self._settlements = settlements
         self._store = store
         self._clock_ms = clock_ms
-        self._tasks: dict[bytes, asyncio.Task[Case]] = {}
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
 
     def resume(self) -> None:
         """Take up what an earlier process of this node left unfinished."""
@@ -37,7 +39,7 @@ class Driving:
         """Go on with a settlement, unless somebody does."""
         task = self._tasks.get(case_id)
         if task is None or task.done():
-            self._tasks[case_id] = asyncio.create_task(self._run(case_id))
+            self._tasks[case_id] = asyncio.create_task(steady(partial(self._run, case_id), "settlement"))
 
     async def wish(self, case_id: bytes, said: str) -> Case:
         """The desk confirms, cancels or takes back. Raises `Refused` (exchange.unknown, exchange.state)."""
@@ -73,12 +75,16 @@ class Driving:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _run(self, case_id: bytes) -> Case:
+    async def _run(self, case_id: bytes) -> None:
         while True:
             try:
-                return await self._settlements.run(case_id)
-            except Refused as error:
+                await self._settlements.run(case_id)
+                return
+            except Error as error:
+                about = {"settlement": case_id, "reason": error.reason}
                 if not error.retryable:
-                    raise
-                _log.warning("settlement.waits", extra={"about": {"settlement": case_id, "reason": error.reason}})
+                    # Not even its end could be told: as it stands it waits for the desk, or for this node's next start.
+                    _log.error("settlement.stuck", extra={"about": about})
+                    return
+                _log.warning("settlement.waits", extra={"about": about})
                 await asyncio.sleep(RETRY_S)
