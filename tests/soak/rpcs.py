@@ -22,11 +22,22 @@ from grpc_status import rpc_status
 from broker.services.decoding import UNREADABLE, reading
 from tests.soak.mutate import junk, mutated
 from zhifu.errors import CATALOGUE
-from zhifu.v1 import audit_pb2, code_pb2, enrolment_pb2, exchange_pb2, log_pb2, pseudonym_pb2, wallet_pb2
+from zhifu.v1 import (
+    audit_pb2,
+    code_pb2,
+    enrolment_pb2,
+    exchange_pb2,
+    log_pb2,
+    parcel_pb2,
+    pseudonym_pb2,
+    wallet_pb2,
+)
 
 PUBLIC: Final = ("EnrolmentService", "WalletService", "LogService")
 """On the public port; the others are on the nodes'."""
-_MODULES: Final = (audit_pb2, code_pb2, enrolment_pb2, exchange_pb2, log_pb2, pseudonym_pb2, wallet_pb2)
+_MODULES: Final = (
+    audit_pb2, code_pb2, enrolment_pb2, exchange_pb2, log_pb2, parcel_pb2, pseudonym_pb2, wallet_pb2
+)  # fmt: skip
 _BAD: Final = (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED)
 _OWN: Final = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
 """gRPC's own ways to end, which have no details of ours."""
