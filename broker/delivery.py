@@ -347,9 +347,11 @@ def _epoch(row: tables.Delivery) -> bytes:
     return presentation.parse(signed_pb2.Envelope.FromString(row.envelope).payload).epoch_id
 
 
-def withdraw(grant_hash: bytes, state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
+def withdraw(grant: tables.Grant, state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
     """Delete what is queued under a revoked grant; the senders who have a notice now (DESIGN 4.3)."""
-    queued = state.find(tables.Delivery, grant_hash=grant_hash)
+    # By the patient's own exchanges, which are few, and not among all that waits for anybody.
+    accepted = state.find(tables.Exchange, subject=grant.subject, grant_hash=grant.hash, state="accepted")
+    queued = state.find(tables.Delivery, entry=tuple(one.entry for one in accepted), grant_hash=grant.hash)
     return [_end(row, "withdrawn", state, sequence, now_ms) for row in queued]
 
 

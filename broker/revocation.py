@@ -110,7 +110,7 @@ class Revoker:
         for row in rows:
             if row.status == "active":
                 entry = _record(row, signed, state, sequence, now_ms)
-                senders = delivery.withdraw(row.hash, state, sequence, now_ms)
+                senders = delivery.withdraw(row, state, sequence, now_ms)
                 withheld += len(senders)
                 told |= {*senders, *_tell_recipients(row, entry, state)}
             else:

@@ -6,9 +6,9 @@ and a recipient that was shown another log than we were is found out here.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
+from collections.abc import Iterator
 from typing import Final
 
 from clients import deletion, granting, parcel_jobs, wire
@@ -212,17 +212,18 @@ class Outcomes:
 
     # Both
 
-    async def renew_overdue(self) -> None:
+    def renew_overdue(self) -> Iterator[int]:
         """Present anew what outlived its time without a result, and end what may not be presented any more.
 
-        A slice at a time: to seal thousands of capsules takes long, and results must be read meanwhile.
+        Yields how many are done after each slice: to seal thousands of capsules takes long, and results must be read
+        meanwhile.
         """
         self.lapsed = False
         overdue, done = [sent.exchange for sent in self._parts.outbox.overdue()], 0
         for at in range(0, len(overdue), SLICE):
             with self._store.transaction():
                 done += sum(map(self._renew, overdue[at : at + SLICE]))
-            await asyncio.sleep(0)
+            yield done
         # What is left beyond these goes on at once, unless all that was tried can only be tried later.
         self.lapsed = self.lapsed or done == MOST_OVERDUE
 

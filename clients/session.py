@@ -19,6 +19,7 @@ import grpc
 
 from clients import channel, deletion, offering, told, wire
 from clients.inbox import Inbox
+from clients.listening import Listening
 from clients.outcome import CURSOR, Outcomes
 from clients.role import Parts
 from clients.told import Told
@@ -78,7 +79,7 @@ class Session:
         self._marked: set[bytes] = set()
         self._queued = -1
         self._begun = self._ticked = 0.0
-        self._waited = self._reading = 0.0
+        self._listening = Listening(_time)
         self._due = True
         """What can wait for a second is looked at again: keys, epochs, and how far notices were read."""
         self.since: float | None = None
@@ -154,9 +155,8 @@ class Session:
 
     async def _read(self, call: Stream) -> None:
         while True:
-            self._reading = _time()
-            frame = await call.read()
-            self._waited, self._reading = self._listened(), 0.0
+            with self._listening.reading():
+                frame = await call.read()
             if not isinstance(frame, Response):
                 return
             if frame.WhichOneof("frame") == "reconnect":
@@ -164,10 +164,6 @@ class Session:
                 return
             self._take(frame)
             await self._make_room()
-
-    def _listened(self) -> float:
-        """For how long this end has waited for the broker, in s: what it reads late by its own work is not late."""
-        return self._waited + (_time() - self._reading if self._reading else 0.0)
 
     def _take(self, frame: Response) -> None:
         if frame.WhichOneof("frame") == "notices":
@@ -270,7 +266,7 @@ class Session:
             self._wake.clear()
             if self._told.is_due():
                 self._take_told()
-            for frame in self._waiting():
+            for frame in self._listening.each(self._waiting()):
                 async with deadline(WRITE_S):
                     await call.write(frame)
             self._room.set()
@@ -285,7 +281,12 @@ class Session:
             if ticked := _time() - self._ticked > TICK_S:
                 self._tick()
             if self._outcomes.lapsed or (ticked and settled):
-                await self._outcomes.renew_overdue()
+                await self._renew_overdue()
+
+    async def _renew_overdue(self) -> None:
+        for _ in self._listening.each(self._outcomes.renew_overdue()):
+            # What is read in between may be the answer that makes the rest needless.
+            await asyncio.sleep(0)
 
     def _waiting(self) -> Iterator[Request]:
         """Everything that is to be sent now, in the order that the broker needs: keys, epoch, then what rests on them.
@@ -353,7 +354,7 @@ class Session:
             self._queued = queued
             return None
         frame, exchanges = found
-        self._in_flight |= dict.fromkeys(exchanges, self._listened())
+        self._in_flight |= dict.fromkeys(exchanges, self._listening.seconds)
         return frame
 
     def _tick(self) -> None:
@@ -361,14 +362,14 @@ class Session:
         self._due = True
         self._mark_sent()
         self._held = {exchange: until for exchange, until in self._held.items() if until > now}
-        if self._in_flight and self._listened() - min(self._in_flight.values()) > RESULT_S:
+        if self._in_flight and self._listening.seconds - min(self._in_flight.values()) > RESULT_S:
             raise Refused("unavailable.deadline", "no result within the deadline")
         if self.since is None and now - self._begun > HANDSHAKE_S:
             raise Refused("unavailable.deadline", "no directory within the deadline")
 
     def _mark_sent(self) -> None:
         """For people who look: what has its result within the second never needs it."""
-        now = self._listened()
+        now = self._listening.seconds
         late = {exchange for exchange, since in self._in_flight.items() if now - since > TICK_S}
         if late - self._marked:
             self._parts.outbox.mark_sent(late - self._marked)

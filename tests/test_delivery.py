@@ -425,13 +425,32 @@ class Silent:
 
 
 def test_notices_of_both_kinds_go_in_the_order_of_their_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node stores how far it read: what came behind a larger id would be lost to it."""
+    """A node stores how far it read: what came behind a larger id would be lost to it. Commits here end at 9 and 12."""
     monkeypatch.setattr(frames, "stored_entry", lambda *_: None)
-    nothing: Any = SimpleNamespace(prove=lambda *_: None, commit_of=lambda *_: None)
-    recorded = (7, -1, -1, 8, -1)
+    ends: Any = lambda entry: SimpleNamespace(size=9 if entry < 9 else 12)  # noqa: E731
+    log: Any = SimpleNamespace(prove=lambda *_: None, commit_of=ends)
+    recorded = (7, -1, -1, 8, -1, 7, 8, 7, 11, 9)
     rows = [
         tables.Notice(id=place, node=b"", exchange=b"", state="x", acknowledgement=b"", entry=entry)
         for place, entry in enumerate(recorded, start=1)
     ]
-    made = list(frames.notices(rows, nothing, nothing, nothing))
-    assert [[one.id for one in frame.notices] for frame in made] == [[1], [2, 3], [4], [5]]
+    made = list(frames.notices(rows, log, log, log))
+    assert [[one.id for one in frame.notices] for frame in made] == [[1], [2, 3], [4], [5], [6, 7, 8], [9], [10]]
+
+
+async def test_what_one_commit_ended_is_told_and_proven_together(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        made = await sent(broker, 70, not_after=NOW + 10)
+        broker.clock.advance(11)
+        assert len(list(await broker.run(delivery.expire))) == 70
+        known, head, told = Known(Head()), Head(), []
+        outgoing = Outgoing(HOSPITAL.id, broker.core.store.reader)
+        while rows := outgoing.take_notices():
+            (frame,) = frames.notices(rows, broker.core.log, known, broker.core.store.reader)
+            proven = wire.prove(frame.proof, head, broker.core.log.vkey)
+            head = proven.head_after(head)
+            for notice in frame.notices:
+                entry = wire.proven_entry(notice.entry, proven)
+                assert receipt.parse_detail(entry.detail).exchange == notice.presentation_hash
+                told.append(notice.presentation_hash)
+        assert told == [one.hash for one in made]

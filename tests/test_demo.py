@@ -35,7 +35,9 @@ FIGURES: Final[Mapping[str, tuple[int, int, int]]] = {
 ROLES: Final = {"hospital", "public-payer", "insurer", "patient", "auditor"}
 PURPOSES: Final = {"public-settlement", "commercial-settlement", "statement"}
 RUN: Final = ("full", "no-insurance-60")
-"""Each route, the second with a patient who pays a part; `make soak` runs the others, whose figures `tests.test_product` has."""
+"""Each route, the second with a patient who pays a part. `make soak` runs the others, whose figures
+`tests.test_product` has.
+"""
 KEPT: Final = "full"
 OTHER_BILL: Final = "no-insurance-60"
 LIMIT_S: Final = 60.0

@@ -289,7 +289,7 @@ async def test_an_end_that_overtakes_its_result_stands(hospital: Running, member
     outcomes = Session(hospital.node._parts, lambda: None)._outcomes
     outcomes.notices(told)
     outcomes.results(result)
-    await outcomes.renew_overdue()
+    assert list(outcomes.renew_overdue()) == [1]
     found = hospital.node.store.outgoing.latest(taken.hash)
     assert found is not None
     assert (found.attempt, found.state, state_of(hospital, taken)) == (2, "waiting", "expired")

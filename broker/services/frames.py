@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -183,16 +183,26 @@ def notices(
 ) -> Iterator[exchange_pb2.NoticeFrame]:
     """Notices as frames, in the order of their ids, since a node's cursor passes over what comes after a larger one.
 
-    Those that the broker recorded itself come with their entry's proof, each in a frame of its own.
+    Those that the broker recorded itself come with their entries' proof, as many together as one commit recorded.
     """
     for is_signed, run in groupby(rows, lambda row: row.entry < 0):
         if is_signed:
             yield exchange_pb2.NoticeFrame(notices=[_notice(row, None) for row in run])
             continue
-        for row in run:
-            proof = known.prove(log, log.commit_of(row.entry), row.entry, row.entry + 1)
-            entry = stored_entry(row.entry, reader)
-            yield exchange_pb2.NoticeFrame(proof=proof, notices=[_notice(row, entry)])
+        left = list(run)
+        while left:
+            commit = log.commit_of(left[0].entry)
+            group = _recorded_by(commit, left)
+            left = left[len(group) :]
+            proof = known.prove(log, commit, group[0].entry, max(row.entry for row in group) + 1)
+            told = [_notice(row, stored_entry(row.entry, reader)) for row in group]
+            yield exchange_pb2.NoticeFrame(proof=proof, notices=told)
+
+
+def _recorded_by(commit: Commit, rows: Sequence[tables.Notice]) -> Sequence[tables.Notice]:
+    """The first of ``rows`` whose entries stand in ``commit`` from the first one's on."""
+    first = rows[0].entry
+    return list(takewhile(lambda row: first <= row.entry < commit.size, rows))
 
 
 def _notice(row: tables.Notice, entry: Entry | None) -> exchange_pb2.Notice:

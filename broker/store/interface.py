@@ -38,7 +38,7 @@ class Reader(Protocol):
         """Every row, ascending by primary key, without holding them all in memory."""
 
     def overdue(self, now: int) -> list[int]:
-        """Entries of at most 1,024 deliveries whose presentation ended before ``now`` (Unix s), oldest first."""
+        """Entries of at most 1,024 deliveries whose presentation ended before ``now`` (Unix s), by when it ended."""
 
     def waiting(self) -> list[tuple[bytes, int, int]]:
         """Of every recipient that deliveries wait for: its id, how many, and the oldest one's entry.

@@ -174,7 +174,8 @@ class Rows:
             last = tuple(rows[-1][_columns(table).index(name)] for name in keys)
 
     def overdue(self, now: int) -> list[int]:
-        sql = "SELECT entry FROM delivery WHERE not_after < ? ORDER BY entry LIMIT 1024"
+        # In the order of an index: by entry, every delivery that waits would be looked through, each second.
+        sql = "SELECT entry FROM delivery WHERE not_after < ? ORDER BY not_after, entry LIMIT 1024"
         return [row[0] for row in self._driver.ask(sql, (now,)).rows]
 
     def waiting(self) -> list[tuple[bytes, int, int]]:

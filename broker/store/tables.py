@@ -187,7 +187,7 @@ class Parcel(SQLModel, table=True):
     recipient: bytes
     envelope: bytes
     chunks: int
-    state: str
+    state: str = Field(index=True)
     until_ms: int
     entry: int = -1
 

@@ -15,7 +15,7 @@ from zhifu.errors import Refused
 
 Row = tuple[Any, ...]
 BUSY_MS: Final = 5_000
-VERSION: Final = 4
+VERSION: Final = 5
 
 _TABLES: Final = """
 CREATE TABLE head (one INTEGER PRIMARY KEY CHECK (one = 1), size INTEGER NOT NULL, root BLOB NOT NULL,
@@ -53,6 +53,7 @@ CREATE TABLE outgoing (
     not_after INTEGER NOT NULL, until INTEGER NOT NULL, released BLOB, reason TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX outgoing_open ON outgoing (seq) WHERE state IN ('waiting', 'sent');
+CREATE INDEX outgoing_due ON outgoing (not_after) WHERE state IN ('waiting', 'sent');
 CREATE INDEX outgoing_first ON outgoing (first, seq);
 CREATE TABLE asked (exchange BLOB PRIMARY KEY, presentation BLOB NOT NULL, subject BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE notice (id INTEGER PRIMARY KEY, exchange BLOB NOT NULL, content BLOB NOT NULL) STRICT;
@@ -90,6 +91,7 @@ ALTER TABLE incoming ADD COLUMN periods BLOB NOT NULL DEFAULT x'';
 ALTER TABLE incoming ADD COLUMN look_at INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHERE content IS NOT NULL;
 """,
+    4: "CREATE INDEX outgoing_due ON outgoing (not_after) WHERE state IN ('waiting', 'sent');",
 }
 """From a version to the one after it."""
 

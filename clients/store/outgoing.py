@@ -115,21 +115,24 @@ class Outgoing:
 
     def unanswered(self, now: int, limit: int) -> list[Sent]:
         """Presentations without a result that live at ``now`` (Unix s), in the order they were made."""
-        return self._open("not_after > ?", limit, now)
+        return self._open("", "not_after > ?", now, limit)
 
     def overdue(self, now: int, limit: int, exchange: bytes | None = None) -> list[Sent]:
         """Presentations without a result whose time is over at ``now`` (Unix s), oldest first; only ``exchange``."""
         # What was answered arrived, though its result is not here: it is sent no more.
         condition = "not_after <= ? AND NOT EXISTS (SELECT 1 FROM incoming WHERE in_reply_to = outgoing.exchange)"
-        if exchange is None:
-            return self._open(condition, limit, now)
-        return self._open(f"{condition} AND exchange = ?", limit, now, exchange)
+        if exchange is not None:
+            return self._open("", f"{condition} AND exchange = ?", now, exchange, limit)
+        # Not in the order of their making through all that still live: few of many thousands may be over.
+        return self._open("INDEXED BY outgoing_due", condition, now, limit)
 
-    def _open(self, condition: str, limit: int, *values: object) -> list[Sent]:
+    def _open(self, index: str, condition: str, *values: object) -> list[Sent]:
+        """The last of ``values`` is how many at most."""
         query = (
-            f"SELECT {_COLUMNS} FROM outgoing WHERE state IN ('waiting', 'sent') AND {condition} ORDER BY seq LIMIT ?"
+            f"SELECT {_COLUMNS} FROM outgoing {index} WHERE state IN ('waiting', 'sent') AND {condition}"
+            " ORDER BY seq LIMIT ?"
         )
-        return [Sent(*found) for found in self._database.rows(query, *values, limit)]
+        return [Sent(*found) for found in self._database.rows(query, *values)]
 
     def is_full(self) -> bool:
         """Whether `MAX_WAITING` presentations have no result yet."""
