@@ -13,7 +13,7 @@ from typing import Final
 from broker.audit import COMMITTED, Sequence, stored_entry
 from broker.store import tables
 from broker.store.interface import Transaction
-from zhifu import cbor, receipt
+from zhifu import cbor, consent, envelope, receipt
 from zhifu.envelope import Envelope
 from zhifu.erasure import Hold, Order
 from zhifu.errors import Refused
@@ -87,14 +87,15 @@ def _destroy_subject(_: int, detail: Detail, state: Transaction) -> None:
     state.delete(tables.Attested, subject=detail.subject)
 
 
-def _destroy_key(index: int, _: Detail, state: Transaction) -> None:
+def _destroy_key(index: int, detail: Detail, state: Transaction) -> None:
     gone: dict[str, object] = {"subject": b"", "public_key": b"", "change": b"", "signer": b"", "status": "erased"}
-    state.update(tables.SubjectKey, gone, entry=index)
+    state.update(tables.SubjectKey, gone, subject=detail.subject, entry=index)
 
 
-def _destroy_ticket(index: int, _: Detail, state: Transaction) -> None:
+def _destroy_ticket(_: int, detail: Detail, state: Transaction) -> None:
     # Its hash and nonce stay, as those of an exchange do.
-    state.update(tables.Ticket, {"grant_hash": b"", "workflow": b"", "envelope": b""}, entry=index)
+    digest = consent.hash_of(envelope.from_bytes(envelope.TICKET, detail.documents[0]).payload)
+    state.update(tables.Ticket, {"grant_hash": b"", "workflow": b"", "envelope": b""}, hash=digest)
 
 
 _BESIDE: Final[Mapping[str, Callable[[int, Detail, Transaction], None]]] = {

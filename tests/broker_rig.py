@@ -42,6 +42,7 @@ from broker.store import tables
 from broker.store.interface import Reader, Store
 from broker.witnesses import Pace
 from clients import wire
+from tests import plans
 from tests.formats import (
     EVERYONE,
     HOSPITAL,
@@ -63,6 +64,7 @@ from zhifu.checkpoint import Checkpoint
 from zhifu.consent import Revocation, hash_of
 from zhifu.envelope import Envelope, from_bytes
 from zhifu.epoch import Epoch
+from zhifu.keys import Alg, key_id
 from zhifu.receipt import Detail, Entry, Head, Meta, Proven
 from zhifu.v1 import exchange_pb2 as pb
 from zhifu.v1 import exchange_pb2_grpc
@@ -227,7 +229,7 @@ class Rig:
         signed, key = exchange.grant_envelope, exchange.subject
         assert signed is not None
         assert key is not None
-        if not self.core.store.reader.find(tables.Subject, public_key=bytes(key.verify_key)):
+        if not self.core.store.reader.find(tables.Subject, key_id=key_id(Alg.ED25519, bytes(key.verify_key))):
             await self.attest(key)
         return await self.register(signed)
 
@@ -313,7 +315,12 @@ class Rig:
         return [(meta.event, meta.reason) for _, meta, detail in self.entries() if detail.exchange == exchange]
 
     def check(self) -> None:
-        """Everything that is stored fits together: the log is whole, and the rows say what it says."""
+        """Everything that is stored fits together: the log is whole, and the rows say what it says.
+
+        And whatever was asked of the store, no large table was looked through for it.
+        """
+        if not self.home.store:
+            plans.check("broker", self.home.path / "broker.db")
         # As of one moment: what came last may be committed while we look.
         with closing(self.home.open_read_only()) as stored:
             leaves = self._check_log(stored)
@@ -363,6 +370,7 @@ def create(
     store: str = "",
 ) -> tuple[home.Home, Core]:
     """A new broker's folder and parts; ``store`` is the address of its database."""
+    plans.begin("broker")
     opened = home.create(path / "broker", ORIGIN, NOW, operators, store)
     if not store:
         fresh_database(opened.database)

@@ -31,6 +31,7 @@ from clients.keystore import FileKeystore, participant_of, state_keys, tls_priva
 from clients.node import Node
 from clients.role import Draft, Noticed, Transaction
 from clients.store import Mandate, Store
+from tests import plans
 from zhifu import (
     checkpoint,
     envelope,
@@ -530,6 +531,7 @@ class Running:
         self.peer = peer
         self.member = member
         self.role = Recorder()
+        plans.begin("node")
         self.node: Node = node_of(member, self.role, clock_ms)
         self.task = asyncio.create_task(self.node.run())
 
@@ -546,6 +548,7 @@ class Running:
         self.node.stop()
         await asyncio.wait([self.task], timeout=20)
         self.node.close()
+        plans.check("node", self.node.config.database)
 
 
 def presented(node: Node, recipient: bytes, **changes: Any) -> bytes:

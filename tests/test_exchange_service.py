@@ -27,6 +27,7 @@ from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
 from broker.core import Timing
+from broker.counts import COUNTS
 from broker.services import session
 from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
@@ -345,7 +346,7 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
         await asyncio.sleep(0)
     held = weakref.ref(next(iter(sessions)))
     request = pb.ConnectRequest(submissions=frame(*statute(server, 8)))
-    most = 0
+    most, before = 0, COUNTS.streams_ended["unavailable.overload"]
 
     async def pour() -> None:
         nonlocal most
@@ -358,7 +359,8 @@ async def test_a_node_that_never_reads_is_cut_off(server: Server) -> None:
     async with asyncio.timeout(30):
         while sessions:
             await asyncio.sleep(0.05)
-    assert session.MAX_UNSENT <= most <= session.MAX_UNSENT + session.FRAMES_IN_WORK
+    assert COUNTS.streams_ended["unavailable.overload"] == before + 1
+    assert most <= session.MAX_UNSENT + session.FRAMES_IN_WORK
     # What was held for it is free again, also while it keeps its connection open and reads nothing.
     async with asyncio.timeout(10):
         while held() is not None:

@@ -315,7 +315,8 @@ async def revoked_grant(broker: Rig) -> Parcel:
 
 @lie("consent.key_status")
 async def grant_of_a_revoked_key(broker: Rig) -> Parcel:
-    await broker.run(lambda state, _s, _n: state.update(tables.Subject, {"status": "revoked"}, status="active"))
+    (one,) = broker.rows(tables.Subject)
+    await broker.run(lambda state, _s, _n: state.update(tables.Subject, {"status": "revoked"}, id=one.id))
     return submission(present(claim()))
 
 

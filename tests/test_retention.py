@@ -321,7 +321,8 @@ def test_what_an_older_store_kept_gets_its_days(keeper: Keeper) -> None:
     exchange = keeper.take(opened(claim()))
     store, own = keeper.parts.store, sqlite3.connect(keeper.folder / "node.db")
     own.executescript(
-        "DROP INDEX incoming_kept; ALTER TABLE incoming DROP COLUMN purpose; ALTER TABLE incoming DROP COLUMN schema;"
+        "DROP INDEX outgoing_due; DROP INDEX incoming_erase; DROP INDEX record_kept; DROP INDEX incoming_kept;"
+        "ALTER TABLE incoming DROP COLUMN purpose; ALTER TABLE incoming DROP COLUMN schema;"
         "ALTER TABLE incoming DROP COLUMN periods; ALTER TABLE incoming DROP COLUMN look_at; PRAGMA user_version=3;"
     )
     own.close()

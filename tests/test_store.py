@@ -357,11 +357,11 @@ def test_delete_through_stays_within_its_rows(store: Store) -> None:
     assert sizes(store.reader) == [2, 4, 6, 7, 8]
 
 
-def test_overdue_is_what_ended_before_now_oldest_first(store: Store) -> None:
+def test_overdue_is_what_ended_before_now_by_when_it_ended(store: Store) -> None:
     filled(store, tables.Delivery, *(delivery(entry, 100 + entry % 3) for entry in range(1, 10)))
     assert store.reader.overdue(100) == []
     assert store.reader.overdue(101) == [3, 6, 9]
-    assert store.reader.overdue(102) == [1, 3, 4, 6, 7, 9]
+    assert store.reader.overdue(102) == [3, 6, 9, 1, 4, 7]
 
 
 def test_overdue_answers_in_portions(store: Store) -> None:

@@ -47,6 +47,7 @@ CREATE TABLE record (
     hash BLOB PRIMARY KEY, manifest BLOB NOT NULL, leaves BLOB, key BLOB, created INTEGER NOT NULL,
     keep_until INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX record_kept ON record (keep_until) WHERE key IS NOT NULL;
 CREATE TABLE outgoing (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, exchange BLOB NOT NULL UNIQUE, first BLOB NOT NULL, attempt INTEGER NOT NULL,
     record BLOB NOT NULL, presentation BLOB NOT NULL, capsule BLOB, mandate BLOB NOT NULL, state TEXT NOT NULL,
@@ -65,6 +66,7 @@ CREATE TABLE incoming (
     look_at INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHERE content IS NOT NULL;
+CREATE INDEX incoming_erase ON incoming (erase_at) WHERE content IS NOT NULL;
 CREATE INDEX incoming_answers ON incoming (in_reply_to, seq) WHERE in_reply_to IS NOT NULL;
 CREATE TABLE receipt (
     exchange BLOB PRIMARY KEY, opening BLOB NOT NULL, note BLOB NOT NULL, range BLOB NOT NULL,
@@ -91,7 +93,11 @@ ALTER TABLE incoming ADD COLUMN periods BLOB NOT NULL DEFAULT x'';
 ALTER TABLE incoming ADD COLUMN look_at INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX incoming_kept ON incoming (purpose, schema, periods, received) WHERE content IS NOT NULL;
 """,
-    4: "CREATE INDEX outgoing_due ON outgoing (not_after) WHERE state IN ('waiting', 'sent');",
+    4: """
+CREATE INDEX outgoing_due ON outgoing (not_after) WHERE state IN ('waiting', 'sent');
+CREATE INDEX incoming_erase ON incoming (erase_at) WHERE content IS NOT NULL;
+CREATE INDEX record_kept ON record (keep_until) WHERE key IS NOT NULL;
+""",
 }
 """From a version to the one after it."""
 
