@@ -81,11 +81,12 @@ class Core:
 
     async def sweep(self) -> None:
         """Every second, end what outlived its presentation; senders are told. At start, what the gate cannot open."""
-        await self._strand()
-        lapse_at = 0
+        lapse_at, is_stranded = 0, False
         while True:
-            await asyncio.sleep(self.timing.sweep_s)
             try:
+                if not is_stranded:
+                    await self._strand()
+                    is_stranded = True
                 if self.now() >= lapse_at:
                     lapse_at = self.now() + LAPSE_S
                     await self._lapse()
@@ -96,6 +97,7 @@ class Core:
             except Error as error:
                 # The store's trouble is logged where it happened; the next round tries again.
                 _log.warning("sweep failed", extra={"reason": error.reason})
+            await asyncio.sleep(self.timing.sweep_s)
 
     async def _lapse(self) -> None:
         """Parcels that nobody completed or took in time."""
@@ -104,8 +106,9 @@ class Core:
 
     async def _strand(self) -> None:
         gone = self.gate.gone(self.store.reader, self.now())
-        if gone:
-            try:
-                self.mailroom.wake((await self.committer.run(partial(delivery.strand, gone), essential=True)).result)
-            except Error as error:
-                _log.warning("queue not looked through", extra={"reason": error.reason})
+        after: int | None = -1
+        # A slice a commit: a long queue must keep nobody waiting.
+        while gone and after is not None:
+            done = await self.committer.run(partial(delivery.strand, gone, after), essential=True)
+            after, told = done.result
+            self.mailroom.wake(told)

@@ -31,6 +31,7 @@ _REST_BYTES: Final = 4096
 NOTICE_S: Final = 0.25
 """How long a notice that all is well may wait for others, in seconds: each frame costs its sender a message and its
 reader a commit."""
+_SLICE: Final = 1024
 WINDOW: Final = 16 * MAX_FRAME
 """Deliveries that are under way to one stream before the first of them must be acknowledged."""
 
@@ -337,10 +338,17 @@ def expire(state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
     return [_end(row, "expired", state, sequence, now_ms) for row in overdue if row is not None]
 
 
-def strand(gone: Collection[bytes], state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
-    """End the deliveries of epochs that no gate key here opens any more: their senders, returned, present them anew."""
-    found = [row for row in state.scan(tables.Delivery) if _epoch(row) in gone]
-    return [_end(row, "expired", state, sequence, now_ms, "gate.epoch") for row in found]
+def strand(
+    gone: Collection[bytes], after: int, state: Transaction, sequence: Sequence, now_ms: int
+) -> tuple[int | None, Seq[bytes]]:
+    """End deliveries of epochs that no gate key here opens any more: their senders, told so, present them anew.
+
+    Looks at 1,024 behind the entry ``after``: the entry to go on behind, None where that was all, and the senders.
+    """
+    looked = state.find(tables.Delivery, limit=_SLICE, after=after)
+    found = [row for row in looked if _epoch(row) in gone]
+    told = [_end(row, "expired", state, sequence, now_ms, "gate.epoch") for row in found]
+    return (looked[-1].entry if len(looked) == _SLICE else None), told
 
 
 def _epoch(row: tables.Delivery) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from broker.services import frames
 from broker.services.frames import Known
 from broker.store import tables
 from clients import wire
-from tests.broker_rig import Rig, acknowledgements, fresh, present, reason, rig
+from tests.broker_rig import Rig, acknowledgements, epoch_of, fresh, present, reason, rig
 from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, Sent, answer, claim
 from zhifu import acknowledgement, envelope, receipt
 from zhifu.receipt import Head, Proven
@@ -282,6 +283,24 @@ async def test_what_outlives_its_presentation_is_ended_and_told(tmp_path: Path) 
         assert receipt.parse_meta(entry.meta).event == "exchange.expired"
         # Nobody acknowledges what is over.
         assert list(await broker.run(delivery.expire)) == []
+
+
+async def test_what_a_lost_gate_key_would_open_ends_a_slice_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "_SLICE", 3)
+    async with rig(tmp_path) as broker:
+        made = await sent(broker, 7)
+        other = await broker.run(partial(delivery.strand, {b"another"}, -1))
+        assert (len(notices(broker)), other[1]) == (0, [])
+        places: list[int | None] = [-1]
+        while (after := places[-1]) is not None:
+            place, told = await broker.run(partial(delivery.strand, {epoch_of(HOSPITAL).epoch_id}, after))
+            places.append(place)
+            assert set(told) == {HOSPITAL.id}
+        assert len(places) == 4
+        assert notices(broker) == [(one.hash, "expired") for one in made]
+        assert broker.events(made[6].hash)[-1] == ("exchange.expired", "gate.epoch")
 
 
 async def test_a_revocation_withdraws_what_waits_and_counts_what_did_not(tmp_path: Path) -> None:
