@@ -25,6 +25,9 @@ DESKTOP: Final[ViewportSize] = {"width": 1280, "height": 900}
 _ASKED: Final = "ZHIFU_PICTURES"
 _ARGUMENTS: Final = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    # A process for each page would be another tenth of the time.
+    "--renderer-process-limit=1", "--disable-site-isolation-trials", "--disable-extensions",
+    "--disable-features=IsolateOrigins,site-per-process,Translate,MediaRouter",
 ]  # fmt: skip
 _WATCH: Final = """
 document.addEventListener("securitypolicyviolation", (event) =>
