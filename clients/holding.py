@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from clients.store import Job, Store
-from clients.store.jobs import HOLD, PLACED
+from clients.store.jobs import ALL, HOLD, PLACED
 from zhifu import cbor
 from zhifu.errors import Malformed, Refused
 
@@ -65,7 +65,7 @@ def is_held(store: Store, target: bytes) -> bool:
 
 def every(store: Store) -> list[Hold]:
     """Those that stand and those that were released, the longest unchanged first."""
-    return [_read(job) for job in store.jobs.find(HOLD, limit=100_000)]
+    return [_read(job) for job in store.jobs.find(HOLD, limit=ALL)]
 
 
 def _is_here(store: Store, target: bytes) -> bool:

@@ -26,7 +26,6 @@ _RESERVATION: Final = "reservation"
 _MAX_BYTES: Final = 1 << 20
 LATE: Final = "late"
 """The token of a compensation for being late: owed like a payment, and nothing that a sum insured is used up by."""
-_MOST: Final = 1_000_000
 # action -> (from, to); a step from where it leads to is a repetition and changes nothing.
 _STEPS: Final[Mapping[str, tuple[State, State]]] = {
     "confirm": ("reserved", "committed"),
@@ -121,8 +120,7 @@ class Ledger:
 
     def holdings(self) -> list[Holding]:
         """Every holding, for reconciling."""
-        accounts = {job.payload for job in self.store.jobs.find(_RESERVATION, limit=_MOST)}
-        return [one for account in sorted(accounts) for one in self._holdings(account)]
+        return [one for job in self.store.jobs.every(_ACCOUNT) for one in _rows(job)]
 
     def _change(self, reservation: bytes, step: Callable[[Holding], Holding], now: int) -> Holding:
         account = self.store.jobs.need(_RESERVATION, reservation).payload
@@ -137,7 +135,7 @@ class Ledger:
 
     def _holdings(self, account: bytes) -> list[Holding]:
         job = self.store.jobs.get(_ACCOUNT, account)
-        return [] if job is None else [_read(row) for row in cbor.decode(job.payload, _MAX_BYTES)]
+        return [] if job is None else _rows(job)
 
     def _put(self, account: bytes, holdings: list[Holding], now: int) -> None:
         rows = [
@@ -175,6 +173,10 @@ def _stepped(holding: Holding, action: str, now: int) -> Holding:
     if action == "confirm" and now > holding.expires:
         raise Refused("exchange.state", "the reservation has expired")
     return replace(holding, state=after, since=now)
+
+
+def _rows(job: Job) -> list[Holding]:
+    return [_read(row) for row in cbor.decode(job.payload, _MAX_BYTES)]
 
 
 def _read(row: Value) -> Holding:

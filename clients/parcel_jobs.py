@@ -10,6 +10,7 @@ from typing import Final
 from clients import config, holding, wire
 from clients.role import Parts
 from clients.store import Job, Store
+from clients.store.jobs import ALL
 from zhifu import cbor, envelope, parcel
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic
@@ -73,7 +74,7 @@ def put(store: Store, one: Kept, now_ms: int) -> None:
 
 def find(store: Store, *states: str) -> list[Kept]:
     """Parcels in one of ``states``, the longest unchanged first."""
-    return [_read(job) for job in store.jobs.find(_KIND, *states, limit=100_000)]
+    return [_read(job) for job in store.jobs.find(_KIND, *states, limit=ALL)]
 
 
 def get(store: Store, digest: bytes) -> Kept | None:

@@ -22,7 +22,7 @@ from starlette.routing import Mount
 from clients import config
 from clients.code_service import CodeService
 from clients.config import NodeConfig
-from clients.hospital import icd_tables
+from clients.hospital import icd_tables, listing
 from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
@@ -189,6 +189,7 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     server = _Server(_settings(api.app([Mount("/", cashier.app())])))
     config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
+    listing.complete(node.store)
     driving.resume()
     sweeping = asyncio.create_task(steady(driving.sweep, "sweeping"))
     files = Filing(settlements, driving, service_of_codes, node.store, node.clock_ms)

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Route
 
 from clients import desk
 from clients.hospital import case as cases
-from clients.hospital import coordination, intake, openapi, outcome, view
+from clients.hospital import coordination, intake, listing, openapi, outcome, view
 from clients.hospital.case import Case, Desk
 from clients.hospital.consented import Consented
 from clients.hospital.driving import Driving
@@ -157,7 +157,7 @@ class Api:
 
     async def _claims(self, request: Request) -> Response:
         """Claims after payment, the newest first."""
-        return JSONResponse([view.row(one) for one in view.find(self._store, None, None, quick=True)])
+        return JSONResponse([view.row(one) for one in listing.last(self._store, listing.CLAIM, view.MOST)])
 
     def _shown(self, opened: Case) -> Response:
         return JSONResponse(view.document(opened, self._store, self._roles), 202)
@@ -204,7 +204,7 @@ class Api:
 
     def recent(self) -> list[dict[str, Any]]:
         """The last settlements, the newest first."""
-        return [view.row(one) for one in view.find(self._store, None, None)[:10]]
+        return [view.row(one) for one in listing.last(self._store, listing.SETTLEMENT, 10)]
 
     def _wish(self, said: str) -> Handler:
         async def wished(request: Request) -> Response:

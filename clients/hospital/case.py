@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from clients.hospital import coordination
 from clients.hospital.coordination import Compensation
 from clients.store import Job, Store
+from clients.store.jobs import ALL
 from zhifu import cbor, consent, envelope
 from zhifu.capsule import Terms
 from zhifu.consent import Grant
@@ -22,7 +23,6 @@ FINAL: Final = ("confirmed", "failed", "cancelled", "reversed", "lapsed")
 UNFINISHED: Final = ("open", "reserved", "reversing")
 WISHES: Final = ("confirm", "cancel", "reverse")
 _MAX_BYTES: Final = 16 << 20
-_MOST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,18 +207,18 @@ def get(store: Store, case_id: bytes) -> Case:
 
 def unfinished(store: Store) -> list[Case]:
     """What a restarted node takes up again, the oldest first."""
-    return [_read(job) for job in store.jobs.find(KIND, *UNFINISHED, limit=_MOST)]
+    return [_read(job) for job in store.jobs.find(KIND, *UNFINISHED, limit=ALL)]
 
 
 def lapsed_splits(store: Store, now: int) -> list[Case]:
     """Splits that wait for the desk though a payer's reservation has run out (``now`` in Unix s)."""
-    held = (_read(job) for job in store.jobs.find(KIND, "reserved", limit=_MOST))
+    held = (_read(job) for job in store.jobs.find(KIND, "reserved", limit=ALL))
     return [case for case in held if not case.desk.wish and case.desk.hold and 0 < case.expires < now]
 
 
 def offered(store: Store) -> list[Case]:
     """Quick claims that their patients have not filed."""
-    return [_read(job) for job in store.jobs.find(KIND, "offered", limit=_MOST)]
+    return [_read(job) for job in store.jobs.find(KIND, "offered", limit=ALL)]
 
 
 def lapsed(case: Case, now_ms: int) -> Case:
@@ -226,9 +226,9 @@ def lapsed(case: Case, now_ms: int) -> Case:
     return replace(case, state="lapsed", finished=now_ms)
 
 
-def every(store: Store) -> list[Case]:
-    """All of them, the longest unchanged first."""
-    return [_read(job) for job in store.jobs.find(KIND, limit=_MOST)]
+def every(store: Store) -> Iterator[Case]:
+    """All of them, in no order that means anything."""
+    return map(_read, store.jobs.every(KIND))
 
 
 def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:

@@ -15,7 +15,7 @@ from nacl.signing import SigningKey
 
 from clients import naming
 from clients.hospital import case as cases
-from clients.hospital import record, request, wallets
+from clients.hospital import listing, record, request, wallets
 from clients.hospital.case import DIRECT, Case, Desk, QuickClaim
 from clients.hospital.coordination import Compensation
 from clients.hospital.openbill import AnyBill, head_of, split_of
@@ -98,6 +98,7 @@ class Offers:
         )
         opened = opened.with_exchange("offer", self._outbox.present(sealed_offer, mandate))
         cases.put(self._store, opened, now_ms)
+        listing.put(self._store, opened, head_of(bill))
         self._store.jobs.put(Job(_PLACE, place, "made", opened.id, now_ms))
         self._store.jobs.put(Job(_REQUEST, digest, "made", opened.id, now_ms))
         return opened

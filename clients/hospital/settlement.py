@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from clients.hospital import case as cases
-from clients.hospital import check, consented, coordination, encounter, intake, late, once, record, statement
+from clients.hospital import check, consented, coordination, encounter, intake, late, listing, once, record, statement
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk
 from clients.hospital.consented import Consented
@@ -23,7 +23,7 @@ from clients.hospital.coordination import Compensation
 from clients.hospital.icd_tables import NO_TABLES, Tables
 from clients.hospital.mandates import Mandates
 from clients.hospital.offers import Offers
-from clients.hospital.openbill import AnyBill, split_of
+from clients.hospital.openbill import AnyBill, head_of, split_of
 from clients.hospital.pseudonym import Pseudonyms
 from clients.hospital.tokens import Called
 from zhifu import bill as bills
@@ -97,6 +97,7 @@ class Settlements:
         begun = replace(asked, id=os.urandom(16), policies=ordered, encounter=secret, record=sealed_once)
         cases.put(store, begun, now)
         once.remember(store, begun, now)
+        listing.put(store, begun, head_of(bill))
         self._parsed[begun.id] = bill
         return begun
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from clients.hospital import case as cases
-from clients.hospital import coordination, intake, plain_statement
+from clients.hospital import coordination, intake, listing, plain_statement
 from clients.hospital.case import Case, numbered
 from clients.hospital.openbill import head_of, split_of
 from clients.hospital.plain_statement import Payer, Sums
@@ -68,15 +67,11 @@ def _quick(case: Case) -> dict[str, Any]:
     return {**after, "of": case.quick.settlement.hex(), "late_fen": case.amounts.get("late")}
 
 
-def find(store: Store, visit: str | None, invoice: str | None, *, quick: bool = False) -> list[Case]:
-    """The newest first: of a visit or an invoice, or without either the last ones. ``quick``: claims after payment."""
-    every = [case for case in cases.every(store) if (case.quick is not None) == quick]
-    found = sorted(every, key=lambda case: case.started, reverse=True)
+def find(store: Store, visit: str | None, invoice: str | None) -> list[Case]:
+    """The newest settlements first: of a visit or an invoice, or without either the last ones."""
     if visit is None and invoice is None:
-        return found[:MOST]
-    heads = ((case, head_of(intake.open_bill(case.bill))) for case in found)
-    wanted = [case for case, head in heads if visit in (None, head.mdtrt_id) and invoice in (None, head.invono)]
-    return wanted[:MOST]
+        return listing.last(store, listing.SETTLEMENT, MOST)
+    return listing.numbered(store, visit, invoice, MOST)
 
 
 def statement(case: Case, store: Store, names: Mapping[bytes, str], language: str) -> dict[str, Any]:

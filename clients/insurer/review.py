@@ -17,6 +17,7 @@ from clients.insurer.promise import Promise
 from clients.ledger import LATE, Holding, Ledger
 from clients.role import Draft, Transaction
 from clients.store import Job, Store
+from clients.store.jobs import ALL
 from zhifu import cbor, money
 from zhifu.errors import Malformed, Refused
 from zhifu.explain import Explanation
@@ -30,7 +31,6 @@ ANSWERED: Final = "answered"
 DISPUTED: Final = "review.disputed"
 DAY_S: Final = 86_400
 _MAX_BYTES: Final = 1 << 20
-_MOST: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,13 @@ def put(store: Store, item: Item, now: int) -> None:
 
 def find(store: Store, *states: str) -> list[Item]:
     """Items in one of ``states``, the nearest deadline first."""
-    found = [_read(job) for job in store.jobs.find(KIND, *states, limit=_MOST)]
+    found = [_read(job) for job in store.jobs.find(KIND, *states, limit=ALL)]
     return sorted(found, key=lambda item: (item.deadline, item.claim))
+
+
+def waiting(store: Store) -> list[tuple[bytes, str]]:
+    """Which claims nobody decided, with their states, the longest unchanged first: without reading any of them."""
+    return store.jobs.states(KIND, OPEN, ASKED)
 
 
 def get(store: Store, claim: bytes) -> Item:

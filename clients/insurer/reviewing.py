@@ -76,11 +76,14 @@ class Reviewing:
         """Ask about what is due, some at a time: a core system that is slow must not keep decisions from being sent."""
         self._asking = {claim: task for claim, task in self._asking.items() if not task.done()}
         now = time.monotonic()
-        for item in review.find(self._store, review.OPEN, review.ASKED):
-            first = 0.0 if item.state == review.OPEN else math.inf
-            due = self._again.get(item.claim, first) <= now and item.claim not in self._asking
-            if due and len(self._asking) < AT_ONCE:
-                self._asking[item.claim] = asyncio.create_task(self._ask_one(core, item))
+        # Thousands wait while a core system is down: only those that are asked about are read.
+        for claim, state in review.waiting(self._store):
+            if len(self._asking) >= AT_ONCE:
+                return
+            first = 0.0 if state == review.OPEN else math.inf
+            if self._again.get(claim, first) <= now and claim not in self._asking:
+                item = review.get(self._store, claim)
+                self._asking[claim] = asyncio.create_task(self._ask_one(core, item))
 
     def _later(self, claim: bytes) -> None:
         """After a failure: ever later, up to `LATEST_S`."""

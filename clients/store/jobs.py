@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +14,9 @@ HOLD: Final = "hold"
 PLACED: Final = "placed"
 HELD: Final = f"(SELECT id FROM job WHERE kind = '{HOLD}' AND state = '{PLACED}')"
 """What a legal hold stands on (`clients.holding`), for statements that erase."""
+ALL: Final = -1
+"""As a limit: none."""
+_PAGE: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,24 @@ class Jobs:
         chosen = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
         query = f"SELECT * FROM job WHERE kind = ? {chosen} ORDER BY updated, id LIMIT ?"
         return [self._job(found) for found in self._database.rows(query, kind, *states, limit)]
+
+    def newest(self, kind: str, state: str, limit: int) -> list[bytes]:
+        """The ids of the jobs of a kind in ``state`` that changed last, the last one first."""
+        query = "SELECT id FROM job WHERE kind = ? AND state = ? ORDER BY updated DESC, id DESC LIMIT ?"
+        return [id_ for (id_,) in self._database.rows(query, kind, state, limit)]
+
+    def states(self, kind: str, *states: str) -> list[tuple[bytes, str]]:
+        """The id and state of every job of a kind in one of ``states``, unopened, the longest unchanged first."""
+        chosen = ", ".join("?" * len(states))
+        query = f"SELECT id, state FROM job WHERE kind = ? AND state IN ({chosen}) ORDER BY updated, id"
+        return [(id_, state) for id_, state in self._database.rows(query, kind, *states)]
+
+    def every(self, kind: str) -> Iterator[Job]:
+        """All of a kind, by id, read a page at a time."""
+        query, after = "SELECT * FROM job WHERE kind = ? AND id > ? ORDER BY id LIMIT ?", b""
+        while page := self._database.rows(query, kind, after, _PAGE):
+            after = page[-1][1]
+            yield from map(self._job, page)
 
     def erase(self, kind: str, id_: bytes) -> None:
         self._database.write("DELETE FROM job WHERE kind = ? AND id = ?", kind, id_)
