@@ -39,7 +39,13 @@ class Driving:
         """Go on with a settlement, unless somebody does."""
         task = self._tasks.get(case_id)
         if task is None or task.done():
-            self._tasks[case_id] = asyncio.create_task(steady(partial(self._run, case_id), "settlement"))
+            task = asyncio.create_task(steady(partial(self._run, case_id), "settlement"))
+            self._tasks[case_id] = task
+            task.add_done_callback(partial(self._forget, case_id))
+
+    def _forget(self, case_id: bytes, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(case_id) is task:
+            del self._tasks[case_id]
 
     async def wish(self, case_id: bytes, said: str) -> Case:
         """The desk confirms, cancels or takes back. Raises `Refused` (exchange.unknown, exchange.state)."""

@@ -100,6 +100,8 @@ class Reviewing:
                 self._again[item.claim] = math.inf if said.again_s is None else time.monotonic() + said.again_s
             else:
                 review.decide(self._store, item.claim, said, now)
+                self._again.pop(item.claim, None)
+                self._pause.pop(item.claim, None)
         except Error as error:
             self._later(item.claim)
             _log.warning("core.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})
