@@ -102,13 +102,13 @@ def attest(
 
 
 def public_key(text: str) -> bytes:
-    """A key in hex. Raises `Malformed` (usage.argument)."""
+    """A key, a participant or a hash in hex, 32 bytes. Raises `Malformed` (usage.argument)."""
     try:
         found = bytes.fromhex(text)
     except ValueError:
         found = b""
     if len(found) != 32:
-        raise Malformed("usage.argument", "a subject key has 64 hex digits")
+        raise Malformed("usage.argument", "a key, a participant or a hash has 64 hex digits")
     return found
 
 
