@@ -84,17 +84,17 @@ class Quotas:
     def of(self, participant: bytes) -> Quota:
         return self._own.get(participant, self._every)
 
-    def admit(self, sender: bytes, exchanges: int, now: float) -> None:
-        """Take so many exchanges at ``now`` (monotonic s). Raises `Refused` (unavailable.quota): after which time."""
+    def admit(self, sender: bytes, exchanges: int, size: int, now: float) -> None:
+        """Take so many exchanges of ``size`` bytes together at ``now`` (monotonic s), whatever becomes of them.
+
+        The next frame waits for what was overdrawn. Raises `Refused` (unavailable.quota): after which time.
+        """
         counted, sized = self._of(sender, now)
         wait = max(counted.wait(now), sized.wait(now))
         if wait > 0:
             raise Refused("unavailable.quota", retry_s=wait)
         counted.take(exchanges)
-
-    def charge(self, sender: bytes, size: int, now: float) -> None:
-        """What was admitted had so many bytes; the next frame waits for what was overdrawn."""
-        self._of(sender, now)[1].take(size)
+        sized.take(size)
 
     def _of(self, sender: bytes, now: float) -> tuple[Bucket, Bucket]:
         found = self._buckets.get(sender)

@@ -41,11 +41,11 @@ async def submit(core: Core, sender: bytes, frame: exchange_pb2.SubmissionFrame)
     begun = time.monotonic()
     try:
         core.witnesses.check_age()
-        core.quotas.admit(sender, len(frame.submissions), begun)
+        # Before it is verified: what is refused costs as much.
+        core.quotas.admit(sender, len(frame.submissions), frame.ByteSize(), begun)
         verified, full = _with_room(core, _verify(core, sender, frame))
         if not verified:
             return Answered.of(full, core.log.no_commit)
-        core.quotas.charge(sender, _size(verified), begun)
         done = await core.committer.join(
             core.pipeline.accept,
             Frame(sender, verified),
@@ -80,10 +80,6 @@ def _with_room(
             full.append(Refusal(one.hash, error))
             COUNTS.answered(full[-1:], [one.presentation])
     return taken, full
-
-
-def _size(verified: Sequence[Submission | Rejected]) -> int:
-    return sum(len(one.leaves) + len(one.capsule) for one in verified if isinstance(one, Submission))
 
 
 def _is_bulk(verified: Sequence[Submission | Rejected]) -> bool:
