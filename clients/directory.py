@@ -93,10 +93,10 @@ class Directory:
         """A participant's keys, to send to it. Raises `NotAuthentic` (key.not_pinned), `Refused` (unavailable.*)."""
         if participant not in self._pins:
             raise NotAuthentic("key.not_pinned")
-        found = self.statements(now).get(participant)
-        if found is None:
+        known = self._known[participant]
+        if not known or now > known[-1].not_after:
             raise Refused("unavailable.recipient")
-        return found
+        return known[-1]
 
     def earlier(self, now: int) -> list[KeyStatement]:
         """Statements of pinned participants that are not over at ``now`` (Unix s) although newer ones are known: what
