@@ -295,6 +295,54 @@ async def test_an_end_that_overtakes_its_result_stands(hospital: Running, member
     assert (found.attempt, found.state, state_of(hospital, taken)) == (2, "waiting", "expired")
 
 
+STATES = {"delivered": ("delivered", 1, 1), "refused": ("refused", 1, 1), "withdrawn": ("withdrawn", 1, 1)} | {
+    "expired": ("waiting", 2, 0)
+}
+"""By how an exchange ends: state and number of its newest presentation, and what its role was told."""
+
+
+@pytest.mark.parametrize("end", STATES)
+async def test_whatever_the_order_of_what_is_told_the_end_is_the_same(
+    hospital: Running, members: list[Member], end: str
+) -> None:
+    """The result and the end, each of them twice, in every order; presented anew in between or only afterwards."""
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    parts, peer = hospital.node._parts, hospital.peer
+    numbers, state, attempt, told = itertools.count(1), *STATES[end]
+    orders = sorted(set(itertools.permutations(("result", "result", "end", "end"))))
+    for order, at_once in itertools.product(orders, (False, True)):
+        outcomes = Session(parts, lambda: None)._outcomes
+        (taken,) = await taken_of(hospital, stream, presented(hospital.node, members[1].id))
+        before = len(hospital.role.noticed) + len(hospital.role.refused)
+        for event in order:
+            if event == "result":
+                outcomes.results(peer.results(stream, [taken]))
+            elif end in ("expired", "withdrawn"):
+                frame = ended(peer, stream, taken, end)
+                frame.notices[0].id = next(numbers)
+                outcomes.notices(frame)
+            else:
+                word = signed(said_by(members[1], taken, peer, "" if end == "delivered" else "leaf.open"), members[1])
+                outcomes.notices(pb.NoticeFrame(notices=[notice(next(numbers), taken, end, word)]))
+            if at_once:
+                list(outcomes.renew_overdue())
+        list(outcomes.renew_overdue())
+        found = hospital.node.store.outgoing.latest(taken.hash)
+        assert found is not None
+        shown = found.state if found.state != "sent" else "waiting"
+        heard = len(hospital.role.noticed) + len(hospital.role.refused) - before
+        assert (shown, found.attempt, heard) == (state, attempt, told), (order, at_once)
+
+
+async def taken_of(running: Running, stream: Stream, exchange: bytes) -> list[Taken]:
+    """An exchange as the peer took it, among whatever else was presented."""
+    while True:
+        frame = await running.peer.submissions(stream, running.member)
+        if found := [one for one in running.peer.accept(frame, running.member) if one.hash == exchange]:
+            return found
+
+
 async def test_what_may_not_be_presented_any_more_ends_as_expired(
     hospital: Running, members: list[Member], clock: Clock
 ) -> None:
