@@ -154,14 +154,14 @@ async def test_bytes_are_counted_too(tmp_path: Path) -> None:
 
 async def test_bytes_of_what_is_refused_are_counted_too(tmp_path: Path) -> None:
     """Else a flood of what never verifies would cost its sender nothing."""
-    async with serving(tmp_path, quota=Quota(bytes_per_s=100_000.0, burst_s=1.0)) as server:
+    async with serving(tmp_path, quota=Quota(bytes_per_s=1000.0, burst_s=1.0)) as server:
         hospital = await server.attach(HOSPITAL)
         junk = pb.Submission(presentation=b"x", leaves=bytes(400_000))
         for reason in ("signature.invalid", "unavailable.quota"):
             await hospital.send(submissions=pb.SubmissionFrame(signature=bytes(64), submissions=[junk]))
             (refused,) = await hospital.results(1)
             assert refused.refusal.reason == reason
-        assert refused.refusal.retry_after_ms > 1000
+        assert refused.refusal.retry_after_ms > 10_000
 
 
 async def test_streams_of_a_participant_are_counted_from_their_headers(tmp_path: Path) -> None:
