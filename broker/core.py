@@ -81,12 +81,12 @@ class Core:
 
     async def sweep(self) -> None:
         """Every second, end what outlived its presentation; senders are told. At start, what the gate cannot open."""
-        lapse_at, is_stranded = 0, False
+        lapse_at, looked_through = 0, False
         while True:
             try:
-                if not is_stranded:
+                if not looked_through:
                     await self._strand()
-                    is_stranded = True
+                    looked_through = True
                 if self.now() >= lapse_at:
                     lapse_at = self.now() + LAPSE_S
                     await self._lapse()

@@ -357,9 +357,10 @@ def _epoch(row: tables.Delivery) -> bytes:
 
 def withdraw(grant: tables.Grant, state: Transaction, sequence: Sequence, now_ms: int) -> Seq[bytes]:
     """Delete what is queued under a revoked grant; the senders who have a notice now (DESIGN 4.3)."""
-    # By the patient's own exchanges, which are few, and not among all that waits for anybody.
-    accepted = state.find(tables.Exchange, subject=grant.subject, grant_hash=grant.hash, state="accepted")
-    queued = state.find(tables.Delivery, entry=tuple(one.entry for one in accepted), grant_hash=grant.hash)
+    # By the patient's own exchanges, which are few, and not among all that waits for anybody; of whatever state, since
+    # one that is answered may not be acknowledged yet.
+    under_it = state.find(tables.Exchange, subject=grant.subject, grant_hash=grant.hash)
+    queued = state.find(tables.Delivery, entry=tuple(one.entry for one in under_it), grant_hash=grant.hash)
     return [_end(row, "withdrawn", state, sequence, now_ms) for row in queued]
 
 

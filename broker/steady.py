@@ -18,17 +18,20 @@ _log = logging.getLogger("broker.steady")
 def steadily(run: Callable[[], Coroutine[Any, Any, None]]) -> asyncio.Task[None]:
     """A task of ``run``, which is run anew where it raises: after a second, and later each time, up to a minute.
 
-    It ends when ``run`` returns, or is cancelled.
+    What went well for longer than that begins with a second again. It ends when ``run`` returns, or is cancelled.
     """
     return asyncio.create_task(_steady(run))
 
 
 async def _steady(run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    pause = FIRST_PAUSE_S
+    loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
     while True:
+        begun = loop.time()
         try:
             return await run()
         except Exception as error:
             _log.critical("task failed", exc_info=error, extra={"reason": "internal"})
+        if loop.time() - begun > LONGEST_PAUSE_S:
+            pause = FIRST_PAUSE_S
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -1,4 +1,7 @@
-"""Lease, acknowledge, redeliver: "delivered" is what a recipient signed, never what was pulled (DESIGN section 6)."""
+"""Lease, acknowledge, redeliver: "delivered" is what a recipient signed, never what was pulled (DESIGN section 6).
+
+Long, since it is the whole life of a delivery.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from broker.store import tables
 from clients import wire
 from tests.broker_rig import Rig, acknowledgements, epoch_of, fresh, present, reason, rig
 from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, Sent, answer, claim
+from tests.soak.order import DECIDED
 from zhifu import acknowledgement, envelope, receipt
 from zhifu.receipt import Head, Proven
 from zhifu.v1 import exchange_pb2 as pb
@@ -339,6 +343,21 @@ async def test_what_a_recipient_had_acknowledged_before_a_revocation_was_deliver
         assert len(await acknowledging) == 1
         assert (done.delivered, done.withheld) == (1, 0)
         assert states(broker) == {taken.hash: "delivered"}
+
+
+async def test_a_revocation_withdraws_what_is_answered_and_not_acknowledged(tmp_path: Path) -> None:
+    """Until the recipient's word it waits, and would go out again: nothing goes under a grant that is over."""
+    async with rig(tmp_path) as broker:
+        exchange = claim()
+        await broker.grant(exchange)
+        taken = present(exchange)
+        await broker.submit(taken)
+        decision = present(answer(taken, DECIDED))
+        assert [reason(got) for got in await broker.submit(decision, sender=INSURER)] == [""]
+        assert states(broker)[taken.hash] == "answered"
+        assert (await broker.revoke(exchange)).withheld == 1
+        assert [row.entry for row in broker.rows(tables.Delivery) if row.recipient == INSURER.id] == []
+        assert (taken.hash, "withdrawn") in notices(broker)
 
 
 # Notices

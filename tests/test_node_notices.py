@@ -1,4 +1,7 @@
-"""What a sender learns of its recipients: signed notices, forks between the two, renewals (DESIGN sections 6 and 7)."""
+"""What a sender learns of its recipients: signed notices, forks between the two, renewals (DESIGN sections 6 and 7).
+
+Long, since every notice uses the same node, peer and words.
+"""
 
 from __future__ import annotations
 

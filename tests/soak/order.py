@@ -30,7 +30,7 @@ REPLAYS: Final = 10_000
 EVENTS: Final = 6
 _FRAME: Final = 50
 _AT_ONCE: Final = 60
-_DECIDED: Final = {
+DECIDED: Final = {
     "outcome": "reserved",
     "amounts": [["pay", 1]],
     "clauses": [],
@@ -91,7 +91,7 @@ class Life:
         assert plain.grant is not None
         own = replace(plain, grant=replace(plain.grant, grant_id=random.randbytes(16)))
         sent = present(fresh(own, nonce=_nonce(random), workflow=random.randbytes(16)))
-        answered = present(replace(answer(sent, _DECIDED), nonce=_nonce(random)))
+        answered = present(replace(answer(sent, DECIDED), nonce=_nonce(random)))
         return Life(rig, sent, answered, Random(random.randbytes(16)))
 
     @property
