@@ -194,6 +194,10 @@ def test_a_hospital_some_minutes_off_settles(house: House, patient: Patient, bil
 def test_a_phone_whose_clock_is_wrong_is_told_by_how_much(
     house: House, patient: Patient, bill: bytes, seconds: int, words: str
 ) -> None:
+    # Where nothing was shared there is nothing to judge by a clock, so no word about it: one stay was settled before.
+    before = another_stay(bill)
+    agreed(house, patient, before)
+    redeem(house, code_of(house, patient)["code"], before).ok()
     agreed(house, patient, bill)
     late = redeem(house, code_of(house, patient, seconds)["code"], bill)
     assert (late.code, "ticket.window" in late.err, words in late.err) == (4, True, True), late.err
