@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def open_audited(path: Path) -> Iterator[Audited]:
         inspector = enrol(house, "inspector", "示例医院内审", "--of", house.cast.ids["hospital"].hex())
         until(lambda: run("audit", "search", auditor, "--event", "exchange.acknowledged").ok().out, "it is indexed")
         yield Audited(house, auditor, inspector, bill, grant, patient.key)
+
+
+@contextmanager
+def left_out(audited: Audited, index: int) -> Iterator[None]:
+    """Within the block the broker's answers leave this entry out, and say that they are complete."""
+    database = audited.house.path / "broker" / "audit-index.db"
+    with closing(sqlite3.connect(database)) as opened, opened:
+        kept = opened.execute("SELECT * FROM said WHERE entry = ?", (index,)).fetchall()
+        opened.execute("DELETE FROM said WHERE entry = ?", (index,))
+    try:
+        yield
+    finally:
+        with closing(sqlite3.connect(database)) as opened, opened:
+            opened.executemany("INSERT INTO said VALUES (?, ?, ?)", kept)
 
 
 def enrol(house: House, name: str, legal: str, *more: str) -> Path:

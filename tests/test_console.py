@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from nacl.signing import SigningKey
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from clients import config
 from clients.auditor import rows
@@ -23,8 +23,8 @@ from clients.demo import cast as casting
 from clients.keystore import FileKeystore
 from clients.store import Store
 from clients.web import words
-from tests.audited import Audited, open_audited
-from tests.browser import launched, need_chromium
+from tests.audited import Audited, left_out, open_audited
+from tests.browser import Watched, launched, need_chromium
 from tests.house import PATIENCE_S, run, serving, until
 from tests.test_audit_service import canaries
 from zhifu.errors import Malformed, NotAuthentic
@@ -38,6 +38,7 @@ class Served:
     audited: Audited
     url: str
     browser: Browser
+    pictures: Path
     complaints: list[str] = field(default_factory=list)
 
     def page(self, language: str = "en", width: int = 1280) -> Page:
@@ -51,6 +52,14 @@ class Served:
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         return page
 
+    def check_fit(self, name: str, path: str) -> None:
+        """A page fits a phone and a desktop in both languages, with pictures."""
+        for language in ("en", "zh"):
+            page = self.page(language)
+            page.goto(f"{self.url}/{path}")
+            Watched(page, self.pictures).check_fit(f"console-{name}-{language}")
+            page.close()
+
 
 @contextmanager
 def console(folder: Path) -> Iterator[str]:
@@ -59,7 +68,7 @@ def console(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, repo_root: Path) -> Iterator[Served]:
     need_chromium()
     with open_audited(tmp_path_factory.mktemp("console")) as audited:
         operators = [
@@ -71,7 +80,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         run("node", "pin", audited.auditor, inspector).ok()
         keep_evidence(audited.auditor)
         with console(audited.auditor) as url, launched() as browser:
-            yield Served(audited, url, browser)
+            yield Served(audited, url, browser, repo_root / "build" / "screenshots")
 
 
 def keep_evidence(folder: Path) -> None:
@@ -104,6 +113,62 @@ def test_a_search_is_an_address_and_can_be_kept(served: Served) -> None:
     assert "purpose=commercial-settlement" in page.url
     page.get_by_role("button", name="Forget 商保").click()
     expect(page.get_by_role("link", name="商保", exact=True)).to_have_count(0)
+
+
+def compare(page: Page) -> Locator:
+    """Have the whole log read for the search that is shown; what came of it."""
+    page.get_by_role("button", name="Read").click()
+    # The page asks again by itself, until there is something to say.
+    expect(page.locator("#verdict")).to_be_visible(timeout=PATIENCE_S * 1000)
+    return page.locator("#verdict")
+
+
+def test_what_a_search_left_out_is_found_beside_the_other_pages(served: Served) -> None:
+    page, other = served.page(), served.page()
+    page.goto(f"{served.url}/search?event=exchange.accepted")
+    shown = page.locator(".entries tbody tr").count()
+    hidden = int(page.locator(".entries tbody a").nth(1).inner_text())
+    with served.audited.house.frozen("broker"):
+        page.get_by_role("button", name="Read the whole log and compare").click()
+        expect(page.locator("#reading")).to_contain_text("Asking the broker")
+        served.check_fit("reading", "complete?event=exchange.accepted")
+        other.goto(f"{served.url}/policy")
+        expect(other.locator("h1")).to_be_visible()
+        other.goto(f"{served.url}/complete?event=exchange.denied")
+        expect(other.locator("main")).to_contain_text("one reading goes on at a time")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#verdict")).to_have_count(0)
+    expect(compare(page)).to_contain_text("Nothing was left out")
+    expect(page.locator("main")).to_contain_text(f"All {shown} entries of the log")
+    served.check_fit("complete-good", "complete?event=exchange.accepted")
+    size, root = (page.locator(f"#read-{name}").inner_text() for name in ("size", "head"))
+    with left_out(served.audited, hidden):
+        expect(compare(page)).to_contain_text("Left out: 1")
+        assert page.locator("#left-out tbody td:first-child").all_inner_texts() == [str(hidden)]
+        expect(page.locator("#left-out")).to_contain_text("Exchange accepted")
+        assert int(page.locator("#read-size").inner_text()) > int(size)
+        assert page.locator("#read-head").inner_text() != root
+        served.check_fit("complete-bad", "complete?event=exchange.accepted")
+        page.get_by_role("link", name="Back to the answer").click()
+        expect(page.locator("#completeness")).to_contain_text("Left out: 1")
+        assert page.locator(".entries tbody tr").count() == shown - 1
+        expect(page.locator("#summary")).to_contain_text("Left out: 1")
+        served.check_fit("search", "search?event=exchange.accepted")
+    page.goto(f"{served.url}/alerts")
+    expect(page.locator("li.alert", has_text="log.omitted")).to_be_visible()
+
+
+def test_who_may_read_a_part_is_told_that_a_part_proves_nothing(served: Served) -> None:
+    with console(served.audited.inspector) as url:
+        page = served.page()
+        page.goto(f"{url}/search")
+        expect(page.locator("#completeness")).to_contain_text("Only an auditor who may read the whole log")
+        assert not page.get_by_role("button", name="Read").count()
+        page.goto(f"{url}/complete")
+        expect(compare(page)).to_contain_text("Could not be compared")
+        expect(page.locator("main")).to_contain_text("policy.denied")
+        page.goto(f"{url}/search")
+        expect(page.locator("#completeness")).to_contain_text("Could not be compared")
 
 
 def test_a_timeline_is_followed_from_an_entry(served: Served) -> None:

@@ -7,8 +7,10 @@ read for what it says. It takes as long as reading the log takes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from clients.auditor.entries import CheckpointLine, EntryLine, HeadLine, Published, parse
@@ -22,67 +24,127 @@ from zhifu.statement import claimed_participant
 from zhifu.trail import Query, Words
 
 _BATCH: Final = 1024
+_LINES: Final = 256
+"""So many are read in one go, off the event loop, so that whatever else is asked meanwhile is answered."""
 _NAMED: Final = 20
-"""Of what was left out, so many entries are named."""
+"""Of what was left out, so many entries are named in a line."""
+_KEPT: Final = 1000
+"""And so many are kept."""
+Told = Callable[[int, int], None]
+"""Is told how many entries of how many were read."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An entry that meets the search and was not in the answer, as it was read: its time (Unix ms) and event."""
+
+    index: int
+    time_ms: int
+    event: str
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Of ``size`` entries that were read and proven, so many meet the search, and the answer had them all."""
+    """Of the ``size`` entries below ``root`` (hex), which the log's key signed, ``found`` meet the search.
+
+    ``missing`` of them were not in the answer; ``left_out`` are the first of those.
+    """
 
     size: int
+    root: str
     found: int
+    missing: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+
+    def demand(self) -> None:
+        """Raises `NotAuthentic` (log.omitted) naming entries that were left out."""
+        if self.missing:
+            named = ", ".join(str(one.index) for one in self.left_out[:_NAMED])
+            raise NotAuthentic("log.omitted", f"{self.missing} entries meet the search and were left out: {named}")
 
 
-async def check(auditor: Auditor, query: Query) -> Complete:
-    """Ask the search, read the whole log, and compare.
+async def check(auditor: Auditor, query: Query, told: Told = lambda read, size: None) -> Complete:
+    """Ask the search, read the whole log, and compare; an answer that left something out is kept as evidence.
 
-    Raises `NotAuthentic` (log.omitted) naming entries that were left out, (log.*) where the log is not the one that was
-    signed; `Refused` (policy.denied) for an auditor of one participant, (unavailable.*).
+    Raises `NotAuthentic` (log.*) where the log is not the one that was signed; `Refused` (policy.denied) for an auditor
+    of one participant, (unavailable.*).
     """
     first = await auditor.search(query, limit=1)
+    told(0, first.size)
     answered = {row.index async for page in auditor.export(query) for row in page.rows}
-    scan = Scan(query, auditor.settings.log_key, auditor.head)
-    await scan.read(auditor.mirror())
     # What came after the first answer may be in the index or not.
-    left_out = sorted(index for index in scan.found if index < first.indexed_size and index not in answered)
-    if left_out:
-        named = ", ".join(map(str, left_out[:_NAMED]))
-        raise NotAuthentic("log.omitted", f"{len(left_out)} entries meet the search and were left out: {named}")
-    return Complete(scan.size, sum(index < first.indexed_size for index in scan.found))
+    scan = Scan(query, auditor.settings.log_key, auditor.head, answered, first.indexed_size)
+    async for size in scan.read(auditor.mirror()):
+        told(size, max(size, first.size))
+    read = scan.result()
+    if read.missing:
+        # Without the size, which grows: the same omission is kept once.
+        left_out = [asdict(one) for one in read.left_out]
+        said = json.dumps({"query": query.to_bytes().hex(), "left_out": left_out}).encode()
+        auditor.keep_evidence(NotAuthentic("log.omitted"), said)
+    return read
 
 
 class Scan:
-    """Every entry of a log, for what meets ``query``; ``head`` is one that was verified before."""
+    """Every entry of a log, for what meets ``query`` and is not in ``answered``, though below ``indexed_size``.
 
-    def __init__(self, query: Query, log_key: VerifierKey, head: Head) -> None:
+    ``head`` is one that was verified before.
+    """
+
+    def __init__(
+        self, query: Query, log_key: VerifierKey, head: Head, answered: Collection[int], indexed_size: int
+    ) -> None:
         self._query = query
         self._log_key = log_key
         self._head = head
+        self._answered = answered
+        self._indexed_size = indexed_size
         self._frontier = Frontier()
         self._fresh: list[bytes] = []
         self._origins: dict[int, tuple[bytes, str]] = {}
-        self.found: set[int] = set()
+        self._stated, self._signed = Head(), Head()
+        self._found = self._missing = 0
+        self._left_out: list[LeftOut] = []
 
     @property
     def size(self) -> int:
         return self._frontier.size + len(self._fresh)
 
-    async def read(self, lines: AsyncIterator[bytes]) -> None:
-        """A whole log as it is exported. Raises `NotAuthentic` (log.*), `Malformed`."""
-        stated, signed = Head(), Head()
+    async def read(self, lines: AsyncIterator[bytes]) -> AsyncIterator[int]:
+        """A whole log as it is exported; gives how many entries were read so far. Raises `NotAuthentic` (log.*),
+        `Malformed`.
+        """
+        batch: list[bytes] = []
         async for line in lines:
+            batch.append(line)
+            if len(batch) == _LINES:
+                await asyncio.to_thread(self._take_all, batch)
+                batch = []
+                yield self.size
+        await asyncio.to_thread(self._take_all, batch)
+        self._end()
+        yield self.size
+
+    def result(self) -> Complete:
+        """Of a log that was read to its end."""
+        root = self._frontier.root().hex()
+        return Complete(self._frontier.size, root, self._found, self._missing, tuple(self._left_out))
+
+    def _take_all(self, lines: Sequence[bytes]) -> None:
+        for line in lines:
             found = parse(line)
             if isinstance(found, HeadLine):
-                stated = Head(found.size, found.root)
+                self._stated = Head(found.size, found.root)
             elif isinstance(found, CheckpointLine):
                 if found.size == self.size:
                     note = checkpoint.verify(found.note, self._log_key)
-                    signed = Head(note.size, note.root)
+                    self._signed = Head(note.size, note.root)
             elif isinstance(found, EntryLine):
                 self._take(found)
+
+    def _end(self) -> None:
         self._fold()
-        if not stated == signed == Head(self._frontier.size, self._frontier.root()):
+        if not self._stated == self._signed == Head(self._frontier.size, self._frontier.root()):
             raise NotAuthentic("log.corrupt", "the entries that were read are not the log that was signed")
         if self._frontier.size < self._head.size:
             raise NotAuthentic("log.inconsistent", "the log that was read is smaller than the one seen before")
@@ -90,20 +152,30 @@ class Scan:
     def _take(self, line: EntryLine) -> None:
         if line.index != self.size:
             raise NotAuthentic("log.corrupt", f"entry {self.size} is missing")
-        if self._meets(line):
-            self.found.add(line.index)
+        if line.index < self._indexed_size:
+            self._compare(line)
         self._fresh.append(line.leaf_hash)
         if len(self._fresh) == _BATCH or self.size == self._head.size:
             self._fold()
+
+    def _compare(self, line: EntryLine) -> None:
+        said, names = self._words(line)
+        if not self._meets(line, said, names):
+            return
+        self._found += 1
+        if line.index in self._answered:
+            return
+        self._missing += 1
+        if len(self._left_out) < _KEPT:
+            self._left_out.append(LeftOut(line.index, line.time_ms, said[0].event))
 
     def _fold(self) -> None:
         self._frontier, self._fresh = self._frontier.extend(self._fresh), []
         if self._frontier.size == self._head.size and self._frontier.root() != self._head.root:
             raise NotAuthentic("log.inconsistent", "the log that was read is not the one seen before")
 
-    def _meets(self, line: EntryLine) -> bool:
+    def _meets(self, line: EntryLine, said: Sequence[Words], names: Collection[bytes]) -> bool:
         query = self._query
-        said, names = self._words(line)
         return (
             query.in_time(line.time_ms)
             and (not query.entries or line.index in query.entries)

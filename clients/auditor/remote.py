@@ -246,6 +246,10 @@ class Auditor:
             self._store.trust.move_head(found, note)
         return signed
 
+    def keep_evidence(self, error: Error, content: bytes) -> None:
+        """Keep what shows that an answer was wrong; an alert says so."""
+        self._keep(error, self.head, content)
+
     def _keep(self, error: Error, head: Head, content: bytes) -> None:
         with self._store.transaction():
             self._store.receipts.keep_evidence(time.time_ns() // 1_000_000, error.reason, head, content)

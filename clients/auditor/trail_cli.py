@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -88,9 +87,12 @@ def search(
         query = filters.parse(given, auditor.settings.pins)
         await auditor.standing()
         read = await completeness.check(auditor, query) if complete else None
+        if read is not None:
+            read.demand()
         page = await auditor.search(query, before, limit)
         if as_json:
-            more: dict[str, Any] = {"proven_complete": asdict(read)} if read else {}
+            proven = {"size": read.size, "root": read.root, "found": read.found} if read else {}
+            more: dict[str, Any] = {"proven_complete": proven} if proven else {}
             more |= {"total": page.total, "complete": page.complete, "next_before": page.next_before, "size": page.size}
             print_json({"entries": [document(row, auditor.name) for row in page.rows], **more})
         else:

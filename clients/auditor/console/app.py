@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -25,6 +26,7 @@ from clients import config
 from clients.auditor import exports, filters, histories, pins, remote
 from clients.auditor.console import alerts, charts, matrix, verifier
 from clients.auditor.console.memory import Memory
+from clients.auditor.console.omissions import Omissions
 from clients.auditor.console.reviews import Reviews
 from clients.auditor.exports import Context, document
 from clients.auditor.remote import Auditor
@@ -55,6 +57,7 @@ class Console:
         self._folder = folder
         self._pages = Pages(PACKAGE)
         self._memory = Memory(folder)
+        self._omissions = Omissions(self._memory)
         self._stack = AsyncExitStack()
         self._auditor: Auditor | None = None
         self._checking: asyncio.Task[None] | None = None
@@ -65,6 +68,7 @@ class Console:
         pages: Mapping[str, Handler] = {
             "/": self._overview,
             "/search": self._search,
+            "/complete": self._complete,
             "/entry/{index:int}": self._entry,
             "/entry/{index:int}/receipt.json": self._receipt,
             "/entry/{index:int}/verify.html": self._verifier,
@@ -75,6 +79,8 @@ class Console:
             "/export": self._export,
         }
         changes: Mapping[str, Handler] = {
+            "/complete": self._begin_reading,
+            "/complete/stop": self._stop_reading,
             "/integrity/check": self._check,
             "/alerts/review": self._review,
             "/filters": self._save,
@@ -142,22 +148,46 @@ class Console:
 
     async def _search(self, request: Request) -> Response:
         auditor = await self._connected()
-        given = _given(request)
+        given = _given(request.query_params)
         try:
             query, problem = filters.parse(given, auditor.settings.pins), ""
         except Malformed as error:
             query, problem = Query(), error.detail
         before = _number(request.query_params.get("before", ""))
-        await auditor.standing()
+        standing = await auditor.standing()
         page = None if problem else await auditor.search(query, before, _PAGE)
-        view = urlencode([(name, value) for name, values in given.items() for value in values])
+        view = _view(given)
         return self._render(
             request, "search.html", given=given, page=page, problem=problem, before=before, view=view,
             rows=[document(row, auditor.name) | {"withheld": row.withheld} for row in page.rows] if page else [],
             pinned=auditor.settings.pins, pinned_ids=[one.hex() for one in auditor.settings.pins],
             events=EVENTS, purposes=PURPOSES, outcomes=OUTCOMES, units=sorted(self._units),
             reasons=sorted(CATALOGUE), saved=self._memory.filters(), formats=exports.FORMATS,
+            reading=self._omissions.reading, read=self._omissions.found(view), scope=standing.scope,
         )  # fmt: skip
+
+    async def _complete(self, request: Request) -> Response:
+        """Whether the answer to a search left anything out. Asks the broker nothing, so it may be looked at often."""
+        given, settings = _given(request.query_params), config.load(self._folder)
+        filters.parse(given, settings.pins)
+        view = _view(given)
+        names = {id_.hex(): pin.name for id_, pin in settings.pins.items()}
+        return self._render(
+            request, "complete.html", given=given, view=view, names=names,
+            reading=self._omissions.reading, read=self._omissions.found(view),
+        )  # fmt: skip
+
+    async def _begin_reading(self, request: Request) -> Response:
+        auditor, form = await self._connected(), await _form(request)
+        given = _given(QueryParams(form["view"]))
+        view = _view(given)
+        self._omissions.begin(auditor, filters.parse(given, auditor.settings.pins), view)
+        return RedirectResponse(f"/complete?{view}", 303)
+
+    async def _stop_reading(self, request: Request) -> Response:
+        form = await _form(request)
+        self._omissions.stop()
+        return RedirectResponse(f"/complete?{_view(_given(QueryParams(form['view'])))}", 303)
 
     async def _entry(self, request: Request) -> Response:
         auditor = await self._connected()
@@ -252,7 +282,7 @@ class Console:
         form = request.query_params.get("format", "ndjson")
         if form not in exports.FORMATS:
             raise Malformed("usage.argument", "no such format")
-        query = filters.parse(_given(request), auditor.settings.pins)
+        query = filters.parse(_given(request.query_params), auditor.settings.pins)
         await auditor.standing()
         # Whole before the first byte goes out: half an export would look like a small one.
         rows = [row async for page in auditor.export(query) for row in page.rows]
@@ -299,9 +329,14 @@ async def full_check(auditor: Auditor, folder: Path) -> Report:
     return report
 
 
-def _given(request: Request) -> dict[str, list[str]]:
-    found = {name: request.query_params.getlist(name) for name in filters.NAMES}
+def _given(params: QueryParams) -> dict[str, list[str]]:
+    found = {name: params.getlist(name) for name in filters.NAMES}
     return {name: [one for one in values if one] for name, values in found.items() if any(values)}
+
+
+def _view(given: Mapping[str, Sequence[str]]) -> str:
+    """A search as it stands in an address: one way to write each."""
+    return urlencode([(name, value) for name, values in given.items() for value in values])
 
 
 async def _form(request: Request) -> Mapping[str, str]:

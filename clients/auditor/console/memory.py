@@ -1,4 +1,4 @@
-"""What the console keeps in the auditor's folder: saved searches, the last full check."""
+"""What the console keeps in the auditor's folder: saved searches, the last full check, what searches left out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from zhifu.errors import Malformed
 FILE: Final = "console.json"
 _MAX: Final = 4 << 20
 _MOST: Final = 200
+_READINGS: Final = 20
 MAX_NAME: Final = 80
 
 
@@ -49,14 +50,24 @@ class Memory:
     def keep_check(self, report: dict[str, Any]) -> None:
         self._write({**self._read(), "check": report})
 
+    def readings(self) -> list[dict[str, Any]]:
+        """What the last readings of the whole log found, each for a ``view`` of its own."""
+        return list(self._read()["readings"])
+
+    def keep_reading(self, report: dict[str, Any]) -> None:
+        """A later one of the same view replaces."""
+        document = self._read()
+        kept = [one for one in document["readings"] if one["view"] != report["view"]]
+        self._write({**document, "readings": [*kept, report][-_READINGS:]})
+
     def _read(self) -> dict[str, Any]:
-        empty: dict[str, Any] = {"filters": [], "check": None}
+        empty: dict[str, Any] = {"filters": [], "check": None, "readings": []}
         if not (self.folder / FILE).exists():
             return empty
         document = strict_json.loads(read_file(self.folder / FILE, _MAX), _MAX, "usage.file")
-        if not isinstance(document, dict) or set(document) != set(empty):
+        if not isinstance(document, dict) or not set(document) <= set(empty):
             raise Malformed("usage.file", f"{FILE} is not the console's")
-        return document
+        return {**empty, **document}
 
     def _write(self, document: dict[str, Any]) -> None:
         write_file(self.folder / FILE, json.dumps(document, ensure_ascii=False, indent=1).encode())
