@@ -6,6 +6,9 @@ reached at says nothing about who it is.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 
 import grpc
@@ -41,6 +44,14 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 5_000),
 )
 
+_REACH_S: Final = 3.0
+"""How long one of several brokers may take to answer before the next is asked."""
+_DECIDED: Final = (
+    grpc.ChannelConnectivity.READY,
+    grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+    grpc.ChannelConnectivity.SHUTDOWN,
+)
+
 _BY_CODE: Final = {
     grpc.StatusCode.UNAVAILABLE: "unavailable.broker",
     grpc.StatusCode.CANCELLED: "unavailable.broker",
@@ -49,30 +60,61 @@ _BY_CODE: Final = {
 }
 
 
-def node_channel(config: NodeConfig, keystore: Keystore, attempt: int = 0) -> grpc.aio.Channel:
-    """To the node port, as this participant (mTLS); each ``attempt`` at the next of the brokers' addresses.
+@asynccontextmanager
+async def node_channel(config: NodeConfig, keystore: Keystore, attempt: int = 0) -> AsyncIterator[grpc.aio.Channel]:
+    """To the node port, as this participant; each ``attempt`` begins with the next of the brokers' addresses.
 
     Raises `Malformed` (usage.file).
     """
-    authority, certificate = read_file(config.authority, _MAX_PEM), read_file(config.certificate, _MAX_PEM)
     addresses = config.node_address.split(",")
-    return mutual(addresses[attempt % len(addresses)], authority, keystore, certificate)
+    begin = attempt % len(addresses)
+    async with await dial(addresses[begin:] + addresses[:begin], node_credentials(config, keystore)) as opened:
+        yield opened
 
 
-def mutual(address: str, authority: bytes, keystore: Keystore, certificate: bytes) -> grpc.aio.Channel:
-    """To ``address``, as the participant of ``certificate`` (mTLS); ``authority`` and ``certificate`` are PEM."""
-    credentials = grpc.ssl_channel_credentials(authority, keystore.tls_key, certificate)
-    return grpc.aio.secure_channel(_target(address), credentials, options=_OPTIONS)
+@asynccontextmanager
+async def public_channel(address: str, authority: bytes) -> AsyncIterator[grpc.aio.Channel]:
+    """To the public port, as nobody yet; ``address`` may be several, ``authority`` is PEM."""
+    async with await dial(address.split(","), grpc.ssl_channel_credentials(authority)) as opened:
+        yield opened
 
 
-def public_channel(address: str, authority: bytes) -> grpc.aio.Channel:
-    """To the public port, as nobody yet; ``authority`` is PEM."""
-    return grpc.aio.secure_channel(_target(address), grpc.ssl_channel_credentials(authority), options=_OPTIONS)
+def node_credentials(config: NodeConfig, keystore: Keystore) -> grpc.ChannelCredentials:
+    """Those of this participant (mTLS). Raises `Malformed` (usage.file)."""
+    return mutual(read_file(config.authority, _MAX_PEM), keystore, read_file(config.certificate, _MAX_PEM))
 
 
-def _target(address: str) -> str:
-    """Of several IPv4 addresses, gRPC finds one that answers."""
-    return f"ipv4:{address}" if "," in address else address
+def mutual(authority: bytes, keystore: Keystore, certificate: bytes) -> grpc.ChannelCredentials:
+    """Those of the participant of ``certificate`` (mTLS); ``authority`` and ``certificate`` are PEM."""
+    return grpc.ssl_channel_credentials(authority, keystore.tls_key, certificate)
+
+
+def secure(address: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+    """To one address; it is dialled with the first call."""
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+async def dial(addresses: Sequence[str], credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
+    """To the first of ``addresses`` that answers; if none does, to the first: its calls say why.
+
+    One after the other, since gRPC takes several addresses for one broker only where they are numbers.
+    """
+    for address in addresses if len(addresses) > 1 else ():
+        opened = secure(address, credentials)
+        if await _answers(opened):
+            return opened
+        await opened.close()
+    return secure(addresses[0], credentials)
+
+
+async def _answers(opened: grpc.aio.Channel) -> bool:
+    state = opened.get_state(try_to_connect=True)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REACH_S):
+            while state not in _DECIDED:
+                await opened.wait_for_state_change(state)
+                state = opened.get_state(try_to_connect=True)
+    return state is grpc.ChannelConnectivity.READY
 
 
 def refusal(error: grpc.aio.AioRpcError) -> Refused:

@@ -168,8 +168,7 @@ def _remedy(error: Error) -> str:
 
 
 async def _ask(settings: NodeConfig, keystore: FileKeystore, store: Store, address: str) -> list[Finding]:
-    authority, certificate = (config.read_file(path, _MAX_PEM) for path in (settings.authority, settings.certificate))
-    async with channel.mutual(address, authority, keystore, certificate) as opened:
+    async with channel.secure(address, channel.node_credentials(settings, keystore)) as opened:
         call = exchange_pb2_grpc.ExchangeServiceStub(opened).Connect()
         try:
             head = store.trust.head()

@@ -88,6 +88,7 @@ class PseudonymService:
         self._clock_ms = clock_ms
         self._channel: grpc.aio.Channel | None = None
         self._certificate = b""
+        self._dialling = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> PseudonymService:
@@ -204,21 +205,31 @@ class PseudonymService:
     def _shown(self) -> Any:
         return None if self._contact.is_broker else self._statement().to_proto()
 
-    def _dialled(self) -> grpc.aio.Channel:
+    async def _dialled(self) -> grpc.aio.Channel:
         """The connection; another one where the certificate was renewed, and calls on the one before it end there."""
-        certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
-        if self._channel is None or certificate != self._certificate:
-            if self._channel is not None:
-                ending = asyncio.create_task(self._channel.close(CALL_S))
-                self._ending.add(ending)
-                ending.add_done_callback(self._ending.discard)
-            self._certificate = certificate
-            self._channel = channel.mutual(self._contact.address, self._contact.authority, self._keystore, certificate)
-        return self._channel
+        async with self._dialling:
+            certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
+            if self._channel is None or certificate != self._certificate:
+                self._leave()
+                allowed = channel.mutual(self._contact.authority, self._keystore, certificate)
+                self._channel = await channel.dial(self._contact.address.split(","), allowed)
+                self._certificate = certificate
+            return self._channel
+
+    def _leave(self) -> None:
+        """The next call dials anew; those that are under way end on the connection that they have."""
+        if self._channel is not None:
+            ending = asyncio.create_task(self._channel.close(CALL_S))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            self._channel = None
 
     async def _call(self, method: str, asked: Any) -> Any:
-        stub = pseudonym_pb2_grpc.PseudonymServiceStub(self._dialled())
+        dialled = await self._dialled()
         try:
-            return await getattr(stub, method)(asked, timeout=CALL_S)
+            return await getattr(pseudonym_pb2_grpc.PseudonymServiceStub(dialled), method)(asked, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:
+            if dialled is self._channel and error.code() is grpc.StatusCode.UNAVAILABLE:
+                # Another broker may answer.
+                self._leave()
             raise channel.refusal(error) from error

@@ -71,7 +71,8 @@ class Participant:
 
     def stub(self) -> pseudonym_pb2_grpc.PseudonymServiceStub:
         """For what the client would not send."""
-        return pseudonym_pb2_grpc.PseudonymServiceStub(channel.node_channel(self.settings, self.keystore))
+        opened = channel.secure(self.settings.node_address, channel.node_credentials(self.settings, self.keystore))
+        return pseudonym_pb2_grpc.PseudonymServiceStub(opened)
 
 
 @dataclass

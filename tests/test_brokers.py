@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -57,11 +58,14 @@ class Brokers(House):
             self.ready(role)
 
     def spread(self) -> None:
-        """Every node knows both brokers; the hospital begins with one of them, the payers with the other."""
-        addresses = [f"127.0.0.1:{self.said(name)['node_port']}" for name in BROKERS]
+        """All know both brokers, by name; the hospital begins with one of them, the payers with the other."""
+        addresses = [f"localhost:{self.said(name)['node_port']}" for name in BROKERS]
         for role in NODES:
             order = addresses if role == "hospital" else addresses[::-1]
             config.write(replace(config.load(self.path / role), node_address=",".join(order)))
+        contact = json.loads(self.contact.read_text("utf-8"))
+        contact["public_address"] = ",".join(f"localhost:{self.said(name)['public_port']}" for name in BROKERS)
+        self.contact.write_text(json.dumps(contact), "utf-8")
 
     def start(self, role: str, *more: str, code: str = "") -> None:
         if role not in BROKERS:
@@ -112,6 +116,15 @@ def test_a_broker_dies_during_a_settlement_and_the_other_goes_on(house: Brokers,
         until(lambda: house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", waiting), "the claim waits")
         house.kill(killed)
     assert settled(house, settlement) == FIGURES
+    house.restart(killed)
+
+
+@pytest.mark.parametrize("killed", BROKERS)
+def test_with_one_broker_dead_a_patient_enrols_and_settles(house: Brokers, killed: str) -> None:
+    """The wallet's calls, attestations, pseudonyms: whatever is no stream finds the broker that is alive."""
+    house.kill(killed)
+    bill, consent = house.patient_bill(50 + BROKERS.index(killed))
+    assert settled(house, house.begin(bill, consent)) == FIGURES
     house.restart(killed)
 
 

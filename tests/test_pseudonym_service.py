@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -31,6 +32,7 @@ from clients.demo.process import Process
 from clients.pseudonym_service import PseudonymService
 from tests.formats import seed
 from tests.house import PATIENCE_S
+from tests.postgres import free_port
 from tests.pseudonym_rig import (
     OPERATORS,
     ORIGIN,
@@ -478,6 +480,23 @@ async def test_the_service_runs_under_another_operator(house: World, tmp_path: P
     await refused("pseudonym.key", hospital.service.refresh())
 
 
+async def test_of_several_brokers_the_one_that_answers_is_asked(house: World) -> None:
+    """One that is not there, one that takes a connection and is silent, one that is known by name."""
+    hospital = house["hospital"]
+    port = hospital.settings.node_address.rpartition(":")[2]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        nobody = f"localhost:{free_port()}"
+        addresses = f"{nobody},127.0.0.1:{silent.getsockname()[1]},localhost:{port}"
+        async with service_of(
+            replace(hospital.settings, node_address=addresses), hospital.keystore, hospital.store
+        ) as service:
+            assert await service.refresh()
+    async with service_of(
+        replace(hospital.settings, node_address=f"{nobody},{nobody}"), hospital.keystore, hospital.store
+    ) as service:
+        await refused("unavailable.broker", service.refresh())
+
+
 async def test_the_service_knows_its_callers_by_their_statements(house: World, tmp_path: Path) -> None:
     """A TLS key alone, though the transport's authority signed it, is nobody; nor is it another's."""
     hospital, insurer = house["hospital"], house["insurer"]
@@ -491,4 +510,5 @@ async def test_the_service_knows_its_callers_by_their_statements(house: World, t
 
 def _channel(service: PseudonymService, one: Participant) -> grpc.aio.Channel:
     found = service._contact
-    return channel.mutual(found.address, found.authority, one.keystore, one.settings.certificate.read_bytes())
+    certificate = one.settings.certificate.read_bytes()
+    return channel.secure(found.address, channel.mutual(found.authority, one.keystore, certificate))

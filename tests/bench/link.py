@@ -41,7 +41,7 @@ class Link:
         self._notices_read = 0
         self._read_s = float("-inf")
         self._wake = asyncio.Event()
-        self._channel = channel.node_channel(me.settings, me.keys)
+        self._channel = channel.secure(me.settings.node_address, channel.node_credentials(me.settings, me.keys))
         self._call = exchange_pb2_grpc.ExchangeServiceStub(self._channel).Connect()
         self._tasks: list[asyncio.Task[None]] = []
 

@@ -113,8 +113,9 @@ async def _nothing() -> AsyncIterator[Any]:
 def _header_only(bad: Participant) -> tuple[list[Any], list[grpc.aio.Channel]]:
     """Half of them on the nodes' port by one participant, half on the public port by nobody; ten a connection."""
     authority = bad.settings.authority.read_bytes()
-    nodes = [channel.node_channel(bad.settings, bad.keys) for _ in range(STREAMS // 20)]
-    public = [channel.public_channel(bad.settings.public_address, authority) for _ in range(STREAMS // 20)]
+    known, nobody = channel.node_credentials(bad.settings, bad.keys), grpc.ssl_channel_credentials(authority)
+    nodes = [channel.secure(bad.settings.node_address, known) for _ in range(STREAMS // 20)]
+    public = [channel.secure(bad.settings.public_address, nobody) for _ in range(STREAMS // 20)]
     calls: list[Any] = [one.stream_stream(_CONNECT)(_nothing()) for one in nodes for _ in range(10)]
     calls += [one.stream_stream(_ENROL)(_nothing()) for one in public for _ in range(10)]
     return calls, [*nodes, *public]
@@ -146,12 +147,7 @@ async def _half_open(bad: Participant, cut: asyncio.Event) -> float:
     """Seconds until a stream whose wire was cut is ended by the broker: the far side of the wire sees it close."""
     host, port = bad.settings.node_address.rsplit(":", 1)
     async with Wire(int(port), host) as wire:
-        opened = channel.mutual(
-            f"127.0.0.1:{wire.port}",
-            bad.settings.authority.read_bytes(),
-            bad.keys,
-            bad.settings.certificate.read_bytes(),
-        )
+        opened = channel.secure(f"127.0.0.1:{wire.port}", channel.node_credentials(bad.settings, bad.keys))
         call = exchange_pb2_grpc.ExchangeServiceStub(opened).Connect()
         hello = exchange_pb2.Hello(version=1, clock_ms=time.time_ns() // 10**6)
         await call.write(exchange_pb2.ConnectRequest(hello=hello))

@@ -193,9 +193,11 @@ class Attack:
 
     async def calls(self) -> None:
         """Each unary method once, with a changed request, on the port where it is served."""
-        public = channel.public_channel(self._me.settings.public_address, self._me.settings.authority.read_bytes())
-        node = channel.node_channel(self._me.settings, self._me.keys)
-        async with public, node:
+        authority = self._me.settings.authority.read_bytes()
+        async with (
+            channel.public_channel(self._me.settings.public_address, authority) as public,
+            channel.node_channel(self._me.settings, self._me.keys) as node,
+        ):
             for method, request in _REQUESTS.items():
                 opened = node if method.startswith("/zhifu.v1.ExchangeService") else public
                 data = mutated(self._random, request) if self._random.randrange(4) else junk(self._random)
