@@ -93,6 +93,21 @@ def test_the_image_runs_as_nobody_special(deploy: Path, repo_root: Path) -> None
             assert (repo_root / name).exists(), name
 
 
+def test_no_secret_of_a_house_goes_into_a_commit_or_an_image(deploy: Path, repo_root: Path) -> None:
+    secrets = [entry["file"] for entry in loaded(deploy / "compose.yaml")["secrets"].values()]
+    assert sorted(secrets) == ["pgpass", "postgres.password"]
+    ignored = (repo_root / ".gitignore").read_text("utf-8").splitlines()
+    assert {f"/{FOLDER}/{name}" for name in secrets} <= set(ignored)
+    # Nothing but what is named goes to whoever builds.
+    everything, *named = [
+        line for line in (repo_root / ".dockerignore").read_text("utf-8").splitlines() if not line.startswith("#")
+    ]
+    assert everything == "*"
+    assert {line for line in named if "secret" in line or "password" in line or "pgpass" in line} == set()
+    copied = re.findall(r"^COPY (?!--from)(?:--\S+ )?(.+) \S+$", (deploy / "Dockerfile").read_text("utf-8"), re.M)
+    assert {f"!{name}" for line in copied for name in line.split()} == {one for one in named if one.startswith("!")}
+
+
 def test_the_first_start_makes_folders_of_one_log(deploy: Path, tmp_path: Path, repo_root: Path) -> None:
     """Twice, since a container starts again: the keys stay."""
     folders = [tmp_path / "one", tmp_path / "two"]

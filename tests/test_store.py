@@ -632,6 +632,13 @@ def test_a_full_disk_refuses_and_writes_nothing_half(tmp_path: Path, repo_root: 
     store.close()
 
 
+def test_a_database_that_keeps_no_utf8_is_refused(server: Server) -> None:
+    url = server.database("template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    with pytest.raises(Refused, match="SQL_ASCII: create it with ENCODING 'UTF8'") as refused:
+        postgres.PostgresStore(url)
+    assert refused.value.reason == "unavailable.store"
+
+
 def test_a_closed_store_refuses(store: Store) -> None:
     store.close()
     for call in (store.begin, store.commit, lambda: store.reader.find(tables.Invite)):

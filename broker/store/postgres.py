@@ -200,9 +200,18 @@ class PostgresStore:
 
 
 def connect(url: str, settings: str = "") -> psycopg.Connection[Any]:
-    """A connection whose every statement is its own transaction. Raises `psycopg.Error`."""
+    """A connection whose every statement is its own transaction.
+
+    Raises `psycopg.Error`, `Refused` (unavailable.store): the database does not keep text as UTF-8.
+    """
     given: dict[str, Any] = {**CLIENT, "options": f"{_SETTINGS} {settings}", "application_name": "zhifu-broker"}
-    return psycopg.connect(url, autocommit=True, **given)
+    made = psycopg.connect(url, autocommit=True, **given)
+    encoding = made.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        # What another one cannot write would be found out by the first Chinese name.
+        made.close()
+        raise Refused("unavailable.store", f"the database keeps text as {encoding}: create it with ENCODING 'UTF8'")
+    return made
 
 
 def _prepare(url: str, driver: Driver) -> None:
