@@ -26,7 +26,7 @@ def invite(arguments: argparse.Namespace) -> None:
     from broker import enrolment
 
     opened = home.named(arguments)
-    reached = _reached(opened)
+    reached = _reached(opened, arguments)
     store = opened.open_store()
     state = store.begin()
     code = enrolment.invite(arguments.role, arguments.name, state, clock_ms(), arguments.of)
@@ -38,16 +38,16 @@ def invite(arguments: argparse.Namespace) -> None:
 
 def contact(arguments: argparse.Namespace) -> None:
     """``contact``: what a wallet needs to know of the running broker."""
-    reached = _reached(home.named(arguments))
+    reached = _reached(home.named(arguments), arguments)
     home.write_private(arguments.output, json.dumps(reached, indent=1).encode())
 
 
-def _reached(opened: Home) -> dict[str, str]:
-    """Where the running broker is, and what to pin of it."""
+def _reached(opened: Home, arguments: argparse.Namespace) -> dict[str, str]:
+    """Where the running broker is, or all that serve its log, and what to pin of it."""
     (node, public), host = opened.ports(), opened.host()
     return {
-        "node_address": f"{host}:{node}",
-        "public_address": f"{host}:{public}",
+        "node_address": arguments.node_address or f"{host}:{node}",
+        "public_address": arguments.public_address or f"{host}:{public}",
         "server_name": SERVER_NAME,
         "origin": opened.origin,
         "log_key": opened.vkey.encode(),

@@ -69,6 +69,10 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     examining.add_argument("--json", action="store_true", help="one JSON document on stdout")
     contact = add("contact", "broker.commands:contact", "Write where the broker is and what to pin of it, for wallets.")
     contact.add_argument("-o", "--output", type=Path, required=True)
+    for one in (inviting, contact):
+        for port in ("node", "public"):
+            words = f"where the {port} ports of all brokers are: host:port, commas between them; default: this one's"
+            one.add_argument(f"--{port}-address", type=_addresses, default="", metavar="ADDRESSES", help=words)
     stopping = add("stop", "broker.hotline:stop", "The hotline: end grants for a patient who calls; logged.")
     stopping.add_argument("--operator", type=Path, required=True, help="the operator's key file")
     which = stopping.add_mutually_exclusive_group(required=True)
@@ -152,6 +156,13 @@ def _pseudonym(add: _Add) -> None:
     signing.add_argument("quota", type=Path, help="what the other operator wrote; it is written over")
     admitting.add_argument("cards", type=Path, nargs="+")
     admitting.add_argument("--authority", type=Path, help="the CA (PEM) of their TLS certificates: the broker's ca.crt")
+
+
+def _addresses(text: str) -> str:
+    found = [one.rpartition(":") for one in text.split(",")]
+    if not all(host and port.isdecimal() and 0 < int(port) < 65536 for host, _, port in found):
+        raise argparse.ArgumentTypeError("host:port, several with commas between them")
+    return text
 
 
 def _id(text: str) -> bytes:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 from broker.audit import Sequence as Sequenced
 from broker.store import tables
 from broker.store.interface import Transaction
-from clients import config
 from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
@@ -48,24 +46,21 @@ class Brokers(House):
         (self.path / "desk").mkdir(mode=0o700)
         invitations = {role: self.path / "desk" / f"{role}.invitation" for role in NODES}
         for role, path in invitations.items():
-            operate("invite", self.path / "broker-2", "--role", role, "--name", casting.NAMES[role], "-o", path)
-        operate("contact", self.path / "broker", "-o", self.contact)
+            named = ("--role", role, "--name", casting.NAMES[role], "-o", path)
+            operate("invite", self.path / "broker-2", *named, *self.addresses(role))
+        operate("contact", self.path / "broker", "-o", self.contact, *self.addresses("wallet"))
         self.cast = casting.join(self.stage, invitations)
-        self.spread()
         for role in NODES:
             self.start(role)
         for role in NODES:
             self.ready(role)
 
-    def spread(self) -> None:
+    def addresses(self, role: str) -> Iterator[str]:
         """All know both brokers, by name; the hospital begins with one of them, the payers with the other."""
-        addresses = [f"localhost:{self.said(name)['node_port']}" for name in BROKERS]
-        for role in NODES:
-            order = addresses if role == "hospital" else addresses[::-1]
-            config.write(replace(config.load(self.path / role), node_address=",".join(order)))
-        contact = json.loads(self.contact.read_text("utf-8"))
-        contact["public_address"] = ",".join(f"localhost:{self.said(name)['public_port']}" for name in BROKERS)
-        self.contact.write_text(json.dumps(contact), "utf-8")
+        order = BROKERS if role == "hospital" else BROKERS[::-1]
+        for port in ("node", "public"):
+            yield f"--{port}-address"
+            yield ",".join(f"localhost:{self.said(name)[f'{port}_port']}" for name in order)
 
     def start(self, role: str, *more: str, code: str = "") -> None:
         if role not in BROKERS:

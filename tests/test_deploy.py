@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from broker import home
+from broker.operators import key_of
 from broker.parser import parser
 from tests.conftest import absent
 from tests.house import run
@@ -63,7 +64,7 @@ def test_compose_has_what_a_house_needs_and_is_hardened(deploy: Path) -> None:
     found = loaded(deploy / "compose.yaml")
     services = found["services"]
     assert set(services) == {
-        "postgres", "first-start", "broker-1", "broker-2", "hospital", "public-payer", "insurer",
+        "postgres", "first-start", "broker-1", "broker-2", "operator", "hospital", "public-payer", "insurer",
     }  # fmt: skip
     volumes = {one.split(":")[0] for service in services.values() for one in service.get("volumes", ())}
     assert volumes == set(found["volumes"])
@@ -74,7 +75,7 @@ def test_compose_has_what_a_house_needs_and_is_hardened(deploy: Path) -> None:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
-        if name != "first-start":
+        if name not in ("first-start", "operator"):
             serves(service["command"])
             assert "9464" in " ".join(service["command"])
     # Both brokers read the pseudonym keys from one folder, and each its own of everything else.
@@ -82,6 +83,9 @@ def test_compose_has_what_a_house_needs_and_is_hardened(deploy: Path) -> None:
     assert one["/broker/pseudonym"] == other["/broker/pseudonym"] == "pseudonym"
     assert one["/broker"] != other["/broker"]
     assert "brokers" not in services["hospital"]["networks"]
+    # What the operators sign with is in nobody's reach but theirs.
+    holders = {name for name, one in services.items() if any("operators:" in v for v in one.get("volumes", ()))}
+    assert holders == {"first-start", "operator"}
 
 
 def test_the_image_runs_as_nobody_special(deploy: Path, repo_root: Path) -> None:
@@ -110,12 +114,13 @@ def test_no_secret_of_a_house_goes_into_a_commit_or_an_image(deploy: Path, repo_
 
 def test_the_first_start_makes_folders_of_one_log(deploy: Path, tmp_path: Path, repo_root: Path) -> None:
     """Twice, since a container starts again: the keys stay."""
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder in folders:
+    folders, operators = [tmp_path / "one", tmp_path / "two"], tmp_path / "operators"
+    for folder in (*folders, operators):
         folder.mkdir(mode=0o700)
     store = "postgresql://zhifu@postgres:5432/zhifu"
     path = f"{repo_root / '.venv' / 'bin'}:/usr/bin:/bin"
-    command = ["sh", str(deploy / "compose" / "first-start.sh"), "log.example/zhifu", store, *map(str, folders)]
+    command = ["sh", str(deploy / "compose" / "first-start.sh"), "log.example/zhifu", store]
+    command += map(str, (operators, *folders))
     keys = []
     for _ in range(2):
         subprocess.run(command, check=True, capture_output=True, env={"PATH": path})
@@ -125,9 +130,11 @@ def test_the_first_start_makes_folders_of_one_log(deploy: Path, tmp_path: Path, 
         }
         assert opened[0].gate_keys.keys() == opened[1].gate_keys.keys()
         assert opened[0].read("tls.crt") == opened[1].read("tls.crt")
-        keys.append(opened[0].vkey.encode())
+        kept = {bytes(key_of(operators / name).verify_key) for name in ("a.key", "b.key")}
+        assert [set(one.operators) for one in opened] == [kept, kept]
+        keys.append((opened[0].vkey.encode(), kept))
     assert keys[0] == keys[1]
-    assert not [file for folder in folders for file in folder.rglob("*") if file.stat().st_mode & 0o077]
+    assert not [file for folder in (*folders, operators) for file in folder.rglob("*") if file.stat().st_mode & 0o077]
 
 
 # systemd

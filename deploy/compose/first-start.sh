@@ -1,15 +1,18 @@
 #!/bin/sh
 # Draws the keys of a new broker, once, and gives every further broker on the same database a copy of its folder.
 #
-#   zhifu-first-start ORIGIN STORE FOLDER [FOLDER ...]
+#   zhifu-first-start ORIGIN STORE OPERATORS FOLDER [FOLDER ...]
+#
+# OPERATORS gets the keys of the two operators who set quotas and suspend participants together.
 #
 # A folder that has keys is left as it is: started again, this changes nothing.
 set -eu
 umask 077
-origin=$1 store=$2 first=$3
-shift 3
+origin=$1 store=$2 operators=$3 first=$4
+shift 4
 if [ ! -e "$first/broker.toml" ]; then
-    zhifu broker init "$first" --origin "$origin" --store "$store"
+    zhifu broker init "$first" --origin "$origin" --store "$store" \
+        --operator "$operators/a.key" --operator "$operators/b.key"
 fi
 for folder in "$@"; do
     if [ -e "$folder/broker.toml" ]; then continue; fi
