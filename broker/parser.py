@@ -72,7 +72,7 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     for one in (inviting, contact):
         for port in ("node", "public"):
             words = f"where the {port} ports of all brokers are: host:port, commas between them; default: this one's"
-            one.add_argument(f"--{port}-address", type=_addresses, default="", metavar="ADDRESSES", help=words)
+            one.add_argument(f"--{port}-address", type=_addresses, metavar="ADDRESSES", help=words)
     stopping = add("stop", "broker.hotline:stop", "The hotline: end grants for a patient who calls; logged.")
     stopping.add_argument("--operator", type=Path, required=True, help="the operator's key file")
     which = stopping.add_mutually_exclusive_group(required=True)
