@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import pytest_asyncio
 
@@ -28,7 +27,7 @@ from clients.store import Evidence, Receipt, Store
 from clients.tiles import Mirror
 from tests.broker_rig import Rig, present, rig
 from tests.formats import HOSPITAL, NOW, PAYER
-from tests.house import run
+from tests.house import ask, run
 from zhifu import checkpoint, merkle, witness
 from zhifu.checkpoint import Checkpoint
 from zhifu.errors import Malformed, NotAuthentic, Refused
@@ -105,13 +104,9 @@ async def test_a_mirror_proves_every_size_and_place_over_http(broker: Rig) -> No
                     mirror.check_extends(head)
             with pytest.raises(NotAuthentic, match=r"log\.signature"):
                 Mirror(f"http://127.0.0.1:{port}", replace(log.vkey, public_key=bytes(HOSPITAL.identity.verify_key)))
-            assert (
-                httpx.get(f"http://127.0.0.1:{port}/tile/0/000", trust_env=False)
-                .headers["cache-control"]
-                .endswith("immutable")
-            )
-            assert httpx.get(f"http://127.0.0.1:{port}/tile/0/x", trust_env=False).status_code == 400
-            assert httpx.get(f"http://127.0.0.1:{port}/tile/0/999", trust_env=False).status_code == 404
+            assert ask("GET", f"http://127.0.0.1:{port}/tile/0/000").headers["cache-control"].endswith("immutable")
+            assert ask("GET", f"http://127.0.0.1:{port}/tile/0/x").status_code == 400
+            assert ask("GET", f"http://127.0.0.1:{port}/tile/0/999").status_code == 404
             mirror.close()
 
         await in_thread(look)

@@ -15,7 +15,7 @@ from broker.counts import COUNTS
 from broker.readiness import Readiness
 from clients.hospital.sample import sample_bill
 from tests.broker_rig import rig
-from tests.house import House, open_house, until
+from tests.house import House, ask, open_house, until
 from tests.test_commit import Faults, FaultyStore
 from tests.test_deploy import mentioned
 from zhifu import bill as bills
@@ -32,7 +32,7 @@ class Operated(House):
         House.start(self, role, *METRICS, *more, code=code)
 
     def get(self, role: str, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.said(role)['metrics_port']}{path}", trust_env=False, timeout=20)
+        return ask("GET", f"http://127.0.0.1:{self.said(role)['metrics_port']}{path}", timeout=20)
 
     def figures(self, role: str) -> dict[str, float]:
         lines = self.get(role, "/metrics").raise_for_status().text.splitlines()

@@ -26,6 +26,7 @@ from broker.witnesses import Pace
 from tests.broker_rig import present, rig
 from tests.conftest import absent
 from tests.formats import HOSPITAL, PAYER, seed
+from tests.house import ask
 from zhifu import checkpoint, merkle, tlogpolicy
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.errors import Error
@@ -240,7 +241,7 @@ def _await_health(url: str) -> None:
     end = time.monotonic() + 20
     while True:
         try:
-            if httpx.get(f"{url}/healthz", trust_env=False).is_success:
+            if ask("GET", f"{url}/healthz").is_success:
                 return
         except httpx.HTTPError:
             pass

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from clients import config, desk
 from zhifu.errors import CATALOGUE, Malformed, Refused
+
+# The node is on this computer and speaks no TLS. To read every authority's certificate, as a client does unasked, takes
+# longer than its request; this one trusts none at all.
+_NO_AUTHORITY: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def submit(
@@ -42,7 +47,8 @@ def connect(folder: Path) -> httpx.Client:
     except OSError as error:
         raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=75.0, trust_env=False)
+    url = f"http://127.0.0.1:{port}"
+    return httpx.Client(base_url=url, headers=headers, timeout=75.0, trust_env=False, verify=_NO_AUTHORITY)
 
 
 def ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any]:
