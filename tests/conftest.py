@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank, not hasattr(getattr(item, "module", None), "open_house"), item.path
 
     items.sort(key=place)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays until the end: no collection of garbage need look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def absent(what: str) -> NoReturn:
