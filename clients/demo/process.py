@@ -7,6 +7,7 @@ command line would, with a pid, a memory and an exit code of its own.
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -21,7 +22,8 @@ from typing import Final
 _PRELOADED: Final = (
     "broker.__main__", "broker.commands", "broker.enrolment", "broker.export", "broker.pseudonym_commands",
     "broker.serving", "clients.cli", "clients.admin", "clients.serve", "clients.auditor.cli", "clients.hospital.cli",
-    "clients.insurer.cli", "clients.patient.cli", "clients.public_payer.cli",
+    "clients.hospital.scrub.text", "clients.insurer.cli", "clients.patient.cli", "clients.public_payer.cli",
+    "clients.demo.prepared", "uvicorn.protocols.http.h11_impl",
 )  # fmt: skip
 _SERVER: Final = get_context("forkserver")
 _SERVER.set_forkserver_preload(list(_PRELOADED))
@@ -88,6 +90,8 @@ def _run(
     module: str, words: list[str], out: Connection, err: Connection, log: Path | None, environment: dict[str, str]
 ) -> None:
     """In the new process: its streams and environment, then the module's ``main``; ends with its exit code."""
+    # What it was forked with stays until it ends: no collection of garbage need look through it.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(out.fileno(), 1)
