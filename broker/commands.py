@@ -15,8 +15,8 @@ from broker.home import Home
 
 def init(arguments: argparse.Namespace) -> None:
     """``init``: draw the keys of a new broker, or of a pseudonym service of its own."""
-    quota = [bytes(operators.key_of(path).verify_key) for path in arguments.operator]
-    answering = [bytes(operators.key_of(path).verify_key) for path in arguments.hotline]
+    quota = [bytes(operators.draw(path).verify_key) for path in arguments.operator]
+    answering = [bytes(operators.draw(path).verify_key) for path in arguments.hotline]
     opened = home.create(arguments.dir, arguments.origin, clock_ms() // 1000, quota, arguments.store, answering)
     print(json.dumps({"origin": opened.origin, "log_key": opened.vkey.encode()}))
 

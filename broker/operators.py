@@ -10,10 +10,15 @@ from broker.home import write_private
 from zhifu.errors import Malformed, Refused
 
 
-def key_of(path: Path) -> SigningKey:
-    """An operator's key file, drawn where there is none. Raises `Refused`, `Malformed` (usage.file)."""
+def draw(path: Path) -> SigningKey:
+    """`key_of`, and where there is no file yet it is drawn."""
     if not path.exists():
         write_private(path, SigningKey.generate().encode().hex().encode())
+    return key_of(path)
+
+
+def key_of(path: Path) -> SigningKey:
+    """The key of an operator's file. Raises `Refused`, `Malformed` (usage.file)."""
     try:
         if path.stat().st_mode & 0o077:
             raise Refused("usage.file", f"{path.name} can be read by others: chmod 600")

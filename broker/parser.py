@@ -39,8 +39,10 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
 
     init = add("init", "broker.commands:init", "Draw the keys of a new broker.")
     init.add_argument("--origin", required=True, help="the log's name, for ever: log.example/zhifu")
-    init.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
-    init.add_argument("--hotline", type=Path, action="append", default=[], help="key file of one who answers patients")
+    init.add_argument(
+        "--operator", type=Path, action="append", default=[], help="who sets quotas: a key file, or one to draw"
+    )
+    init.add_argument("--hotline", type=Path, action="append", default=[], help="who answers patients: likewise")
     serving = add("serve", "broker.serving:run", "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
     serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
     serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
@@ -126,7 +128,9 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     own_migrating.add_argument("--check", action="store_true", help="only say what is missing; exit 1 if something is")
     own = add("pseudonym-init", "broker.commands:init", "Draw the keys of a pseudonym service of its own.")
     own.add_argument("--origin", required=True, help="its log's name, for ever")
-    own.add_argument("--operator", type=Path, action="append", default=[], help="key file of one who sets quotas")
+    own.add_argument(
+        "--operator", type=Path, action="append", default=[], help="who sets quotas: a key file, or one to draw"
+    )
     own.set_defaults(hotline=[])
     _pseudonym(add)
     return found

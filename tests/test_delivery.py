@@ -467,13 +467,13 @@ def test_notices_of_both_kinds_go_in_the_order_of_their_ids(monkeypatch: pytest.
     monkeypatch.setattr(frames, "stored_entry", lambda *_: None)
     ends: Any = lambda entry: SimpleNamespace(size=9 if entry < 9 else 12)  # noqa: E731
     log: Any = SimpleNamespace(prove=lambda *_: None, commit_of=ends)
-    recorded = (7, -1, -1, 8, -1, 7, 8, 7, 11, 9)
+    recorded = (7, -1, -1, 8, -1, 7, 8, 7, 11, 9, 8)
     rows = [
         tables.Notice(id=place, node=b"", exchange=b"", state="x", acknowledgement=b"", entry=entry)
         for place, entry in enumerate(recorded, start=1)
     ]
     made = list(frames.notices(rows, log, log, log))
-    assert [[one.id for one in frame.notices] for frame in made] == [[1], [2, 3], [4], [5], [6, 7, 8], [9], [10]]
+    assert [[one.id for one in frame.notices] for frame in made] == [[1], [2, 3], [4], [5], [6, 7, 8], [9], [10], [11]]
 
 
 async def test_what_one_commit_ended_is_told_and_proven_together(tmp_path: Path) -> None:

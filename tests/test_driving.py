@@ -1,11 +1,14 @@
-"""The tasks in which settlements are driven: what stands still is not held on to."""
+"""The tasks in which settlements are driven: one for each, for as long as there is something to do."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from clients.hospital import case as cases
 from clients.hospital.case import Case
@@ -15,22 +18,59 @@ from clients.hospital.settlement import Settlements
 from clients.keystore import FileKeystore
 from clients.store import Store
 
+ONE, OTHER = (bytes([place] * 16) for place in (1, 2))
 
-async def test_a_settlement_that_ended_leaves_no_task(tmp_path: Path) -> None:
+
+class Counted(Settlements):
+    """Notes which settlements it was to go on with."""
+
+    def __init__(self, store: Store) -> None:
+        node: Any = SimpleNamespace(store=store, outbox=None)
+        nothing: Any = None
+        super().__init__(node, nothing, {}, nothing, lambda: 1)
+        self.ran: list[bytes] = []
+
+    async def run(self, case_id: bytes) -> Case:
+        self.ran.append(case_id)
+        return await super().run(case_id)
+
+
+@pytest.fixture
+def settlements(tmp_path: Path) -> Iterator[Counted]:
+    """Two that ended."""
     store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
-    ended = [Case(bytes([place] * 16), "cancelled", "direct", sample_bill(1), b"", b"", (), b"", 1) for place in (1, 2)]
     with store.transaction():
-        for one in ended:
-            cases.put(store, one, 1)
-    node: Any = SimpleNamespace(store=store, outbox=None)
-    nothing: Any = None
-    driving = Driving(Settlements(node, nothing, {}, nothing, lambda: 1), store, lambda: 1)
-    for one in ended:
-        driving.drive(one.id)
-        driving.drive(one.id)
+        for one in (ONE, OTHER):
+            cases.put(store, Case(one, "cancelled", "direct", sample_bill(1), b"", b"", (), b"", 1), 1)
+    yield Counted(store)
+    store.close()
+
+
+def driving_of(settlements: Counted) -> Driving:
+    return Driving(settlements, settlements._node.store, lambda: 1)
+
+
+async def test_a_settlement_that_ended_leaves_no_task(settlements: Counted) -> None:
+    driving = driving_of(settlements)
+    for one in (ONE, OTHER):
+        driving.drive(one)
+        driving.drive(one)
     assert len(driving._tasks) == 2
-    for one in ended:
-        await driving.wait(one.id, 20)
+    for one in (ONE, OTHER):
+        await driving.wait(one, 20)
     await asyncio.sleep(0)
     assert driving._tasks == {}
-    store.close()
+    assert settlements.ran == [ONE, OTHER], "each by one task"
+
+
+async def test_what_is_driven_anew_as_it_ends_is_driven_and_known(settlements: Counted) -> None:
+    driving = driving_of(settlements)
+    driving.drive(ONE)
+    first = driving._tasks[ONE]
+    # Comes when the first has ended, and before anybody was told so.
+    asyncio.get_running_loop().call_soon(driving.drive, ONE)
+    await asyncio.wait([first])
+    (second,) = driving._tasks.values()
+    assert second is not first
+    await second
+    assert settlements.ran == [ONE, ONE]

@@ -108,6 +108,7 @@ def test_what_an_earlier_version_opened_is_listed_once(store: Store) -> None:
     assert [one.id for one in listing.last(store, listing.SETTLEMENT, 3)] == [new.id, old[299].id, old[298].id]
     assert len(listing.last(store, listing.SETTLEMENT, 999)) == 301
     assert [one.id for one in listing.numbered(store, *numbers(sample_bill(8)), 9)] == [old[7].id]
+    assert [one.id for one in listing.numbered(store, *numbers(sample_bill(401)), 9)] == [new.id]
     kept(store, 500, sample_bill(501), listed=False)
     listing.complete(store)
     assert len(listing.last(store, listing.SETTLEMENT, 999)) == 301, "done once: every settlement is listed since"

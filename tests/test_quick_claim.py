@@ -70,6 +70,8 @@ def test_the_rest_was_paid_and_one_tap_claims_it(scene: Scene) -> None:
     assert "8,000.00" in offered["words"][0]
     run("hospital", "paid", house.path / "hospital", "--settlement", settled["settlement"]).ok()
     assert len(claims(patient)) == 1, "said again, it is the same offer"
+    whole = run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", BILL))
+    assert (whole.code, f"settlement {settled['settlement']}" in whole.err) == (1, True), "she did not pay all of it"
 
     shown = run("wallet", "review", patient.wallet, offered["claim"], "--json", "--lang", "en").ok().json
     assert {one["unit"]: one["value"] for one in shown["units"]}["totals"], "she sees what the insurer will see"

@@ -68,7 +68,10 @@ def test_from_the_report_to_the_payment(scene: Scene) -> None:
     assert sent["kind"] == "documents"
     until(lambda: len(documents(scene, claim)) == 2, "the documents reach the insurer")
     out = house.path / "out"
-    run("insurer", "documents", house.path / "insurer", claim[:12], "-o", out).ok()
+    shown = run("insurer", "documents", house.path / "insurer", claim[:12], "-o", out).ok().out
+    (written,) = out.iterdir()
+    assert f"receipt.pdf  application/pdf  {len(SECRET) * 10_000} bytes  {written}" in shown
+    assert "{" not in shown, "words for a person"
     assert [path.read_bytes() for path in out.iterdir()] == [SECRET * 10_000]
 
     run("insurer", "ask", house.path / "insurer", claim[:12], "--document", "病历").ok()

@@ -148,5 +148,8 @@ async def test_the_commands(server: Server, tmp_path: Path) -> None:
     assert (await asyncio.to_thread(spawn, "broker", "resume", *words)).ok().json["event"] == "participant.resumed"
     await server.attach(PAYER)
     other = tmp_path / "other.key"
+    missing = await asyncio.to_thread(spawn, "broker", "suspend", *words[:-1], other)
+    assert (missing.code, "usage.file" in missing.err, other.exists()) == (2, True, False), "a slip draws no key"
+    home.write_private(other, bytes(range(32)).hex().encode())
     wrong = await asyncio.to_thread(spawn, "broker", "suspend", *words[:-1], other)
     assert (wrong.code, "key.unknown" in wrong.err) == (5, True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 import pytest
 
@@ -11,6 +13,12 @@ import broker.steady
 import clients.steady
 from clients.steady import steady
 from zhifu.errors import Refused
+
+Run = Callable[[], Coroutine[Any, Any, None]]
+SIDES: Final[dict[str, tuple[Any, Callable[[Run], Awaitable[None]]]]] = {
+    "node": (clients.steady, lambda run: steady(run, "filing")),
+    "broker": (broker.steady, broker.steady.steadily),
+}
 
 
 class Trouble:
@@ -30,10 +38,23 @@ class Trouble:
         await self.run()
 
 
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long what failed waited each time (s); nobody waits for it here."""
+    found: list[float] = []
+    sleep = asyncio.sleep
+
+    async def pause(seconds: float) -> None:
+        found.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    return found
+
+
 async def test_a_node_goes_on_after_a_mistake_and_says_where_it_was(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(clients.steady, "FIRST_PAUSE_S", 0.01)
     assert await steady(Trouble(KeyError("of a person"), Refused("unavailable.store")).run, "filing") == 3
     said = [clients.JsonLines().format(one) for one in caplog.records]
     assert [one.levelno for one in caplog.records] == [logging.ERROR] * 2
@@ -41,18 +62,9 @@ async def test_a_node_goes_on_after_a_mistake_and_says_where_it_was(
     assert "person" not in "".join(said)
 
 
-async def test_a_node_waits_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients.steady, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(clients.steady, "LONGEST_PAUSE_S", 0.08)
-    begun = asyncio.get_running_loop().time()
-    await steady(Trouble(*(ValueError() for _ in range(4))).run, "sweeping")
-    assert asyncio.get_running_loop().time() - begun > 0.02 + 0.04 + 0.08 + 0.08 - 0.01
-
-
 async def test_a_task_of_the_broker_goes_on_after_a_mistake(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(broker.steady, "FIRST_PAUSE_S", 0.01)
     trouble = Trouble(KeyError("of a person"))
     await broker.steady.steadily(trouble.serve)
     assert trouble.runs == 2
@@ -60,15 +72,46 @@ async def test_a_task_of_the_broker_goes_on_after_a_mistake(
     assert (line.levelno, line.getMessage()) == (logging.CRITICAL, "task failed")
 
 
-@pytest.mark.parametrize("side", ["node", "broker"])
-async def test_what_is_cancelled_ends(side: str) -> None:
-    forever = asyncio.Event()
+@pytest.mark.parametrize("side", SIDES)
+async def test_each_pause_is_twice_the_one_before_up_to_the_longest(side: str, pauses: list[float]) -> None:
+    module, start = SIDES[side]
+    await start(Trouble(*(ValueError() for _ in range(12))).serve)
+    assert pauses == [min(module.FIRST_PAUSE_S * 2**times, module.LONGEST_PAUSE_S) for times in range(12)]
+    assert pauses[-1] == module.LONGEST_PAUSE_S
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_what_went_well_for_long_begins_with_a_short_pause(
+    side: str, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, start = SIDES[side]
+    lasted = [0.0, 0.0, module.LONGEST_PAUSE_S, module.LONGEST_PAUSE_S + 1, 0.0]
+    now = 0.0
 
     async def run() -> None:
-        await forever.wait()
+        nonlocal now
+        if lasted:
+            now += lasted.pop(0)
+            raise ValueError
 
-    task = asyncio.create_task(steady(run, "filing")) if side == "node" else broker.steady.steadily(run)
-    await asyncio.sleep(0)
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now)
+    await start(run)
+    assert [round(one / module.FIRST_PAUSE_S) for one in pauses] == [1, 2, 4, 1, 2]
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_what_is_cancelled_ends(side: str, pauses: list[float]) -> None:
+    _, start = SIDES[side]
+    begun, forever = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:
+        # A second time it would go on: a cancellation that was swallowed shows, and the test still ends.
+        if not begun.is_set():
+            begun.set()
+            await forever.wait()
+
+    task = asyncio.ensure_future(start(run))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

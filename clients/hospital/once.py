@@ -25,13 +25,17 @@ def find(store: Store, asked: Case) -> Case | None:
 
     Raises `Refused` (exchange.state): it runs with other policies, or the desk wants something else of it.
     """
-    job = store.jobs.get(_KIND, _name(store, asked.bill))
-    found = cases.get(store, job.payload) if job is not None else None
-    if found is None or found.state not in _STANDS:
-        return None
-    if _terms(found) != _terms(asked):
+    found = standing(store, asked.bill)
+    if found is not None and _terms(found) != _terms(asked):
         raise Refused("exchange.state", f"settlement {found.id.hex()} of this bill is {found.state}")
     return found
+
+
+def standing(store: Store, bill: bytes) -> Case | None:
+    """The settlement of this very bill that goes on or was confirmed."""
+    job = store.jobs.get(_KIND, _name(store, bill))
+    found = cases.get(store, job.payload) if job is not None else None
+    return found if found is not None and found.state in _STANDS else None
 
 
 def remember(store: Store, case: Case, now_ms: int) -> None:

@@ -105,12 +105,15 @@ class Settlements:
         """The patient paid a bill herself, or what a settlement left of it: what she may claim, told to her wallet.
 
         The bill of a settlement that failed or was cancelled is hers in full. Durable on return; again, it changes
-        nothing. Raises `Malformed` (bill.*), `Refused` (exchange.unknown, exchange.state): the settlement goes on.
+        nothing. Raises `Malformed` (bill.*), `Refused` (exchange.unknown, exchange.state): the settlement goes on, or a
+        bill was settled through us: what is left of it is that settlement's.
         """
         if self._offers is None:
             return []
         with self._node.store.transaction():
             if case_id is None:
+                if (settled := once.standing(self._node.store, content)) is not None:
+                    raise Refused("exchange.state", f"settlement {settled.id.hex()} of this bill is {settled.state}")
                 bill, now = intake.open_bill(content), self._clock_ms() // 1000
                 secret = encounter.secret(self._node.store, bill, now, content)
                 sealed_once = self._node.outbox.seal(

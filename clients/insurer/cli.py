@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -183,7 +183,7 @@ def documents(
     """Show what a patient sent about a claim, and with -o write its documents; they stay sealed in the node."""
     with _store(folder) as store:
         parcels = parcel_jobs.of_claim(store, _of_queue(store, claim).claim)
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for one in parcels:
         message = parcel_jobs.content(folder, one)
         stated = {name: value for name, value in message.fields.items() if not isinstance(value, bytes)}
@@ -193,15 +193,22 @@ def documents(
         print_json(rows)
         return
     for row in rows:
-        typer.echo(f"{row['kind']}: {row['stated'] or ''} {row['documents']}")
+        typer.echo(f"{row['parcel'][:16]}  {row['kind']}")
+        for name, value in row["stated"].items():
+            typer.echo(f"  {name}: {value}")
+        for one in row["documents"]:
+            typer.echo(f"  {one['name']}  {one['media_type']}  {one['bytes']} bytes  {one.get('file', '')}".rstrip())
 
 
 def _written(output: Path | None, one: Kept, place: int, found: Document) -> dict[str, object]:
     """A document as it is listed; written under a name of ours, since the patient's is only shown."""
-    if output is not None:
-        output.mkdir(mode=0o700, parents=True, exist_ok=True)
-        config.write_file(output / f"{one.hash.hex()[:8]}-{place:02d}", found.content)
-    return {"name": found.name, "media_type": found.media_type, "bytes": len(found.content)}
+    listed: dict[str, object] = {"name": found.name, "media_type": found.media_type, "bytes": len(found.content)}
+    if output is None:
+        return listed
+    file = output / f"{one.hash.hex()[:8]}-{place:02d}"
+    output.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.write_file(file, found.content)
+    return listed | {"file": str(file)}
 
 
 @app.command()
