@@ -128,7 +128,7 @@ class Evaluator:
                 refused = error
                 await self.committer.run(lambda _, sequence, now_ms: pseudonym.deny(one, refused, sequence, now_ms))
             raise
-        # Not on the event loop: 256 elements take tens of milliseconds, and `rbcl` lets other threads run.
+        # Not on the event loop: 256 elements take tens of milliseconds, and libsodium lets other threads run.
         return await asyncio.to_thread(voprf.blind_evaluate, key, blinded)
 
     async def raise_quota(self, signed: Sequence[Envelope], caller: bytes) -> tables.PseudonymQuota:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import rbcl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.formats import refused, seed
-from zhifu import ristretto, voprf
+from zhifu import libsodium, ristretto, voprf
 from zhifu.ristretto import IDENTITY, ORDER
 from zhifu.voprf import Evaluated, KeyPair
 
+SODIUM: Final = libsodium.load()
 VECTORS: Final[Any] = json.loads((Path(__file__).parent / "vectors" / "voprf.json").read_text("utf-8"))
 KEY: Final = KeyPair.derive(seed("a recipient's key"), b"")
 OTHER: Final = KeyPair.derive(seed("another key"), b"")
@@ -28,7 +31,7 @@ NOT_ELEMENTS: Final = {
     "high bit": bytes(31) + b"\x80",
     "another encoding": KEY.public[:-1] + bytes([KEY.public[-1] | 0x80]),
     "short": bytes(31),
-    "long": rbcl.crypto_core_ristretto255_random() + b"\0",
+    "long": SODIUM.crypto_core_ristretto255_random() + b"\0",
     "empty": b"",
 }
 
@@ -78,10 +81,10 @@ def test_what_is_no_element_is_refused_wherever_one_is_taken(raw: bytes) -> None
 
 def test_rbcl_needs_these_checks() -> None:
     """Should it ever check by itself, ours could go."""
-    assert rbcl.crypto_core_ristretto255_is_valid_point(IDENTITY)
-    element, scalar = rbcl.crypto_core_ristretto255_random(), rbcl.crypto_core_ristretto255_scalar_random()
+    assert SODIUM.crypto_core_ristretto255_is_valid_point(IDENTITY)
+    element, scalar = SODIUM.crypto_core_ristretto255_random(), SODIUM.crypto_core_ristretto255_scalar_random()
     twin = element[:-1] + bytes([element[-1] | 0x80])
-    assert rbcl.crypto_core_ristretto255_is_valid_point(twin)
+    assert SODIUM.crypto_core_ristretto255_is_valid_point(twin)
     assert ristretto.multiply(scalar, twin) == ristretto.multiply(scalar, element)
     above = encoded(int.from_bytes(scalar, "little") + ORDER)
     assert ristretto.multiply(above, element) == ristretto.multiply(scalar, element)
@@ -178,3 +181,32 @@ def test_secrets_are_not_shown() -> None:
     assert one.blind.hex() not in repr(one)
     assert KEY.secret.hex() not in repr(KEY)
     assert str(KEY.secret) not in repr(KEY)
+
+
+# --- how the library is loaded ----------------------------------------------------------------------------------------
+
+LOADS: Final = (
+    "from zhifu import libsodium, ristretto; ristretto.check_element(ristretto.multiply_base(bytes([5] * 32)))"
+)
+
+
+@pytest.mark.parametrize(
+    "other", ["", "libsodium._library = lambda: b''"], ids=["as here", "as where it must be a file"]
+)
+def test_a_process_leaves_no_library_behind(tmp_path: Path, other: str) -> None:
+    """The package writes it to a temporary file at every import, and leaves it."""
+    code = LOADS.replace("; ", f"; {other}; " if other else "; ", 1)
+    ran = subprocess.run([sys.executable, "-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=False)
+    assert (ran.returncode, list(tmp_path.iterdir())) == (0, [])
+
+
+def test_it_is_loaded_where_no_file_may_be_run() -> None:
+    """As in a container whose /tmp is mounted noexec, or full: no file is asked for."""
+    code = f"import tempfile; tempfile.NamedTemporaryFile = None; {LOADS}"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_it_is_loaded_by_who_needs_it() -> None:
+    """A command that has nothing to do with pseudonyms does not pay for it."""
+    code = "import sys, broker.serving, clients.node, clients.hospital.cli; sys.exit('rbcl' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-import rbcl
-
+from zhifu import libsodium
 from zhifu.errors import Malformed
 
 ORDER: Final = 2**252 + 27_742_317_777_372_353_535_851_937_790_883_648_493
@@ -31,7 +30,7 @@ def check_element(raw: bytes) -> bytes:
     """
     if len(raw) != ELEMENT_BYTES or raw == IDENTITY or raw[-1] & _HIGHEST_BIT:
         raise Malformed("malformed.field", "not an element of ristretto255, or its identity")
-    if not rbcl.crypto_core_ristretto255_is_valid_point(raw):
+    if not libsodium.load().crypto_core_ristretto255_is_valid_point(raw):
         raise Malformed("malformed.field", "not an element of ristretto255, or its identity")
     return raw
 
@@ -47,44 +46,44 @@ def random_scalar() -> bytes:
     """A uniform scalar other than zero (RFC 9497, section 4.7.1)."""
     found = bytes(SCALAR_BYTES)
     while found == bytes(SCALAR_BYTES):
-        found = rbcl.crypto_core_ristretto255_scalar_random()
+        found = libsodium.load().crypto_core_ristretto255_scalar_random()
     return found
 
 
 def multiply(scalar: bytes, element: bytes) -> bytes:
     """``scalar * element``, both checked before; the identity where the scalar is zero."""
-    return bytes(rbcl.crypto_scalarmult_ristretto255_allow_scalar_zero(scalar, element))
+    return bytes(libsodium.load().crypto_scalarmult_ristretto255_allow_scalar_zero(scalar, element))
 
 
 def multiply_base(scalar: bytes) -> bytes:
     """``scalar * G``."""
-    return bytes(rbcl.crypto_scalarmult_ristretto255_base_allow_scalar_zero(scalar))
+    return bytes(libsodium.load().crypto_scalarmult_ristretto255_base_allow_scalar_zero(scalar))
 
 
 def add(left: bytes, right: bytes) -> bytes:
     """The sum of two checked elements (or sums of them)."""
-    return bytes(rbcl.crypto_core_ristretto255_add(left, right))
+    return bytes(libsodium.load().crypto_core_ristretto255_add(left, right))
 
 
 def invert(scalar: bytes) -> bytes:
     """The inverse of a scalar other than zero."""
-    return bytes(rbcl.crypto_core_ristretto255_scalar_invert(scalar))
+    return bytes(libsodium.load().crypto_core_ristretto255_scalar_invert(scalar))
 
 
 def multiply_subtract(minuend: bytes, left: bytes, right: bytes) -> bytes:
     """``minuend - left * right`` of scalars, in constant time: one of them is a key."""
-    product = rbcl.crypto_core_ristretto255_scalar_mul(left, right)
-    return bytes(rbcl.crypto_core_ristretto255_scalar_sub(minuend, product))
+    product = libsodium.load().crypto_core_ristretto255_scalar_mul(left, right)
+    return bytes(libsodium.load().crypto_core_ristretto255_scalar_sub(minuend, product))
 
 
 def hash_to_element(message: bytes, dst: bytes) -> bytes:
     """hash_to_ristretto255 with expand_message_xmd and SHA-512 (RFC 9380, appendix B)."""
-    return bytes(rbcl.crypto_core_ristretto255_from_hash(expand_message(message, dst)))
+    return bytes(libsodium.load().crypto_core_ristretto255_from_hash(expand_message(message, dst)))
 
 
 def hash_to_scalar(message: bytes, dst: bytes) -> bytes:
     """64 uniform bytes, little-endian, modulo L (RFC 9497, section 4.1)."""
-    return bytes(rbcl.crypto_core_ristretto255_scalar_reduce(expand_message(message, dst)))
+    return bytes(libsodium.load().crypto_core_ristretto255_scalar_reduce(expand_message(message, dst)))
 
 
 def expand_message(message: bytes, dst: bytes) -> bytes:
