@@ -146,6 +146,24 @@ def _check_receipts(scene: Scene, grant: str) -> None:
     assert found.provision.type == "permit"
 
 
+def test_what_was_signed_before_a_key_was_replaced_is_read_as_before(scene: Scene) -> None:
+    house, hospital = scene.house, scene.house.cast.ids["hospital"]
+
+    def stated() -> bytes:
+        return bytes(house.broker_rows("SELECT envelope FROM statement WHERE participant = ?", hospital)[0][0])
+
+    agreed(scene)
+    redeem(scene, code_of(scene)["code"]).ok()
+    before, first = history(scene), stated()
+    run("node", "rotate", house.path / "hospital", "signing").ok()
+    until(lambda: stated() != first, "the new key is stated")
+    assert history(scene)[: len(before)] == before
+    agreed(scene)
+    redeem(scene, code_of(scene)["code"]).ok()
+    assert len(history(scene)) > len(before)
+    run("wallet", "statement", scene.patient.wallet).ok()
+
+
 def test_a_code_agreed_to_at_admission_pays_the_bill(scene: Scene) -> None:
     """Before there is a bill: a cap, what is known of her, and the number of the visit that binds it."""
     house, bill = scene.house, sample_bill(7)

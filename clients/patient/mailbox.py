@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from clients import wire
@@ -16,7 +17,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import Error, NotAuthentic
 from zhifu.presentation import Presentation
 from zhifu.receipt import Proven
-from zhifu.receive import Asked, Opened, Recipient, receive, signer_of
+from zhifu.receive import Asked, Opened, Recipient, receive
 from zhifu.statement import KeyStatement
 from zhifu.v1 import exchange_pb2, wallet_pb2
 
@@ -48,8 +49,8 @@ async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
         return []
     box = await calls.mailbox(wallet, pair)
     wallet.check_clock()
-    known = statements(wallet, box.directory, wallet.sure_now(now))
-    return [_access(one, known, _previews(pair)) for one in listed]
+    statements(wallet, box.directory, wallet.sure_now(now))
+    return [_access(wallet, one, _previews(pair)) for one in listed]
 
 
 def _previews(pair: Pair) -> dict[tuple[bytes, str], Mapping[str, Value]]:
@@ -61,40 +62,43 @@ def _previews(pair: Pair) -> dict[tuple[bytes, str], Mapping[str, Value]]:
     }
 
 
-def _deletion(one: wallet_pb2.Access, shown: Presentation, statements: dict[bytes, KeyStatement]) -> str:
+def _deletion(wallet: Wallet, one: wallet_pb2.Access, shown: Presentation) -> str:
     """The recipient's word is believed where its signature holds. Raises `NotAuthentic`."""
     if not one.HasField("deletion"):
         return "due" if one.deletion_due else ""
     signed = wire.signed(envelope.DELETION, one.deletion)
-    said = deletion.parse(envelope.verify(signed, signer_of(signed, statements).signing_key))
+    said = deletion.parse(envelope.verify(signed, bytes.fromhex(wallet.signer_of(signed).key)))
     if (said.presentation_hash, said.recipient) != (one.presentation_hash, shown.recipient):
         raise NotAuthentic("receipt.invalid", "a word on erasing something else")
     return "deleted" if said.deleted else f"kept: {said.reason}"
 
 
 def _access(
-    one: wallet_pb2.Access,
-    statements: dict[bytes, KeyStatement],
-    previews: Mapping[tuple[bytes, str], Mapping[str, Value]],
+    wallet: Wallet, one: wallet_pb2.Access, previews: Mapping[tuple[bytes, str], Mapping[str, Value]]
 ) -> Access:
     signed = wire.signed(envelope.PRESENTATION, one.presentation)
-    shown = presentation.parse(envelope.verify(signed, signer_of(signed, statements).signing_key))
+    signer = wallet.signer_of(signed)
+    shown = presentation.parse(envelope.verify(signed, bytes.fromhex(signer.key)))
+    # What a replaced key signs after its time is nobody's: whoever has it now could have made it.
+    if (shown.sender.hex(), shown.issued_at <= signer.until) != (signer.participant, True):
+        raise NotAuthentic("presentation.sender")
     digest = presentation.hash_of(signed.payload)
     if digest != one.presentation_hash:
         raise NotAuthentic("receipt.invalid", "an access is not what its sender signed")
     kind = schema.by_hash(one.schema_hash)
     preview = previews.get((one.grant_hash, kind.name), {})
-    word = _deletion(one, shown, statements)
+    word = _deletion(wallet, one, shown)
     return Access(shown, digest, one.state, one.schema_hash, one.released, one.time_ms, preview, word)
 
 
 def statements(wallet: Wallet, directory: Sequence[exchange_pb2.DirectoryEntry], now: int) -> dict[bytes, KeyStatement]:
-    """Key statements of the organisations this wallet pinned, verified; of others, none."""
+    """Key statements of the organisations this wallet pinned, verified and remembered; of others, none."""
     found = {}
     for entry in directory:
         if entry.participant.hex() in wallet.parties:
             signed = wire.signed(envelope.KEY_STATEMENT, entry.key_statement)
             found[entry.participant] = statement.verify_key_statement(signed, entry.participant, now)
+    wallet.remember(found.values())
     return found
 
 
@@ -166,7 +170,11 @@ def _open(
 async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement], now: int) -> Recipient:
     """What the wallet knows: its grants say which exchanges a statement may answer."""
     granted = {consent.hash_of(grant_of(given).payload) for given in pair.grants}
-    listed = [_access(one, known, {}) for one in await calls.accesses(wallet, pair)] if granted else []
+    listed: list[Access] = []
+    for one in await calls.accesses(wallet, pair) if granted else ():
+        # One that cannot be verified is answered by nothing, and keeps nothing else from being opened.
+        with suppress(NotAuthentic):
+            listed.append(_access(wallet, one, {}))
     asked = {one.hash: Asked(one.presentation, pair.subject) for one in listed if one.presentation.basis in granted}
     return Recipient(
         participant=pair.subject,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -22,9 +22,10 @@ from clients.clock import MAX_SKEW_MS
 from zhifu import envelope
 from zhifu.checkpoint import VerifierKey
 from zhifu.envelope import Envelope, Kind
-from zhifu.errors import Malformed, Refused
+from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.keys import Alg, KemPrivate, key_id, participant_id, sign
 from zhifu.receipt import Head
+from zhifu.statement import KeyStatement
 
 Signer = Callable[["Pair", Kind, bytes], Awaitable[bytes]]
 """The 64-byte Ed25519 signature of a payload by the pair's signing key (`zhifu.envelope.to_sign`).
@@ -124,6 +125,15 @@ class Pair:
         return key_id(Alg.ED25519, self.public)
 
 
+@dataclass(frozen=True, slots=True)
+class TheirKey:
+    """What a pinned organisation signs with, or did ``until`` (Unix s); its id and the key in hex."""
+
+    participant: str
+    key: str
+    until: int
+
+
 async def _sign_here(pair: Pair, kind: Kind, payload: bytes) -> bytes:
     return sign(pair.key, envelope.to_sign(kind, payload))
 
@@ -140,6 +150,7 @@ class Wallet:
     head_root: str = ""
     refused: list[dict[str, Any]] = field(default_factory=list)
     clock_offset_ms: int = 0
+    their_keys: list[TheirKey] = field(default_factory=list)
     signer: Signer = field(default=_sign_here, repr=False)
 
     async def sign(self, pair: Pair, kind: Kind, payload: bytes) -> Envelope:
@@ -158,6 +169,24 @@ class Wallet:
         """What a party is called; a party that is not pinned has no name here."""
         found = self.parties.get(participant.hex())
         return found.name if found else participant.hex()[:16]
+
+    def remember(self, statements: Iterable[KeyStatement]) -> None:
+        """Keep what organisations sign with: their keys are replaced, and what one signed before stays signed."""
+        known = {(one.participant, one.key): one for one in self.their_keys}
+        stated = [TheirKey(one.participant.hex(), one.signing_key.hex(), one.not_after) for one in statements]
+        newer = {(one.participant, one.key): one for one in stated}
+        newer = {name: one for name, one in newer.items() if name not in known or known[name].until < one.until}
+        if newer:
+            self.their_keys = list({**known, **newer}.values())
+            if (self.path / FILE).exists():
+                self.save()
+
+    def signer_of(self, signed: Envelope) -> TheirKey:
+        """Raises `NotAuthentic` (key.unknown) where no organisation that this wallet knows was seen with the key."""
+        for one in self.their_keys:
+            if key_id(Alg.ED25519, bytes.fromhex(one.key)) == signed.key_id:
+                return one
+        raise NotAuthentic("key.unknown")
 
     def pair(self, hospital: bytes, recipient: bytes) -> Pair:
         """Raises `Refused` (consent.key_status) if there is no enrolled key for them."""
@@ -225,6 +254,7 @@ class Wallet:
             "head": {"size": self.head_size, "root": self.head_root},
             "refused": self.refused,
             "clock_offset_ms": self.clock_offset_ms,
+            "their_keys": [asdict(one) for one in self.their_keys],
         }
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path / f".{FILE}.new"
@@ -263,6 +293,7 @@ def load(path: Path) -> Wallet:
             document["head"]["root"],
             document.get("refused", []),
             document.get("clock_offset_ms", 0),
+            [TheirKey(**one) for one in document.get("their_keys", [])],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Malformed("usage.file", f"{FILE} is not a wallet") from error
