@@ -7,7 +7,7 @@ reached at says nothing about who it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final, cast
 
@@ -45,7 +45,8 @@ _OPTIONS: Final = (
 )
 
 _REACH_S: Final = 3.0
-"""How long one of several brokers may take to answer before the next is asked."""
+_NEXT_S: Final = 0.3
+"""Of several brokers one that is silent for so long is waited for beside the next; for the last `_REACH_S`."""
 _DECIDED: Final = (
     grpc.ChannelConnectivity.READY,
     grpc.ChannelConnectivity.TRANSIENT_FAILURE,
@@ -95,26 +96,50 @@ def secure(address: str, credentials: grpc.ChannelCredentials) -> grpc.aio.Chann
 
 
 async def dial(addresses: Sequence[str], credentials: grpc.ChannelCredentials) -> grpc.aio.Channel:
-    """To the first of ``addresses`` that answers; if none does, to the first: its calls say why.
+    """To that of ``addresses`` which answers, the earlier the rather; if none does, to the first: its calls say why.
 
-    One after the other, since gRPC takes several addresses for one broker only where they are numbers.
+    Each is asked when the ones before it failed, or are silent for a while (RFC 8305, section 5): gRPC takes several
+    addresses for one broker only where they are numbers.
     """
-    for address in addresses if len(addresses) > 1 else ():
+    if len(addresses) == 1:
+        return secure(addresses[0], credentials)
+    asked: dict[asyncio.Task[bool], grpc.aio.Channel] = {}
+    found = None
+    for number, address in enumerate(addresses, 1):
         opened = secure(address, credentials)
-        if await _answers(opened):
-            return opened
-        await opened.close()
-    return secure(addresses[0], credentials)
+        asked[asyncio.create_task(_answers(opened))] = opened
+        found = await _first(asked, _NEXT_S if number < len(addresses) else _REACH_S)
+        if found is not None:
+            break
+    for task, opened in asked.items():
+        task.cancel()
+        if opened is not found:
+            await opened.close()
+    return found if found is not None else secure(addresses[0], credentials)
+
+
+def is_open(opened: grpc.aio.Channel) -> bool:
+    """Whether there is a connection at this moment."""
+    return opened.get_state() is grpc.ChannelConnectivity.READY
+
+
+async def _first(asked: Mapping[asyncio.Task[bool], grpc.aio.Channel], seconds: float) -> grpc.aio.Channel | None:
+    """Who answers within ``seconds``, if anybody."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while waiting := [task for task in asked if not task.done()]:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if any(task.result() for task in asked if task.done()):
+                    break
+    return next((opened for task, opened in asked.items() if task.done() and task.result()), None)
 
 
 async def _answers(opened: grpc.aio.Channel) -> bool:
     state = opened.get_state(try_to_connect=True)
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_REACH_S):
-            while state not in _DECIDED:
-                await opened.wait_for_state_change(state)
-                state = opened.get_state(try_to_connect=True)
-    return state is grpc.ChannelConnectivity.READY
+    while state not in _DECIDED:
+        await opened.wait_for_state_change(state)
+        state = opened.get_state(try_to_connect=True)
+    return is_open(opened)
 
 
 def refusal(error: grpc.aio.AioRpcError) -> Refused:

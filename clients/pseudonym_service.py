@@ -206,13 +206,18 @@ class PseudonymService:
         return None if self._contact.is_broker else self._statement().to_proto()
 
     async def _dialled(self) -> grpc.aio.Channel:
-        """The connection; another one where the certificate was renewed, and calls on the one before it end there."""
+        """The connection; another one where the certificate was renewed, and calls on the one before it end there.
+
+        Of several brokers the one that is alive: a connection that was lost would be waited for.
+        """
         async with self._dialling:
             certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
-            if self._channel is None or certificate != self._certificate:
+            addresses = self._contact.address.split(",")
+            lost = self._channel is not None and len(addresses) > 1 and not channel.is_open(self._channel)
+            if self._channel is None or lost or certificate != self._certificate:
                 self._leave()
                 allowed = channel.mutual(self._contact.authority, self._keystore, certificate)
-                self._channel = await channel.dial(self._contact.address.split(","), allowed)
+                self._channel = await channel.dial(addresses, allowed)
                 self._certificate = certificate
             return self._channel
 
