@@ -34,6 +34,7 @@ CALL_S: Final = 20.0
 REFRESH_S: Final = 60.0
 RETRY_S: Final = 2.0
 _HEAD: Final = "pseudonym-log"
+_SILENT: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 _MAX_CONTACT: Final = 65_536
 _log = logging.getLogger("zhifu.pseudonym")
 
@@ -234,7 +235,7 @@ class PseudonymService:
         try:
             return await getattr(pseudonym_pb2_grpc.PseudonymServiceStub(dialled), method)(asked, timeout=CALL_S)
         except grpc.aio.AioRpcError as error:
-            if dialled is self._channel and error.code() is grpc.StatusCode.UNAVAILABLE:
+            if dialled is self._channel and error.code() in _SILENT:
                 # Another broker may answer.
                 self._leave()
             raise channel.refusal(error) from error

@@ -22,6 +22,7 @@ from broker.store import tables
 from tests.broker_rig import acknowledgements, present, rig, serving
 from tests.formats import HOSPITAL, INSURER, PAYER, RIVAL, claim
 from tests.test_exchange_service import refusal, statute
+from tests.wire import Wire
 from zhifu.errors import CATALOGUE, Error, Malformed, Refused
 from zhifu.v1 import exchange_pb2 as pb
 from zhifu.v1 import exchange_pb2_grpc
@@ -255,52 +256,6 @@ async def test_a_peer_that_is_half_open_is_seen(tmp_path: Path) -> None:
             while server.core.mailroom.attached:
                 await asyncio.sleep(0.05)
         call.cancel()
-
-
-class Wire:
-    """Between a node and the broker; once it is cut, it takes bytes and passes none on, and closes nothing itself.
-
-    ``closed``: the broker closed its end.
-    """
-
-    def __init__(self, to: int, host: str = "127.0.0.1") -> None:
-        self._to, self._host, self.port = to, host, 0
-        self._cut = False
-        self.closed = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def cut(self) -> None:
-        self._cut = True
-
-    async def __aenter__(self) -> Wire:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(self._host, self._to)
-        self._tasks.add(asyncio.create_task(self._pass_on(reader, far_writer)))
-        self._tasks.add(asyncio.create_task(self._pass_on(far_reader, writer, self.closed)))
-
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ended: asyncio.Event | None = None
-    ) -> None:
-        try:
-            while data := await reader.read(65_536):
-                if not self._cut:
-                    writer.write(data)
-        except ConnectionError:
-            pass
-        finally:
-            if ended is not None:
-                ended.set()
-            writer.close()
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 def test_whoever_may_retry_is_told_when() -> None:

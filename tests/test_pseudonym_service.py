@@ -46,6 +46,7 @@ from tests.pseudonym_rig import (
     service_of,
     world,
 )
+from tests.wire import Wire
 from zhifu import pseudonym
 from zhifu import quota as quotas
 from zhifu.errors import Error, Refused
@@ -495,6 +496,23 @@ async def test_of_several_brokers_the_one_that_answers_is_asked(house: World) ->
         replace(hospital.settings, node_address=f"{nobody},{nobody}"), hospital.keystore, hospital.store
     ) as service:
         await refused("unavailable.broker", service.refresh())
+
+
+async def test_a_connection_that_was_lost_is_not_waited_for(house: World) -> None:
+    """The broker's computer is gone: whoever dials it hears nothing, and the other is asked."""
+    hospital = house["hospital"]
+    port = int(hospital.settings.node_address.rpartition(":")[2])
+    async with Wire(port) as wire:
+        settings = replace(hospital.settings, node_address=f"127.0.0.1:{wire.port},localhost:{port}")
+        async with service_of(settings, hospital.keystore, hospital.store) as service:
+            assert await service.refresh()
+            opened = service._channel
+            assert opened is not None
+            wire.cut()
+            wire.drop()
+            async with asyncio.timeout(PATIENCE_S):
+                await opened.wait_for_state_change(grpc.ChannelConnectivity.READY)
+            assert await service.refresh()
 
 
 async def test_the_service_knows_its_callers_by_their_statements(house: World, tmp_path: Path) -> None:

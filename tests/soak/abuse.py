@@ -18,7 +18,7 @@ from clients import channel
 from tests.bench.load import Attached
 from tests.bench.process import resident_kib
 from tests.bench.world import Participant, World
-from tests.test_overload import Wire
+from tests.wire import Wire
 from zhifu.v1 import exchange_pb2, exchange_pb2_grpc
 
 STREAMS: Final = 2_000
