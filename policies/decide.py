@@ -94,8 +94,8 @@ def explain_rows(
 
 
 def decide_all(bundle: Bundle, requests: Sequence[Request]) -> list[Permit | Deny]:
-    """What `decide` says of each, for many that stand in the protocol's own words; nothing is kept."""
-    return [_answer(bundle, *found) for found in cedar.evaluate_all(bundle.access, requests)]
+    """What `decide` says of each, for many that stand in the protocol's own words; what it keeps, it keeps apart."""
+    return [_answer(bundle, *found) for found in cedar.evaluate_all(bundle.access, tuple(requests))]
 
 
 def _decide(bundle: Bundle, request: Request) -> Permit | Deny:

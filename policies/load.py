@@ -17,6 +17,7 @@ from zhifu.errors import Refused
 __all__ = ["Access", "Bundle", "Rule", "load", "policy_hash"]
 
 _LABEL: Final = b"zhifu/v1 policy\0"
+_Part = tuple[tuple[str, bytes], ...]
 _SUFFIXES: Final = {"access": (".cedar", ".cedarschema"), "disclosure": (".toml",), "retention": (".toml",)}
 
 
@@ -27,14 +28,20 @@ def load(directory: Path | None = None) -> Bundle:
     policy that is not wholly valid is used.
     """
     files = read(directory)
-    return Bundle(policy_hash(files), *_parse(tuple(files.items())))
+    parts = {name: tuple(item for item in files.items() if item[0].startswith(f"{name}/")) for name in _SUFFIXES}
+    return Bundle(policy_hash(files), _access(parts["access"]), *_rest(parts["disclosure"], parts["retention"]))
+
+
+# Both are kept, since one program asks for its policy in several places, and to check one takes a tenth of a second;
+# apart, since what a newer version changes is mostly its tables.
+@lru_cache(maxsize=4)
+def _access(files: _Part) -> Access:
+    return cedar.parse(dict(files))
 
 
 @lru_cache(maxsize=4)
-def _parse(files: tuple[tuple[str, bytes], ...]) -> tuple[Access, Tables, Retention]:
-    # Kept, since one program asks for its policy in several places, and to check one takes a tenth of a second.
-    parts = {name: {path: source for path, source in files if path.startswith(f"{name}/")} for name in _SUFFIXES}
-    return cedar.parse(parts["access"]), tables.parse(parts["disclosure"]), retention.parse(parts["retention"])
+def _rest(disclosure: _Part, kept: _Part) -> tuple[Tables, Retention]:
+    return tables.parse(dict(disclosure)), retention.parse(dict(kept))
 
 
 def read(directory: Path | None = None) -> Files:
