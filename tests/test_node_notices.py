@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from clients import wire
+from clients import session, wire
 from clients.outcome import CURSOR
 from clients.session import Session
 from tests.node_peer import Member, Peer, Recorder, Running, Stream, Taken, opening, presented
@@ -389,19 +389,28 @@ async def test_a_result_is_not_late_because_this_end_was_busy(
     hospital: Running, members: list[Member], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stream stays: what the node's own work kept it from reading counts as nobody's silence."""
-    monkeypatch.setattr("clients.session.RESULT_S", 0.5)
-    monkeypatch.setattr("clients.session.TICK_S", 0.01)
+    worked, clock = 0.0, session._time
+
+    def work(*_: object) -> None:
+        nonlocal worked
+        worked += session.RESULT_S
+
+    monkeypatch.setattr(session, "_time", lambda: clock() + worked)
+    monkeypatch.setattr(Recorder, "on_notice", work)
     stream = await hospital.attach()
     await hospital.node.attached()
     before = [await accepted(hospital, stream, members[1]) for _ in range(3)]
     for one in before:
         await hospital.node.result_of(one.hash)
-    monkeypatch.setattr(Recorder, "on_notice", lambda *_: time.sleep(0.6))
     second = presented(hospital.node, members[1].id)
     (taken,) = hospital.peer.accept(await hospital.peer.submissions(stream, members[0]), members[0])
     for number, one in enumerate(before, start=1):
-        word = signed(said_by(members[1], one, hospital.peer), members[1])
-        stream.send(notices=pb.NoticeFrame(notices=[notice(number, one, "delivered", word)]))
+        # What ended is taken at once; that something was delivered could wait until after the result.
+        stream.send(notices=ended(hospital.peer, stream, one, "withdrawn", number))
+    # Said by the writer, which has then looked for what is late.
+    while (await stream.expect("notices_read")).through < len(before):
+        pass
+    assert worked == len(before) * session.RESULT_S
     stream.send(results=hospital.peer.results(stream, [taken]))
     assert (await hospital.node.result_of(second)).exchange == taken.hash
     assert hospital.node.is_attached
