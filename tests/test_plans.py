@@ -24,6 +24,7 @@ _PLAYED = (
 
 
 async def test_no_statement_of_a_broker_looks_through_a_large_table(server: Server, tmp_path: Path) -> None:
+    plans.anew("broker")
     for number, play in enumerate(_PLAYED):
         (tmp_path / str(number)).mkdir()
         await play(tmp_path / str(number))
