@@ -39,6 +39,11 @@ _SHOWN: Final = 3
 _LINE: Final = 40
 
 
+def line(text: object) -> str:
+    """Somebody else's words on one line of a terminal: what would steer it, or turn its text around, is spelled out."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in str(text))
+
+
 def level_name(unit: Unit, rank: int | None, language: str) -> str:
     """A level in words; None or `ABSENT` is "not shared"."""
     if rank is None or rank == ABSENT:

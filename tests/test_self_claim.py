@@ -64,14 +64,15 @@ def test_from_the_report_to_the_payment(scene: Scene) -> None:
     assert item["reasons"][-1] == "review.self_service"
     assert item["proposed_fen"] == 40_000
 
-    sent = attach(scene, claim, house.file("receipt.pdf", SECRET * 10_000))
+    sent = attach(scene, claim, house.file("re\x1b[2Jceipt.pdf", SECRET * 10_000))
     assert sent["kind"] == "documents"
     until(lambda: len(documents(scene, claim)) == 2, "the documents reach the insurer")
     out = house.path / "out"
     shown = run("insurer", "documents", house.path / "insurer", claim[:12], "-o", out).ok().out
     (written,) = out.iterdir()
-    assert f"receipt.pdf  application/pdf  {len(SECRET) * 10_000} bytes  {written}" in shown
+    assert f"re\\x1b[2Jceipt.pdf  application/pdf  {len(SECRET) * 10_000} bytes  {written}" in shown
     assert "{" not in shown, "words for a person"
+    assert "\x1b" not in shown, "and nothing of hers that steers a terminal"
     assert [path.read_bytes() for path in out.iterdir()] == [SECRET * 10_000]
 
     run("insurer", "ask", house.path / "insurer", claim[:12], "--document", "病历").ok()
@@ -151,7 +152,7 @@ def test_after_a_kill_only_what_is_missing_is_sent(scene: Scene) -> None:
 def test_taken_back_and_erased(scene: Scene) -> None:
     house = scene.house
     claim = report(scene)
-    attach(scene, claim, house.file("receipt.pdf", SECRET))
+    attach(scene, claim, house.file("re\x1b[2Jceipt.pdf", SECRET))
     until(lambda: len(documents(scene, claim)) == 2, "the documents reach the insurer")
     said = run("wallet", "withdraw", scene.patient.wallet, claim[:16], "--json").ok().json
     assert (said["state"], said["told_to_erase"]) == ("withdrawn", 2)

@@ -195,9 +195,10 @@ def documents(
     for row in rows:
         typer.echo(f"{row['parcel'][:16]}  {row['kind']}")
         for name, value in row["stated"].items():
-            typer.echo(f"  {name}: {value}")
+            typer.echo(f"  {plain.line(name)}: {plain.line(value)}")
         for one in row["documents"]:
-            typer.echo(f"  {one['name']}  {one['media_type']}  {one['bytes']} bytes  {one.get('file', '')}".rstrip())
+            named = "  ".join(plain.line(one[word]) for word in ("name", "media_type"))
+            typer.echo(f"  {named}  {one['bytes']} bytes  {one.get('file', '')}".rstrip())
 
 
 def _written(output: Path | None, one: Kept, place: int, found: Document) -> dict[str, object]:
