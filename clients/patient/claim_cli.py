@@ -41,7 +41,8 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     Console().print(table)
     for one in rows:
         for sentence in one["words"]:
-            command.chatter.print(f"{one['claim'][:8]}: {sentence}")
+            # What an insurer asks for is its own words.
+            command.chatter.print(f"{one['claim'][:8]}: {plain.line(sentence)}", markup=False, highlight=False)
 
 
 @clear
