@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from clients.patient import code as codes
 from clients.patient import consent, stop, wallet
 from clients.patient.wallet import Pair
 from tests.house import House, Patient, further, open_house, run, until
+from zhifu import cbor, envelope, ticket
 from zhifu import consent as consents
-from zhifu import envelope, ticket
 from zhifu.errors import Error
 
 BILL = sample_bill(1)
@@ -278,6 +278,21 @@ def test_phishing_by_whom_nobody_knows(scene: Scene, tmp_path: Path) -> None:
         desk.write_request(path, shown)
         ran = run("wallet", "review", scene.patient.wallet, path)
         assert reason in ran.err
+
+
+def test_a_hospitals_words_hide_nothing_of_the_screen(scene: Scene) -> None:
+    """Its notice is free text: what would conceal or colour what stands below it is spelled out."""
+    house = scene.house
+    honest = desk.read_request(house.ask(scene.patient, BILL))
+    asked = consent.review(wallet.load(scene.patient.wallet), honest, int(time.time())).request
+    version, cap, language, _ = cbor.array(asked.terms, 4096, 4)
+    hostile = replace(asked, terms=cbor.encode([version, cap, language, "\x1b[8m[conceal]\u202e[/red]"]))
+    hospital = FileKeystore.load(house.cast.settings["hospital"].keys)
+    path = house.file("request.json")
+    desk.write_request(path, desk.Request(hostile.sign(hospital.signing), honest.key_statement, honest.preview))
+    shown = run("wallet", "review", scene.patient.wallet, path).ok().out
+    assert r"\x1b[8m[conceal]\u202e[/red]" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
 
 
 def test_recovery_code_and_hotline_stop_everything(scene: Scene, tmp_path: Path) -> None:

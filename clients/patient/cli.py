@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import segno
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clients import command, desk, plain
@@ -306,13 +307,16 @@ _NOT_YET = ("结算时才知道", "known at the settlement")
 
 def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out = Console()
-    out.print(f"[bold]{shown['hospital']['name']}[/] → [bold]{shown['recipient']['name']}[/]   {shown['short_code']}")
+    hospital, recipient = (_theirs(shown[side]["name"]) for side in ("hospital", "recipient"))
+    out.print(f"[bold]{hospital}[/] → [bold]{recipient}[/]   {shown['short_code']}")
     out.print(shown["purpose_words"])
-    out.print(shown["notice"])
+    # The hospital's own words: nothing in them may hide or colour what stands below.
+    out.print(plain.line(shown["notice"]), markup=False)
     table = Table("", "", "", "")
     for one in shown["units"]:
         sooner = screen.pick(_SOONER, lang).format(one["days"]) if one["days"] else ""
-        table.add_row(one["title"], one["level_title"], one["value"] or screen.pick(_NOT_YET, lang), sooner)
+        value = _theirs(one["value"]) or screen.pick(_NOT_YET, lang)
+        table.add_row(one["title"], one["level_title"], value, sooner)
     out.print(table)
     hidden = screen.pick(("不提供：", "Not shared: "), lang)
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))
@@ -327,3 +331,7 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
         out.print(shown[name])
     for one in shown["statutory"]:
         out.print(f"[dim]{one['recipient']}: {one['words']}[/]")
+
+
+def _theirs(text: str) -> str:
+    return escape(plain.line(text))
