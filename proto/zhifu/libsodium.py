@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
@@ -24,12 +25,13 @@ _ELF: Final = "7f454c46"
 @cache
 def load() -> Any:
     """The module. Raises `ImportError`, `OSError`."""
-    library = _library()
-    if library and _PART not in sys.modules:
-        part: Any = ModuleType(_PART)
-        part._sodium = _from_memory(library)
-        # Found there, it is not run.
-        sys.modules[_PART] = part
+    if _PART not in sys.modules and (library := _library()):
+        # Where memory may not be run, the package's own way is left.
+        with suppress(OSError):
+            part: Any = ModuleType(_PART)
+            part._sodium = _from_memory(library)
+            # Found there, it is not run.
+            sys.modules[_PART] = part
     found = import_module("rbcl")
     _remove(getattr(sys.modules[_PART], "lib_path", ""))
     return found
