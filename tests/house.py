@@ -24,14 +24,12 @@ from datetime import date
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, Final, TypeVar
-from unittest.mock import patch
+from typing import Any, Final, TypeVar
 
 import httpx
 
 from broker import __main__ as operator
 from clients import cli
-from clients.auditor import source
 from clients.demo import cast as casting
 from clients.demo.cast import Cast
 from clients.demo.process import Process
@@ -79,7 +77,7 @@ def run(*command: object) -> Ran:
     """``zhifu`` with these arguments, in this process."""
     out, err = io.StringIO(), io.StringIO()
     code = 0
-    with redirect_stdout(out), redirect_stderr(err), forked_exports():
+    with redirect_stdout(out), redirect_stderr(err):
         try:
             cli.main([str(word) for word in command])
         except SystemExit as ended:
@@ -103,26 +101,6 @@ def forked(*words: str, code: str = "", log: Path | None = None) -> Process:
     """``zhifu`` with these words, running, after ``code``. Forked: it finds the product's modules imported."""
     module, *rest = command(*words, code=code)
     return Process(module, rest, log)
-
-
-class _Export:
-    """The broker's program that prints its log (`source.start`): the same, but forked."""
-
-    def __init__(self, broker: Path, said: IO[bytes]) -> None:
-        log = Path(f"/proc/{os.getpid()}/fd/{said.fileno()}")
-        process = forked("broker", "export", str(broker), log=log)
-        process.stderr.close()
-        self.stdout, self.wait, self.kill = process.stdout.buffer, process.wait, process.kill
-
-
-@contextmanager
-def forked_exports() -> Iterator[None]:
-    """An auditor's commands fork the program that prints a log: to start it anew is most of what they take.
-
-    `tests.test_demo` and `tests.test_auditor_store` start it as a user's do.
-    """
-    with patch.object(source, "start", _Export):
-        yield
 
 
 @contextmanager

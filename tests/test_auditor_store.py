@@ -22,7 +22,6 @@ from clients.auditor import cli, pins, source
 from clients.auditor.entries import MAX_LINE, parse
 from clients.auditor.report import FirstBad, Report
 from clients.auditor.verify import Verification
-from tests.house import forked_exports
 from tests.test_auditor_honest import BUNDLE, World, begin, claim, exported, tell
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.merkle import EMPTY, Frontier
@@ -321,8 +320,7 @@ def demo(kept: Kept, tmp_path: Path) -> Path:
 
 
 def run(demo: Path, *options: str) -> tuple[int, str, str]:
-    with forked_exports():
-        found = CliRunner().invoke(cli.app, ["verify", str(demo), *options])
+    found = CliRunner().invoke(cli.app, ["verify", str(demo), *options])
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.stdout, found.stderr
 

@@ -152,7 +152,7 @@ def test_after_a_kill_only_what_is_missing_is_sent(scene: Scene) -> None:
 def test_taken_back_and_erased(scene: Scene) -> None:
     house = scene.house
     claim = report(scene)
-    attach(scene, claim, house.file("re\x1b[2Jceipt.pdf", SECRET))
+    attach(scene, claim, house.file("receipt.pdf", SECRET))
     until(lambda: len(documents(scene, claim)) == 2, "the documents reach the insurer")
     said = run("wallet", "withdraw", scene.patient.wallet, claim[:16], "--json").ok().json
     assert (said["state"], said["told_to_erase"]) == ("withdrawn", 2)

@@ -22,8 +22,9 @@ def lines(broker: Path) -> Generator[bytes, None, None]:
     Closing the iterator ends the program. Raises `NotAuthentic` (log.corrupt) when it fails: it reads a file that
     anyone may have changed, so its failure is a finding about the log.
     """
+    command = [sys.executable, "-m", "broker", "export", str(broker)]
     with tempfile.TemporaryFile() as said:
-        program = start(broker, said)
+        program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, bufsize=_BUFFER)
         try:
             if program.stdout is not None:
                 yield from iter(lambda: _line(program.stdout), b"")
@@ -35,12 +36,6 @@ def lines(broker: Path) -> Generator[bytes, None, None]:
                 program.stdout.close()
         if code:
             raise NotAuthentic("log.corrupt", f"unreadable: the export ended with code {code}{_said(said)}")
-
-
-def start(broker: Path, said: IO[bytes]) -> subprocess.Popen[bytes]:
-    """The program, running; what it complains of goes to ``said``."""
-    command = [sys.executable, "-m", "broker", "export", str(broker)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, bufsize=_BUFFER)
 
 
 def _line(stream: IO[bytes] | None) -> bytes:

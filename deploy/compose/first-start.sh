@@ -3,7 +3,7 @@
 #
 #   zhifu-first-start ORIGIN STORE OPERATORS FOLDER [FOLDER ...]
 #
-# OPERATORS gets the keys of the two operators who set quotas and suspend participants together.
+# OPERATORS gets the keys of two operators: together they set quotas, either suspends a participant.
 #
 # A folder that has keys is left as it is: started again, this changes nothing.
 set -eu
