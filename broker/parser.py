@@ -170,7 +170,10 @@ def _addresses(text: str) -> str:
 
 
 def _id(text: str) -> bytes:
-    found = bytes.fromhex(text)
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
     if len(found) != 32:
-        raise ValueError("an id has 64 hex digits")
+        raise argparse.ArgumentTypeError("an id has 64 hex digits")
     return found
