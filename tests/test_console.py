@@ -250,7 +250,7 @@ def test_a_kept_page_verifies_a_receipt_without_any_server(served: Served, tmp_p
     receipt = json.loads(page.locator("#receipt").input_value())
     for wrong in (
         {**receipt, "time_ms": receipt["time_ms"] + 1},
-        {**receipt, "meta": receipt["meta"][:-2] + "00"},
+        {**receipt, "meta": receipt["meta"][:-2] + f"{int(receipt['meta'][-2:], 16) ^ 1:02x}"},
         {**receipt, "index": receipt["index"] - 1},
         {**receipt, "proof": receipt["proof"].replace("\n\n", "\nAAAA\n\n", 1)},
     ):

@@ -540,7 +540,8 @@ async def test_a_tampered_leaf_is_refused(payer: Running, sender: Sender) -> Non
     await payer.node.attached()
     taken = sender.present(payer.member)
     frame = payer.peer.deliveries(stream, taken)
-    frame.deliveries[0].leaves = frame.deliveries[0].leaves[:-1] + b"\0"
+    leaves = frame.deliveries[0].leaves
+    frame.deliveries[0].leaves = leaves[:-1] + bytes([leaves[-1] ^ 1])
     stream.send(deliveries=frame)
     (said,) = await acknowledged(stream, payer.member)
     assert said.reason == "leaf.digest"

@@ -378,7 +378,7 @@ def swapped_leaves(received: Received) -> dict[str, Any]:
             + received.leaves[begin : begin + 56] + received.leaves[begin + 112 :]}  # fmt: skip
 
 
-BROKEN = with_leaf(bill(), "sex", 0, sealed.slices(CLAIM, 0, bill().leaves)[CLAIM.leaves.index((4, 0))][:-1] + b"\0")
+BROKEN = with_leaf(bill(), "sex", 0, flipped(sealed.slices(CLAIM, 0, bill().leaves)[CLAIM.leaves.index((4, 0))]))
 STEP_7 = {
     "leaf edited": Lie("leaf.digest", tampered(lambda r: {"leaves": flipped(r.leaves)})),
     "leaves swapped": Lie("leaf.digest", tampered(swapped_leaves)),
