@@ -11,18 +11,18 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import uvloop
 
 from clients import channel
 from clients.demo.stage import Stage
 from tests.bench.world import World, open_world
-from tests.broker_rig import rig
+from tests.broker_rig import Rig, rig
 from tests.soak import (
     abuse,
     crash,
@@ -47,6 +47,7 @@ QUEUED_A_SECOND: Final = 50
 DECODED_A_SECOND: Final = 1000
 """Of each method, read without a connection."""
 _BEGUN: Final = time.monotonic()
+T = TypeVar("T")
 Tell = Callable[[str], None]
 Faults = Sequence[object]
 
@@ -163,15 +164,25 @@ def _offline(seconds: float, _: int, say: Tell) -> Faults:
 
 
 def _order(seconds: float, seed: int, say: Tell) -> Faults:
+    until, tried, whole, faults = time.monotonic() + seconds, 0, 0, list[object]()
+    while time.monotonic() < until and not faults:
+        told = _on_a_broker(partial(order.run, seed=seed + whole, until_s=until))
+        tried, whole, faults = tried + told.orders, whole + told.is_whole, [*told.faults]
+        say(f"seeds {seed} to {seed + whole - 1} whole, {tried} orders of {order.EVENTS} events")
+    faults += _on_a_broker(partial(order.replay, seed=seed))
+    say(f"{order.REPLAYS} replays")
+    return faults
+
+
+def _on_a_broker(run: Callable[[Rig], Awaitable[T]]) -> T:
+    """What ``run`` gives for a new broker, in whose store all fits together afterwards."""
+
+    async def ran(folder: Path) -> T:
+        async with rig(folder) as broker:
+            return await run(broker)
+
     with tempfile.TemporaryDirectory(prefix="zhifu-soak-") as folder:
-        told = asyncio.run(_ordered(Path(folder), seconds, seed))
-    say(f"{told.orders} orders of {order.EVENTS} events, {told.replays} replays")
-    return told.faults
-
-
-async def _ordered(folder: Path, seconds: float, seed: int) -> order.Told:
-    async with rig(folder) as broker:
-        return await order.run(broker, seconds, seed)
+        return asyncio.run(ran(Path(folder)))
 
 
 async def _ask_all(made: World, seconds: float, seed: int) -> rpcs.Answered:
