@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,9 +28,8 @@ MAX_OF_ONE: Final = MAX_WAITING // 2
 """Of one participant, so that whatever it sends, by as many streams as it has, there is room for another."""
 DEFER_S: Final = 0.5
 GATHER_S: Final = 0.01
-LATELY_S: Final = 0.02
-LOAD: Final = 8
-"""Operations of the last `LATELY_S` from which on a commit waits `GATHER_S` for others; one settlement makes two."""
+LOAD: Final = 4
+"""Operations in a commit after which the next one waits `GATHER_S` for others."""
 _MAX_BATCH: Final = 1024
 _log = logging.getLogger("broker.commit")
 
@@ -42,20 +40,6 @@ class Done(Generic[T]):
 
     result: T
     commit: Commit
-
-
-class Lately:
-    """How much came lately: each counts for less with time, by the factor e in `LATELY_S`."""
-
-    def __init__(self) -> None:
-        self._amount = 0.0
-        self._at_s = float("-inf")
-
-    def add(self, count: int, now_s: float) -> float:
-        """What there is with ``count`` more at ``now_s`` (monotonic s)."""
-        self._amount = self._amount * math.exp((self._at_s - now_s) / LATELY_S) + count
-        self._at_s = now_s
-        return self._amount
 
 
 class Committer:
@@ -73,7 +57,6 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task: asyncio.Task[None] | None = None
         self._closing = False
-        self._lately = Lately()
         self._under_load = False
         self.in_doubt = False
         """The last commit failed, and the head was not read since."""
@@ -239,8 +222,8 @@ class Committer:
                     operation.future.set_result(Done(operation.result, commit))
 
     def _measured(self, applied: list[Operation], begun: float) -> None:
+        self._under_load = len(applied) >= LOAD
         self.committed_s = time.monotonic()
-        self._under_load = self._lately.add(len(applied), self.committed_s) >= LOAD
         COUNTS.commits.add(sum(operation.weight for operation in applied))
         COUNTS.commit_seconds.add(self.committed_s - begun)
 

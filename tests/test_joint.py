@@ -110,16 +110,6 @@ async def test_what_an_attempt_remembered_of_grants_is_forgotten_with_it(tmp_pat
         assert broker.core.log.generation > before
 
 
-def test_what_came_lately_fades() -> None:
-    lately = commit.Lately()
-    assert lately.add(8, now_s=100.0) == 8
-    assert 10 < lately.add(4, now_s=100.0 + commit.LATELY_S / 4) < 11
-    assert 1 < lately.add(1, now_s=100.0 + 5 * commit.LATELY_S) < 1.1
-    # A settlement with two insurers: some thirty operations in a quarter of a second.
-    lone = commit.Lately()
-    assert max(lone.add(1, now_s=at / 120) for at in range(100)) < commit.LOAD / 2
-
-
 async def test_under_load_a_commit_waits_for_what_is_on_its_way(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         committer = broker.core.committer
