@@ -5,7 +5,7 @@ The broker distributes statements and cannot make one: every node checks them ag
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from broker.audit import Sequence
@@ -16,7 +16,7 @@ from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.receipt import Detail, Entry, Meta
 from zhifu.standing import Standing
-from zhifu.statement import KeyStatement, verify_key_statement
+from zhifu.statement import KeyStatement, verify_key_statement, verify_stated
 from zhifu.v1 import signed_pb2
 
 
@@ -58,7 +58,7 @@ class Directory:
                 continue
             signed = envelope.from_bytes(envelope.KEY_STATEMENT, statements[row.id])
             # Whether it is still in time is asked when it is used; here it was accepted before.
-            found = verify_key_statement(signed, row.id, _issued(signed))
+            found = verify_stated(signed, row.id)
             self._changed[row.id] = self.version
             self._members[row.id] = Member(row.id, row.role, row.name, row.status, found, signed, row.scope)
         self._spki = {row.hash: row.participant for row in self._reader.scan(tables.Spki)}
@@ -111,9 +111,17 @@ class Directory:
             raise NotAuthentic("key.expired")
         return found.signing_key
 
+    def earlier(self, signed: Iterable[signed_pb2.Envelope], reader: Reader) -> list[Member]:
+        """Whoever signed one of these with a key that it replaced since, with its last statement of that key."""
+        current = {one.statement.signing_key_id for one in self.members}
+        found = reader.find(tables.Signer, key_id=tuple({one.key_id for one in signed} - current))
+        return [self._as_stated(row) for row in found if row.participant in self._members]
 
-def _issued(signed: Envelope) -> int:
-    return signed_pb2.KeyStatement.FromString(signed.payload).issued_at
+    def _as_stated(self, row: tables.Signer) -> Member:
+        signed = envelope.from_bytes(envelope.KEY_STATEMENT, row.envelope)
+        return replace(
+            self._members[row.participant], statement=verify_stated(signed, row.participant), envelope=signed
+        )
 
 
 def enrol(
@@ -162,6 +170,8 @@ def state_keys(participant: bytes, signed: Envelope, state: Transaction, sequenc
         raise NotAuthentic("key.rollback")
     state.delete(tables.Statement, participant=participant)
     state.insert(tables.Statement, [(participant, found.serial, signed.to_bytes())])
+    state.delete(tables.Signer, key_id=found.signing_key_id)
+    state.insert(tables.Signer, [(found.signing_key_id, participant, signed.to_bytes())])
     for spki in found.tls_spki:
         owner = state.get(tables.Spki, spki)
         if owner is not None and owner.participant != participant:

@@ -14,11 +14,11 @@ from typing import Final
 from clients.config import Pin
 from clients.keystore import Keystore, participant_of, state_keys
 from clients.store import Store
-from zhifu import envelope, strict
+from zhifu import envelope
 from zhifu.envelope import KEY_STATEMENT, Envelope
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
-from zhifu.statement import KeyStatement, verify_key_statement
-from zhifu.v1 import exchange_pb2, signed_pb2
+from zhifu.statement import KeyStatement, verify_key_statement, verify_stated
+from zhifu.v1 import exchange_pb2
 
 REISSUE_S: Final = 86_400
 _log = logging.getLogger("zhifu.directory")
@@ -39,7 +39,7 @@ class Directory:
     def _remember(self, participant: bytes) -> None:
         """Statements from the store, verified again as of their own time: the file could have been touched."""
         found = [envelope.from_bytes(KEY_STATEMENT, one) for _, one in self._store.trust.statements(participant)]
-        self._known[participant] = [verify_key_statement(one, participant, _issued(one)) for one in found]
+        self._known[participant] = [verify_stated(one, participant) for one in found]
 
     # Others
 
@@ -146,7 +146,3 @@ class Directory:
             and found.kem_keys == self._keystore.stated_kems
             and found.tls_spki == self._keystore.tls_keys
         )
-
-
-def _issued(signed: Envelope) -> int:
-    return strict.parse(signed_pb2.KeyStatement, signed.payload, signed.kind.cap).issued_at

@@ -98,6 +98,10 @@ def test_a_release_0_1_0_database_is_refused_then_upgraded_with_its_rows(databas
     assert (kept.id, kept.name, kept.enrolled_ms, kept.scope) == (b"h", "示例医院", 5, b"")
     # Also the one that was retired since.
     assert [one.public_key for one in store.reader.find(tables.PseudonymKey)] == [FIRST.public_key, NEXT.public_key]
+    # All were signed with one key: the last of them says how long it was in force.
+    (signer,) = store.reader.find(tables.Signer)
+    last, key = announced(2, NEXT)["detail"], INSURER.statement().signing_key_id
+    assert (signer.key_id, signer.participant, signer.envelope) == (key, INSURER.id, last)
     store.close()
     with database.alone() as connection:
         assert differences(connection) == []

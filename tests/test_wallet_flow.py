@@ -153,11 +153,20 @@ def test_what_was_signed_before_a_key_was_replaced_is_read_as_before(scene: Scen
         return bytes(house.broker_rows("SELECT envelope FROM statement WHERE participant = ?", hospital)[0][0])
 
     agreed(scene)
-    redeem(scene, code_of(scene)["code"]).ok()
+    exchanged = redeem(scene, code_of(scene)["code"]).ok()
+    assert exchanged.json["state"] == "confirmed"
     before, first = history(scene), stated()
     run("node", "rotate", house.path / "hospital", "signing").ok()
     until(lambda: stated() != first, "the new key is stated")
     assert history(scene)[: len(before)] == before
+    # As if it had not been opened while that key was in force.
+    wallet = scene.patient.wallet / "wallet.json"
+    document = json.loads(wallet.read_bytes())
+    assert document["their_keys"]
+    wallet.write_text(json.dumps(document | {"their_keys": []}), "utf-8")
+    assert len(run("wallet", "statement", scene.patient.wallet, "--json").ok().json) == 1
+    after = history(scene)[: len(before)]
+    assert [one | {"state": ""} for one in after] == [one | {"state": ""} for one in before]
     agreed(scene)
     redeem(scene, code_of(scene)["code"]).ok()
     assert len(history(scene)) > len(before)

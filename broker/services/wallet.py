@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -232,7 +233,10 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         async with refusing(context):
             subject = self._caller(request.proof, "ListAccesses")
             found = self._core.store.reader.find(tables.Exchange, limit=1000, subject=subject.id)
-            return wallet_pb2.ListAccessesResponse(accesses=[self._access(row) for row in found])
+            accesses = [self._access(row) for row in found]
+            words = [one.deletion for one in accesses if one.HasField("deletion")]
+            signed = [*(one.presentation for one in accesses), *words]
+            return wallet_pb2.ListAccessesResponse(accesses=accesses, earlier=self._earlier(signed))
         raise AssertionError  # the context manager ended the call
 
     async def FetchMailbox(
@@ -244,9 +248,11 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
                 raise Malformed("malformed.field", "not a tree head")
             known = Known(Head(request.head_size, request.head_root or Head().root))
             rows = Outgoing(subject.id, core.store.reader).take(0.0)
+            made = list(frames.deliveries(rows, core, known))
             return wallet_pb2.FetchMailboxResponse(
-                frames=frames.deliveries(rows, core, known),
+                frames=made,
                 directory=[frames.directory_entry(one) for one in core.directory.members],
+                earlier=self._earlier(one.presentation for frame in made for one in frame.deliveries),
             )
         raise AssertionError  # the context manager ended the call
 
@@ -265,6 +271,10 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         signer = subject_keys.acting(proof.key_id, core.store.reader, core.clock_ms())
         self._challenges.prove(proof, signer.public_key, method, core.log.origin, core.now())
         return signer.subject
+
+    def _earlier(self, signed: Iterable[signed_pb2.Envelope]) -> list[exchange_pb2.DirectoryEntry]:
+        found = self._core.directory.earlier(signed, self._core.store.reader)
+        return [frames.directory_entry(one) for one in found]
 
     def _proof(self, entry: Entry) -> exchange_pb2.LogProof:
         """By itself; of the commit that made the entry, which for a repeated call was an earlier one."""

@@ -51,6 +51,14 @@ class Statement(SQLModel, table=True):
     envelope: bytes
 
 
+class Signer(SQLModel, table=True):
+    """Of each key that a participant ever signed with, its last statement of it, as signed: for who reads it later."""
+
+    key_id: bytes = Field(primary_key=True)
+    participant: bytes
+    envelope: bytes
+
+
 class Invite(SQLModel, table=True):
     """One-time invites: only a hash of the code is here."""
 

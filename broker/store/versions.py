@@ -11,7 +11,7 @@ from typing import Final
 from broker.store.rows import Driver
 from zhifu.errors import Refused
 
-VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every version there was, as the migrations name them; the last is that of `broker.store.tables`."""
 NEEDED: Final = VERSIONS[-1]
 EMPTY: Final = ""

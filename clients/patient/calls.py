@@ -144,12 +144,11 @@ async def withdraw_parcel(wallet: Wallet, revocation: Envelope) -> tuple[Entry, 
     return _proven(wallet, found.proof, found.entry), found.taken
 
 
-async def accesses(wallet: Wallet, pair: Pair) -> list[wallet_pb2.Access]:
-    """What was exchanged under this pair's key, as the broker says; presentations are to be verified."""
+async def accesses(wallet: Wallet, pair: Pair) -> wallet_pb2.ListAccessesResponse:
+    """What was exchanged under this pair's key, as the broker says; everything in it is to be verified."""
     async with broker(wallet.contact) as stub:
         proof = await _proof(stub, wallet, pair, "ListAccesses")
-        found = await stub.ListAccesses(wallet_pb2.ListAccessesRequest(proof=proof), timeout=DEADLINE_S)
-    return list(found.accesses)
+        return await stub.ListAccesses(wallet_pb2.ListAccessesRequest(proof=proof), timeout=DEADLINE_S)
 
 
 async def mailbox(wallet: Wallet, pair: Pair) -> wallet_pb2.FetchMailboxResponse:

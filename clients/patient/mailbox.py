@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -44,13 +44,20 @@ async def accesses(wallet: Wallet, pair: Pair, now: int) -> list[Access]:
 
     `Refused` (unavailable.clock) where this device's clock is too far off to judge.
     """
-    listed = await calls.accesses(wallet, pair)
+    listed = await _listed(wallet, pair)
     if not listed:
         return []
     box = await calls.mailbox(wallet, pair)
     wallet.check_clock()
     statements(wallet, box.directory, wallet.sure_now(now))
     return [_access(wallet, one, _previews(pair)) for one in listed]
+
+
+async def _listed(wallet: Wallet, pair: Pair) -> Sequence[wallet_pb2.Access]:
+    """As the broker says; what its signers signed with then is remembered."""
+    found = await calls.accesses(wallet, pair)
+    earlier(wallet, found.earlier)
+    return found.accesses
 
 
 def _previews(pair: Pair) -> dict[tuple[bytes, str], Mapping[str, Value]]:
@@ -102,6 +109,20 @@ def statements(wallet: Wallet, directory: Sequence[exchange_pb2.DirectoryEntry],
     return found
 
 
+def earlier(wallet: Wallet, entries: Iterable[exchange_pb2.DirectoryEntry]) -> list[KeyStatement]:
+    """What organisations that this wallet pinned stated of keys that they replaced since, verified and remembered.
+
+    A wallet that was not opened while they were in force never saw them. Raises `NotAuthentic`.
+    """
+    found = [
+        statement.verify_stated(wire.signed(envelope.KEY_STATEMENT, entry.key_statement), entry.participant)
+        for entry in entries
+        if entry.participant.hex() in wallet.parties
+    ]
+    wallet.remember(found)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """What came: ``basis`` is the grant whose claim it answers, empty where it answers none.
@@ -133,7 +154,7 @@ async def fetch(wallet: Wallet, pair: Pair, now: int, keep: Callable[[Fetched], 
     wallet.check_clock()
     now = wallet.sure_now(now)
     known = statements(wallet, box.directory, now)
-    me = await _recipient(wallet, pair, known, now)
+    me = await _recipient(wallet, pair, known, earlier(wallet, box.earlier))
     every = {one.participant: wire.signed(envelope.KEY_STATEMENT, one.key_statement) for one in box.directory}
     signed = {participant: one for participant, one in every.items() if participant in known}
     opened: list[Opened] = []
@@ -167,11 +188,13 @@ def _open(
     return acknowledgement.acknowledge(me.aud, me.participant, digest, entry, proven, reason, now).to_bytes()
 
 
-async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement], now: int) -> Recipient:
+async def _recipient(
+    wallet: Wallet, pair: Pair, known: Mapping[bytes, KeyStatement], replaced: Sequence[KeyStatement]
+) -> Recipient:
     """What the wallet knows: its grants say which exchanges a statement may answer."""
     granted = {consent.hash_of(grant_of(given).payload) for given in pair.grants}
     listed: list[Access] = []
-    for one in await calls.accesses(wallet, pair) if granted else ():
+    for one in await _listed(wallet, pair) if granted else ():
         # One that cannot be verified is answered by nothing, and keeps nothing else from being opened.
         with suppress(NotAuthentic):
             listed.append(_access(wallet, one, {}))
@@ -181,6 +204,7 @@ async def _recipient(wallet: Wallet, pair: Pair, known: dict[bytes, KeyStatement
         aud=wallet.contact.origin,
         kem_keys={pair.kem_key.public.id: pair.kem_key},
         statements=known,
+        earlier=replaced,
         policy_hashes=frozenset(),
         seen=lambda _: False,
         asked=asked.get,

@@ -119,10 +119,12 @@ class Access(_message.Message):
     def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion_due: _Optional[bool] = ...) -> None: ...
 
 class ListAccessesResponse(_message.Message):
-    __slots__ = ("accesses",)
+    __slots__ = ("accesses", "earlier")
     ACCESSES_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     accesses: _containers.RepeatedCompositeFieldContainer[Access]
-    def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
+    def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ..., earlier: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ...) -> None: ...
 
 class FetchMailboxRequest(_message.Message):
     __slots__ = ("proof", "head_size", "head_root")
@@ -135,12 +137,14 @@ class FetchMailboxRequest(_message.Message):
     def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
 
 class FetchMailboxResponse(_message.Message):
-    __slots__ = ("frames", "directory")
+    __slots__ = ("frames", "directory", "earlier")
     FRAMES_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    EARLIER_FIELD_NUMBER: _ClassVar[int]
     frames: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DeliveryFrame]
     directory: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
-    def __init__(self, frames: _Optional[_Iterable[_Union[_exchange_pb2.DeliveryFrame, _Mapping]]] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ...) -> None: ...
+    earlier: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
+    def __init__(self, frames: _Optional[_Iterable[_Union[_exchange_pb2.DeliveryFrame, _Mapping]]] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., earlier: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ...) -> None: ...
 
 class AcknowledgeMailboxRequest(_message.Message):
     __slots__ = ("acknowledgements",)
