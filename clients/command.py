@@ -14,7 +14,10 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from clients import plain
 from zhifu.errors import Error, Exit
 
 P = ParamSpec("P")
@@ -47,6 +50,12 @@ def clear(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def row(table: Table, *cells: object, style: str | None = None) -> None:
+    """A row of a table whose cells are somebody else's words: shown as they are, never understood (`plain.line`)."""
+    shown = ("\n".join(map(plain.line, str(cell).split("\n"))) for cell in cells)
+    table.add_row(*map(Text, shown), style=style)
 
 
 def print_json(document: Any) -> None:

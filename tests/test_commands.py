@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 from collections.abc import Iterator
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
+from clients import command
 from clients.hospital.sample import sample_bill
 from tests.house import House, Ran, open_house, operate, run, spawn
 from zhifu.errors import CATALOGUE, Exit
@@ -178,3 +182,17 @@ def test_a_node_that_does_not_run(house: House) -> None:
 
 def test_every_reason_has_an_exit_code_of_the_contract() -> None:
     assert {int(one.exit) for one in CATALOGUE.values()} <= {int(code) for code in Exit} == set(range(7))
+
+
+# --- somebody else's words --------------------------------------------------------------------------------------------
+
+
+def test_words_in_a_table_are_shown_and_not_understood() -> None:
+    table, out = Table("who", "what"), io.StringIO()
+    command.row(table, "[red]示例医院[/red]", "one\x1b[2Jline\nand\u202eanother", style="bold")
+    Console(file=out, width=80, force_terminal=True).print(table)
+    assert "[red]示例医院[/red]" in out.getvalue()
+    assert "one\\x1b[2Jline" in out.getvalue()
+    assert "and\\u202eanother" in out.getvalue()
+    assert "\x1b[2J" not in out.getvalue()
+    assert "\u202e" not in out.getvalue()

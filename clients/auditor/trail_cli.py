@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients import config
+from clients import command, config
 from clients.auditor import completeness, exports, filters, histories, pins, remote
 from clients.auditor.exports import Context, document
 from clients.auditor.pins import Pins
@@ -44,8 +44,8 @@ About = Annotated[Many, typer.Option(help="Hash of an exchange, grant or subject
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands into ``zhifu audit``."""
-    for command in (pin, search, show, export, timeline, disclosures):
-        app.command()(command)
+    for one in (pin, search, show, export, timeline, disclosures):
+        app.command()(one)
 
 
 @clear
@@ -241,7 +241,7 @@ def _print(rows: Sequence[Row], auditor: Auditor) -> None:
         outcome = f"{found['outcome']} {found['reason']}".strip()
         sides = (found["actor_name"], found["counterparty_name"])
         cells = (str(row.index), when, found["event"], outcome, *sides, found["purpose"], row.state)
-        table.add_row(*cells, style="red" if row.fault else None)
+        command.row(table, *cells, style="red" if row.fault else None)
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 
@@ -250,7 +250,7 @@ def _print_one(found: dict[str, Any]) -> None:
     for name, value in found.items():
         if name == "units":
             value = ", ".join(f"{unit}: {level}" for unit, level in value.items())
-        table.add_row(name, value["proof"] if name == "receipt" else str(value))
+        command.row(table, name, value["proof"] if name == "receipt" else str(value))
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 

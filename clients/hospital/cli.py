@@ -276,7 +276,7 @@ def claims(folder: Folder, as_json: Json = False) -> None:
         pays = one.get("insurer_fen")
         paid_ = plain.yuan(one["paid_fen"])
         shown = "" if pays is None else plain.yuan(pays)
-        table.add_row(one["settlement"][:16], one["visit"] or "", one["state"], paid_, shown, one["reason"])
+        command.row(table, one["settlement"][:16], one["visit"] or "", one["state"], paid_, shown, one["reason"])
     Console().print(table)
 
 
@@ -309,7 +309,7 @@ def eligibility(
     table = Table("payer", "", "what")
     for one in found["payers"]:
         words = "\n".join(row["words"] for row in one.get("rows", ()))
-        table.add_row(one["name"] or one["role"], one.get("outcome", one["state"]), words or one.get("reason", ""))
+        command.row(table, one["name"] or one["role"], one.get("outcome", one["state"]), words or one.get("reason", ""))
     Console().print(table)
 
 
@@ -352,7 +352,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
         table = Table("", "", title=f"{found['settlement'][:16]}  {found['state']}", show_header=False)
         for name in ("total", "public", "commercial", "patient"):
             amount = found[f"{name}_fen"]
-            table.add_row(name, plain.yuan(amount) if amount is not None else "-")
+            command.row(table, name, plain.yuan(amount) if amount is not None else "-")
         Console().print(table)
     if found["state"] == "failed":
         raise Refused(found["reason"], found["detail"])

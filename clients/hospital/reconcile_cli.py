@@ -76,7 +76,7 @@ def _print(rows: Sequence[Mapping[str, object]], compared: int) -> None:
             f"{row[f'{side}']} {plain.yuan(fen) if isinstance(fen := row[f'{side}_fen'], int) else '-'}"
             for side in ("here", "there")
         ]
-        table.add_row(str(row["what"]), str(row["payer"]), *sides, str(row["settlement"])[:16])
+        command.row(table, str(row["what"]), str(row["payer"]), *sides, str(row["settlement"])[:16])
     if rows:
         Console().print(table)
     typer.echo(f"{compared} reservations compared, {len(rows)} differences")

@@ -94,7 +94,7 @@ def queue_(folder: Folder, as_json: Json = False) -> None:
     table = Table("claim", "policy", "proposed", "why", "decide by")
     for item in items:
         by = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.deadline)) + (" OVERDUE" * (now > item.deadline))
-        table.add_row(item.claim.hex()[:16], item.policy, plain.yuan(item.proposed), ", ".join(item.reasons), by)
+        command.row(table, item.claim.hex()[:16], item.policy, plain.yuan(item.proposed), ", ".join(item.reasons), by)
     Console().print(table)
 
 

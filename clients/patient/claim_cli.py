@@ -37,7 +37,7 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     for one in rows:
         pays = "" if one["pay_fen"] is None else plain.yuan(one["pay_fen"] + (one["late_fen"] or 0))
         paid = plain.yuan(one["paid"].get("patient", 0))
-        table.add_row(one["claim"][:16], one["hospital"], one["insurer"], paid, pays, one["state_words"])
+        command.row(table, one["claim"][:16], one["hospital"], one["insurer"], paid, pays, one["state_words"])
     Console().print(table)
     for one in rows:
         for sentence in one["words"]:

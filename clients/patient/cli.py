@@ -144,7 +144,9 @@ def list_requests(
     table = Table("request", "code", "hospital", "recipient", "until", "state")
     for row in rows:
         until = plain.moment(row["expiry"])
-        table.add_row(row["request"][:16], row["short_code"], row["hospital"], row["recipient"], until, row["state"])
+        command.row(
+            table, row["request"][:16], row["short_code"], row["hospital"], row["recipient"], until, row["state"]
+        )
     Console().print(table)
 
 
@@ -315,8 +317,8 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     table = Table("", "", "", "")
     for one in shown["units"]:
         sooner = screen.pick(_SOONER, lang).format(one["days"]) if one["days"] else ""
-        value = _theirs(one["value"]) or screen.pick(_NOT_YET, lang)
-        table.add_row(one["title"], one["level_title"], value, sooner)
+        value = one["value"] or screen.pick(_NOT_YET, lang)
+        command.row(table, one["title"], one["level_title"], value, sooner)
     out.print(table)
     hidden = screen.pick(("不提供：", "Not shared: "), lang)
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))

@@ -31,7 +31,7 @@ def grants(folder: Folder, as_json: Json = False) -> None:
         table = Table("grant", "hospital", "recipient", "purpose", "mode", "until", "state")
         for row in rows:
             parties = row["hospital"], row["recipient"], row["purpose"], row["mode"]
-            table.add_row(row["grant"][:16], *parties, plain.moment(row["expiry"]), row["state"])
+            command.row(table, row["grant"][:16], *parties, plain.moment(row["expiry"]), row["state"])
         Console().print(table)
     _tell_news(opened)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from clients import command, plain
 from clients.command import Folder, Json, Language, clear, print_json
@@ -34,7 +35,7 @@ def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> Non
     table = Table("time", "from", "to", "purpose", "state", "shared")
     for row in rows:
         shared = ", ".join(f"{unit}: {level}" for unit, level in row["shared"].items())
-        table.add_row(row["time"], row["sender"], row["recipient"], row["purpose"], row["state"], shared)
+        command.row(table, row["time"], row["sender"], row["recipient"], row["purpose"], row["state"], shared)
     Console().print(table)
 
 
@@ -73,9 +74,9 @@ def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> N
         print_json(found)
         return
     for row in found:
-        table = Table(title=row["hospital"], show_header=False)
+        table = Table(title=Text(plain.line(row["hospital"])), show_header=False)
         for title, text in row["shown"]:
-            table.add_row(title, text)
+            command.row(table, title, text)
         Console().print(table)
     command.chatter.print(f"{len(found)} new")
 

@@ -130,7 +130,7 @@ def show(folder: Folder, as_json: Json = False) -> None:
     table = Table("hospital", "recipient", "key", "role", "status", "")
     for row in rows:
         new = "new" if row["news"] else ""
-        table.add_row(row["hospital"], row["recipient"], str(row["key"])[:16], row["role"], row["status"], new)
+        command.row(table, row["hospital"], row["recipient"], str(row["key"])[:16], row["role"], row["status"], new)
     Console().print(table)
 
 
