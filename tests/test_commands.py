@@ -15,6 +15,7 @@ from rich.table import Table
 
 from clients import command
 from clients.hospital.sample import sample_bill
+from clients.patient import claim_cli
 from tests.house import House, Ran, open_house, operate, run, spawn
 from zhifu.errors import CATALOGUE, Exit
 
@@ -196,3 +197,12 @@ def test_words_in_a_table_are_shown_and_not_understood() -> None:
     assert "and\\u202eanother" in out.getvalue()
     assert "\x1b[2J" not in out.getvalue()
     assert "\u202e" not in out.getvalue()
+
+
+def test_what_an_insurer_asks_for_is_shown_and_not_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    named = {"hospital": "示例医院", "insurer": "示例保险", "state_words": "待补件"}
+    row = {"claim": "00" * 16, **named, "paid": {}, "pay_fen": None, "words": ["[red]send\x1b[2Jit"]}
+    claim_cli.show([row], as_json=False)
+    said = capsys.readouterr()
+    assert "[red]send\\x1b[2Jit" in said.err
+    assert "\x1b[2J" not in said.err + said.out
