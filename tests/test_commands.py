@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from rich.console import Console
@@ -201,7 +201,7 @@ def test_words_in_a_table_are_shown_and_not_understood() -> None:
 
 def test_what_an_insurer_asks_for_is_shown_and_not_understood(capsys: pytest.CaptureFixture[str]) -> None:
     named = {"hospital": "示例医院", "insurer": "示例保险", "state_words": "待补件"}
-    row = {"claim": "00" * 16, **named, "paid": {}, "pay_fen": None, "words": ["[red]send\x1b[2Jit"]}
+    row: dict[str, Any] = {"claim": "00" * 16, **named, "paid": {}, "pay_fen": None, "words": ["[red]send\x1b[2Jit"]}
     claim_cli.show([row], as_json=False)
     said = capsys.readouterr()
     assert "[red]send\\x1b[2Jit" in said.err
