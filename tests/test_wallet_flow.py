@@ -221,6 +221,16 @@ def test_eighteen_digits_read_aloud(scene: Scene) -> None:
     assert (slip.code, "malformed.field" in slip.err) == (2, True)
 
 
+def test_of_two_grants_of_one_second_a_code_has_the_last(scene: Scene) -> None:
+    first, last = agreed(scene), agreed(scene)
+    hospital = scene.house.cast.ids["hospital"]
+    found = [
+        one.grant_hash.hex() for one in codes.usable(wallet.load(scene.patient.wallet), hospital, int(time.time()))
+    ]
+    assert last in found
+    assert first not in found
+
+
 def test_a_grant_is_good_for_a_code_at_once_though_the_clock_was_set_back(scene: Scene) -> None:
     grant = agreed(scene)
     opened = wallet.load(scene.patient.wallet)

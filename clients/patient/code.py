@@ -29,8 +29,12 @@ class Usable:
 
 
 def usable(wallet: Wallet, hospital: bytes, now: int) -> list[Usable]:
-    """The direct-pay grants for a hospital that are in force as far as this wallet knows; ``now`` is Unix s."""
-    found = []
+    """The direct-pay grants for a hospital that are in force as far as this wallet knows, newest first.
+
+    Of several to one recipient for one stay the last that was given, whatever their seconds say: those before it may be
+    used. ``now`` is Unix s.
+    """
+    found: dict[tuple[bytes, bytes], Usable] = {}
     for pair in wallet.pairs:
         for given in pair.grants:
             signed = consent.grant_of(given)
@@ -39,8 +43,9 @@ def usable(wallet: Wallet, hospital: bytes, now: int) -> list[Usable]:
             # Its own grants begin when they are given: a clock set back since must not hide one (the desk checks).
             if fits and not given.revoked and now <= grant.expiry:
                 cap = consent.read_terms(bytes.fromhex(given.terms[1]))[0] if given.terms else None
-                found.append(Usable(pair, grant, consents.hash_of(signed.payload), cap))
-    return found
+                one = Usable(pair, grant, consents.hash_of(signed.payload), cap)
+                found[pair.subject, grant.encounter] = one
+    return sorted(found.values(), key=lambda one: one.grant.issued_at, reverse=True)
 
 
 async def draw(wallet: Wallet, hospital: bytes, now: int) -> Code:
