@@ -113,9 +113,10 @@ class Directory:
 
     def earlier(self, signed: Iterable[signed_pb2.Envelope], reader: Reader) -> list[Member]:
         """Whoever signed one of these with a key that it replaced since, with its last statement of that key."""
-        current = {one.statement.signing_key_id for one in self.members}
-        found = reader.find(tables.Signer, key_id=tuple({one.key_id for one in signed} - current))
-        return [self._as_stated(row) for row in found if row.participant in self._members]
+        current = {(one.statement.signing_key_id, one.id) for one in self.members}
+        found = reader.find(tables.Signer, key_id=tuple({one.key_id for one in signed}))
+        replaced = [row for row in found if (row.key_id, row.participant) not in current]
+        return [self._as_stated(row) for row in replaced if row.participant in self._members]
 
     def _as_stated(self, row: tables.Signer) -> Member:
         signed = envelope.from_bytes(envelope.KEY_STATEMENT, row.envelope)
@@ -170,7 +171,7 @@ def state_keys(participant: bytes, signed: Envelope, state: Transaction, sequenc
         raise NotAuthentic("key.rollback")
     state.delete(tables.Statement, participant=participant)
     state.insert(tables.Statement, [(participant, found.serial, signed.to_bytes())])
-    state.delete(tables.Signer, key_id=found.signing_key_id)
+    state.delete(tables.Signer, key_id=found.signing_key_id, participant=participant)
     state.insert(tables.Signer, [(found.signing_key_id, participant, signed.to_bytes())])
     for spki in found.tls_spki:
         owner = state.get(tables.Spki, spki)

@@ -55,7 +55,8 @@ class Signer(SQLModel, table=True):
     """Of each key that a participant ever signed with, its last statement of it, as signed: for who reads it later."""
 
     key_id: bytes = Field(primary_key=True)
-    participant: bytes
+    # Of each who states it: whoever states somebody else's key takes nothing from its owner.
+    participant: bytes = Field(primary_key=True)
     envelope: bytes
 
 
