@@ -82,9 +82,11 @@ class Session:
         self._unsent.append(Response(welcome=self._core.welcome(self._member.id)))
         writer = asyncio.create_task(self._write(context))
         reader = asyncio.create_task(self._read(requests))
+        # Not `asyncio.wait` for all three, which holds two KiB for each silent node.
+        for task in (reader, writer):
+            task.add_done_callback(self._end)
         try:
-            await asyncio.wait((reader, writer, self._ending), return_when=asyncio.FIRST_COMPLETED)
-            self._end()
+            await self._ending
             while self._tasks:
                 await asyncio.wait(self._tasks)
             await self._flush(writer)
@@ -113,7 +115,7 @@ class Session:
         self._farewell = self._farewell or reason
         self._end()
 
-    def _end(self) -> None:
+    def _end(self, _: object = None) -> None:
         if not self._ending.done():
             self._ending.set_result(None)
 
