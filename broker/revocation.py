@@ -6,7 +6,7 @@ All in the transaction that also counts uses: no use comes after a revocation in
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from broker import delivery, subject_keys
@@ -52,6 +52,15 @@ class Revoked:
     told: tuple[bytes, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Capacity:
+    """As what a key may stop grants, and which: those whose columns have the values of ``may``."""
+
+    by: int
+    public_key: bytes
+    may: Mapping[str, bytes]
+
+
 class Revoker:
     """Whoever may stop a grant. ``operators`` are the public keys of the hotline's."""
 
@@ -85,22 +94,30 @@ class Revoker:
 
     def _asked(self, signed: Envelope, state: Reader, now_ms: int) -> list[tables.Grant]:
         """The rows that are to be stopped and that the signer may stop."""
-        for member in self._known.members:
-            if member.statement.signing_key_id == signed.key_id:
-                said = self._verified(signed, member.statement.signing_key, REVOKER_HOSPITAL)
-                return _rows(said, state, cnf=member.id)
-        if signed.key_id in self._operators:
-            said = self._verified(signed, self._operators[signed.key_id], REVOKER_HOTLINE)
-            return _rows(said, state)
-        signer = subject_keys.acting(signed.key_id, state, now_ms)
-        said = self._verified(signed, signer.public_key, _AS[signer.role])
-        return _rows(said, state, subject=signer.subject.id)
-
-    def _verified(self, signed: Envelope, key: bytes, by: int) -> Revocation:
-        said = consent.verify_revocation(signed, key, self._origin)
-        if said.by != by:
+        capacities = self._capacities(signed.key_id, state, now_ms)
+        said = consent.verify_revocation(signed, capacities[0].public_key, self._origin)
+        found = [one for one in capacities if one.by == said.by]
+        if not found:
             raise Refused("consent.not_yours", "signed in another capacity than the signer has")
-        return said
+        return [row for one in found for row in _rows(said, state, **one.may)]
+
+    def _capacities(self, signer: bytes, state: Reader, now_ms: int) -> list[_Capacity]:
+        """All that the key with this id may act as: whoever states a key that is another's takes nothing from it.
+
+        Raises `NotAuthentic` (consent.key_status) where it is nobody's.
+        """
+        stated = [one for one in self._known.members if one.statement.signing_key_id == signer]
+        found = [_Capacity(REVOKER_HOSPITAL, one.statement.signing_key, {"cnf": one.id}) for one in stated]
+        if signer in self._operators:
+            found.append(_Capacity(REVOKER_HOTLINE, self._operators[signer], {}))
+        try:
+            acting = subject_keys.acting(signer, state, now_ms)
+        except NotAuthentic:
+            if not found:
+                raise
+        else:
+            found.append(_Capacity(_AS[acting.role], acting.public_key, {"subject": acting.subject.id}))
+        return found
 
     def _end(
         self, rows: list[tables.Grant], signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int

@@ -131,9 +131,9 @@ class Grants:
 
     def _check_revocation(self, detail: Detail, grant: Grant, now: int) -> None:
         signed = one_document(envelope.REVOCATION, detail)
-        key, by = self._keys.stopper(signed.key_id, detail.subject, grant.cnf, now)
-        said = consent.verify_revocation(signed, key, self._origin)
-        if said.by != by:
+        may = self._keys.stoppers(signed.key_id, detail.subject, grant.cnf, now)
+        said = consent.verify_revocation(signed, next(iter(may.values())), self._origin)
+        if said.by not in may:
             raise Refused("consent.not_yours", "a grant was stopped in another capacity than its signer has")
         if (said.grant_hash or detail.grant, said.subject or detail.subject) != (detail.grant, detail.subject):
             raise NotAuthentic("log.corrupt", "the entry is about another grant than was revoked")

@@ -105,17 +105,22 @@ class SubjectKeys:
         """Whether the document of a revoked grant is the line that revoked its subject's own key."""
         return len(detail.documents) == 1 and (detail.subject, detail.documents[0]) in self._ended
 
-    def stopper(self, signer: bytes, subject: bytes, cnf: bytes, now: int) -> tuple[bytes, signed_pb2.Revoker]:
-        """The key with this id and the capacity in which it may stop a grant of ``subject`` that ``cnf`` holds.
+    def stoppers(self, signer: bytes, subject: bytes, cnf: bytes, now: int) -> Mapping[int, bytes]:
+        """The key with this id, by every capacity in which it may stop a grant of ``subject`` that ``cnf`` holds.
 
-        Raises `NotAuthentic` (consent.key_status), `Refused` (consent.not_yours).
+        Raises `NotAuthentic` (consent.key_status), `Refused` (consent.unknown) where there is none.
         """
+        found: dict[int, bytes] = {}
         if signer in self._hotline:
-            return self._hotline[signer], REVOKER_HOTLINE
+            found[REVOKER_HOTLINE] = self._hotline[signer]
         hospital = self._participants.signing_keys(now).get(cnf)
         if hospital is not None and key_id(Alg.ED25519, hospital) == signer:
-            return hospital, REVOKER_HOSPITAL
-        found = self._in_force(signer, 1000 * now + 999)
-        if found.subject != subject:
+            found[REVOKER_HOSPITAL] = hospital
+        # A hospital may state a key that is a patient's: that takes nothing from her.
+        if signer in self._keys or not found:
+            own = self._in_force(signer, 1000 * now + 999)
+            if own.subject == subject:
+                found[_BY[own.role]] = own.public
+        if not found:
             raise Refused("consent.unknown", "a grant was revoked by another subject")
-        return found.public, _BY[found.role]
+        return found

@@ -20,7 +20,7 @@ from clients.store import Store
 from zhifu import daybook as formats
 from zhifu.daybook import DayStatement
 from zhifu.errors import NotAuthentic
-from zhifu.receive import signer_of
+from zhifu.receive import signers_of
 
 app = command.app("Compare a day of the hospital's with its payers' signed statements.")
 
@@ -62,9 +62,13 @@ def reconcile(
 def _verified(path: Path, directory: Directory, me: bytes, day: str, now: int) -> DayStatement:
     """A statement by one of the pinned payers, to this hospital, of this day."""
     signed = daybook.read(path)
-    signer = signer_of(signed, directory.statements(now))
-    found = formats.verify(signed, signer.signing_key)
-    if found.payer != signer.participant or found.hospital != me or found.day != daybook.parse_day(day):
+    signers = signers_of(signed, directory.statements(now).values())
+    found = formats.verify(signed, signers[0].signing_key)
+    if (
+        found.payer not in [one.participant for one in signers]
+        or found.hospital != me
+        or found.day != daybook.parse_day(day)
+    ):
         raise NotAuthentic("ledger.mismatch", f"{path.name} is of another day, payer or hospital")
     return found
 

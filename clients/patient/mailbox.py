@@ -74,9 +74,12 @@ def _deletion(wallet: Wallet, one: wallet_pb2.Access, shown: Presentation) -> st
     if not one.HasField("deletion"):
         return "due" if one.deletion_due else ""
     signed = wire.signed(envelope.DELETION, one.deletion)
-    said = deletion.parse(envelope.verify(signed, bytes.fromhex(wallet.signer_of(signed).key)))
+    payload, signers = wallet.verify(signed)
+    said = deletion.parse(payload)
     if (said.presentation_hash, said.recipient) != (one.presentation_hash, shown.recipient):
         raise NotAuthentic("receipt.invalid", "a word on erasing something else")
+    if said.issued_at > signers.get(said.recipient, -1):
+        raise NotAuthentic("key.unknown", "a word on erasing that another than its recipient signed")
     return "deleted" if said.deleted else f"kept: {said.reason}"
 
 
@@ -84,10 +87,10 @@ def _access(
     wallet: Wallet, one: wallet_pb2.Access, previews: Mapping[tuple[bytes, str], Mapping[str, Value]]
 ) -> Access:
     signed = wire.signed(envelope.PRESENTATION, one.presentation)
-    signer = wallet.signer_of(signed)
-    shown = presentation.parse(envelope.verify(signed, bytes.fromhex(signer.key)))
+    payload, signers = wallet.verify(signed)
+    shown = presentation.parse(payload)
     # What a replaced key signs after its time is nobody's: whoever has it now could have made it.
-    if (shown.sender.hex(), shown.issued_at <= signer.until) != (signer.participant, True):
+    if shown.issued_at > signers.get(shown.sender, -1):
         raise NotAuthentic("presentation.sender")
     digest = presentation.hash_of(signed.payload)
     if digest != one.presentation_hash:

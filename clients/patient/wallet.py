@@ -181,12 +181,17 @@ class Wallet:
             if (self.path / FILE).exists():
                 self.save()
 
-    def signer_of(self, signed: Envelope) -> TheirKey:
-        """Raises `NotAuthentic` (key.unknown) where no organisation that this wallet knows was seen with the key."""
-        for one in self.their_keys:
-            if key_id(Alg.ED25519, bytes.fromhex(one.key)) == signed.key_id:
-                return one
-        raise NotAuthentic("key.unknown")
+    def verify(self, signed: Envelope) -> tuple[bytes, Mapping[bytes, int]]:
+        """What an organisation signed, and until when (Unix s) each that this wallet knows had that key, by its id:
+        anybody can state a key that is another's, so that what was signed says whose it is.
+
+        Raises `NotAuthentic` (key.unknown, signature.invalid).
+        """
+        known = [one for one in self.their_keys if key_id(Alg.ED25519, bytes.fromhex(one.key)) == signed.key_id]
+        if not known:
+            raise NotAuthentic("key.unknown")
+        payload = envelope.verify(signed, bytes.fromhex(known[0].key))
+        return payload, {bytes.fromhex(one.participant): one.until for one in known}
 
     def pair(self, hospital: bytes, recipient: bytes) -> Pair:
         """Raises `Refused` (consent.key_status) if there is no enrolled key for them."""

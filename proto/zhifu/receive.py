@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from zhifu import capsule as capsules
@@ -106,22 +106,24 @@ def receive(one: Received, me: Recipient, now: int) -> Opened:
     return Opened(digest, shown, sealed_record, one.released, values, grant, capsule, entry)
 
 
-def signer_of(
-    signed: Envelope, statements: Mapping[bytes, KeyStatement], earlier: Sequence[KeyStatement] = ()
-) -> KeyStatement:
-    """The statement with the signing key that the envelope names. Raises `NotAuthentic` (key.unknown)."""
-    for found in (*statements.values(), *earlier):
-        if hmac.compare_digest(found.signing_key_id, signed.key_id):
-            return found
-    raise NotAuthentic("key.unknown")
+def signers_of(signed: Envelope, stated: Iterable[KeyStatement]) -> list[KeyStatement]:
+    """Every statement with the signing key that the envelope names: anybody can state a key that is another's, so that
+    what was signed says whose it is. Raises `NotAuthentic` (key.unknown) where there is none.
+    """
+    found = [one for one in stated if hmac.compare_digest(one.signing_key_id, signed.key_id)]
+    if not found:
+        raise NotAuthentic("key.unknown")
+    return found
 
 
 def _1_signed_by_a_pinned_key(one: Received, me: Recipient, now: int) -> Presentation:
-    signer = signer_of(one.presentation, me.statements, me.earlier)
-    if now > signer.not_after:  # it was valid when it came; a broker that withholds the next one must not prolong it
+    stated = signers_of(one.presentation, (*me.statements.values(), *me.earlier))
+    # It was valid when it came; a broker that withholds the next one must not prolong it.
+    signers = [found for found in stated if now <= found.not_after]
+    if not signers:
         raise NotAuthentic("key.expired")
-    shown = presentation.parse(envelope.verify(one.presentation, signer.signing_key))
-    if shown.sender != signer.participant:
+    shown = presentation.parse(envelope.verify(one.presentation, signers[0].signing_key))
+    if shown.sender not in {found.participant for found in signers}:
         raise NotAuthentic("presentation.sender")
     return shown
 
