@@ -10,7 +10,7 @@ from typing import Final
 
 from clients import holding, wire
 from clients.role import Parts
-from clients.store import Job, Store
+from clients.store import Job
 from zhifu import envelope
 from zhifu.deletion import Deletion
 from zhifu.envelope import Envelope
@@ -85,9 +85,9 @@ def _signed(parts: Parts, exchange: bytes, reason: str, opened: Opened | None) -
     return envelope.seal_one(envelope.DELETION, said.to_bytes(), parts.keystore.signing)
 
 
-def unsent(store: Store, sent: set[bytes]) -> Iterator[Envelope]:
-    """What the broker has not confirmed yet and was not ``sent`` on this stream."""
-    for job in store.jobs.find(_KIND, "signed"):
+def unsent(parts: Parts, sent: set[bytes]) -> Iterator[Envelope]:
+    """What the broker has not confirmed yet and was not ``sent`` on this stream, signed by the key of our statement."""
+    for job in parts.store.jobs.find(_KIND, "signed"):
         if job.id not in sent:
             sent.add(job.id)
-            yield envelope.from_bytes(envelope.DELETION, job.payload)
+            yield envelope.signed_by(envelope.from_bytes(envelope.DELETION, job.payload), parts.keystore.signing)

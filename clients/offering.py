@@ -6,7 +6,7 @@ from clients.role import Parts
 from zhifu import envelope
 from zhifu.envelope import Envelope
 from zhifu.epoch import Epoch
-from zhifu.keys import Alg, KemPublic, key_id
+from zhifu.keys import KemPublic
 
 
 def offer(parts: Parts, gate: KemPublic, epoch: Epoch) -> Envelope | None:
@@ -26,10 +26,9 @@ def offer(parts: Parts, gate: KemPublic, epoch: Epoch) -> Envelope | None:
 
 def _signed_now(parts: Parts, made: Envelope, epoch: Epoch, gate_key: bytes) -> Envelope:
     """The same offer, signed by the key that our statement lists now."""
-    signing = parts.keystore.signing
-    if made.key_id == key_id(Alg.ED25519, bytes(signing.verify_key)):
+    signed = envelope.signed_by(made, parts.keystore.signing)
+    if signed is made:
         return made
-    signed = envelope.seal_one(envelope.EPOCH_OFFER, made.payload, signing)
     with parts.store.transaction():
         parts.store.trust.put_offer(epoch.epoch_id, gate_key, signed.to_bytes())
     return signed

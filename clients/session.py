@@ -299,9 +299,9 @@ class Session:
                 yield from self._unoffered_epochs()
             yield from self._unsent_submissions()
         yield from self._unsent_acknowledgements()
-        if self._due or self._noticed:
+        if self.since is not None and (self._due or self._noticed):
             self._noticed = False
-            for signed in deletion.unsent(self._parts.store, self._deletions):
+            for signed in deletion.unsent(self._parts, self._deletions):
                 yield Request(deletion=signed.to_proto())
         if self._cosignature is not None and self.since is not None:
             said, self._cosignature = self._cosignature, None

@@ -23,8 +23,9 @@ from nacl.signing import SigningKey
 
 from clients.inbox import Inbox
 from clients.node import Accepted, Node
-from clients.store import Mandate
+from clients.store import Job, Mandate
 from tests.node_peer import (
+    ORIGIN,
     Member,
     Peer,
     Recorder,
@@ -40,9 +41,11 @@ from tests.node_peer import (
     statutory,
 )
 from zhifu import acknowledgement, envelope, epoch, presentation, schema
+from zhifu.deletion import Deletion
 from zhifu.errors import Exit, NotAuthentic, Refused
 from zhifu.receipt import Detail, Entry, Head, Meta
 from zhifu.v1 import exchange_pb2 as pb
+from zhifu.v1.signed_pb2 import DELETION_OUTCOME_DELETED
 
 DECISION = {"outcome": "paid", "amounts": [["public", 1200000]]}
 
@@ -148,6 +151,25 @@ async def test_keys_are_stated_before_what_rests_on_them_however_late_the_direct
         if kinds[-1] == "key_statement":
             assert envelope.from_proto(envelope.KEY_STATEMENT, request.key_statement) == newer
     assert kinds[0] == "key_statement"
+
+
+async def test_a_word_on_erasing_is_sent_after_the_keys_that_sign_it(peer: Peer, members: list[Member]) -> None:
+    """The node was away until its statement was over and its keys replaced: the broker believes neither any more."""
+    running, exchange = Running(peer, members[0]), os.urandom(32)
+    said = Deletion(ORIGIN, members[0].id, exchange, DELETION_OUTCOME_DELETED, "", 0, now()).to_bytes()
+    by_a_replaced_key = envelope.seal_one(envelope.DELETION, said, SigningKey.generate()).to_bytes()
+    with running.node.store.transaction():
+        running.node.store.jobs.put(Job("deletion", exchange, "signed", by_a_replaced_key, now() * 1000))
+    running.node.directory.own(now() + 6 * 86_400 + 5)
+    stream = await running.attach()
+    kinds: list[str | None] = []
+    while "deletion" not in kinds:
+        request = await stream.next()
+        kinds.append(request.WhichOneof("frame"))
+    assert "key_statement" in kinds
+    signed = envelope.from_proto(envelope.DELETION, request.deletion)
+    assert envelope.verify(signed, bytes(members[0].keys.signing.verify_key)) == said
+    await running.close()
 
 
 def refused_with(reason: str, code: grpc.StatusCode) -> grpc.Status:

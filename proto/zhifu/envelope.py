@@ -131,6 +131,12 @@ def seal_one(kind: Kind, payload: bytes, key: SigningKey) -> Envelope:
     return seal_frame(kind, [payload], key)[1][0]
 
 
+def signed_by(made: Envelope, key: SigningKey) -> Envelope:
+    """The same payload by itself, signed by ``key``; ``made`` where it signed that one."""
+    same = made.key_id == key_id(Alg.ED25519, bytes(key.verify_key))
+    return made if same else seal_one(made.kind, made.payload, key)
+
+
 def to_sign(kind: Kind, payload: bytes) -> bytes:
     """The very bytes that Ed25519 signs for one payload by itself: for a key that another program holds."""
     return _frame_bytes(1, merkle.leaf_hash(kind.signed_bytes(payload)))
