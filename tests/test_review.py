@@ -1,14 +1,22 @@
-"""An insurer's queue: who waits is known without reading what each of them is about."""
+"""An insurer's queue: who waits is known without reading each of them, and together they get what the year has."""
 
 from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
-from clients.insurer import review
-from clients.insurer.review import Item
+from clients.insurer import product as products
+from clients.insurer import progress, review
+from clients.insurer.adjudicate import Claim, limits
+from clients.insurer.cover import OPEN
+from clients.insurer.decision import Question, decide, held
+from clients.insurer.review import Item, Verdict
 from clients.keystore import FileKeystore
-from clients.store import Store
+from clients.ledger import Ledger
+from clients.role import Transaction
+from clients.store import Job, Store
+from zhifu.pricing import Split
 
 
 def item(place: int, state: str, deadline: int = 0) -> Item:
@@ -25,4 +33,60 @@ def test_who_waits_is_known_without_reading(tmp_path: Path) -> None:
     own.close()
     found = [(int.from_bytes(claim, "big"), state) for claim, state in review.waiting(store)]
     assert found == [(4, review.OPEN), (2, review.ASKED), (0, review.OPEN)]
+    store.close()
+
+
+NOW = 1_780_000_000
+WHOLE = 1_000_000
+"""The sum insured, in fen."""
+NO_OUTBOX: Any = None
+"""Nothing is sent here."""
+
+
+def waits(store: Store, place: int, total: int) -> Item:
+    """A claim of ``total`` fen that the rules leave to a person; with what they propose for it now."""
+    ledger, product = Ledger(store), products.load("full").with_sums(None, WHOLE)
+    asked = Question(product, OPEN, ledger.account("policy-year", "P1"), place.to_bytes(32, "big"), None, True)
+    claim = Claim(Split(total, 0, 0, 0, total), True, diagnoses=("K80",))
+    decided, proposed = decide(claim, asked, ledger, NOW)
+    review.queue(
+        store, asked.exchange, "P1", asked.account, decided.clauses, proposed, held(proposed), limits(product), NOW, NOW
+    )
+    # Its patient reported it: it is answered without a hospital.
+    store.jobs.put(Job(progress.REPORTED, asked.exchange, "open", b"", NOW * 1000))
+    return review.get(store, asked.exchange)
+
+
+def paid(store: Store, claim: Item) -> int:
+    """A reviewer pays all that was proposed: what is held then, in fen."""
+    review.decide(store, claim.claim, Verdict(claim.proposed, "审核通过", "review.passed", "officer"), NOW)
+    with store.transaction():
+        review.answer(review.get(store, claim.claim), Transaction(store, NO_OUTBOX, NOW))
+    holding = Ledger(store).find(claim.claim)
+    assert holding is not None
+    return holding.amounts["pay"]
+
+
+def test_claims_that_wait_together_are_paid_no_more_than_the_year_has(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+    with store.transaction():
+        waiting = [waits(store, place, 800_000) for place in range(3)]
+    assert [one.proposed for one in waiting] == [800_000] * 3
+    assert [paid(store, one) for one in waiting] == [800_000, 200_000, 0]
+    assert Ledger(store).used(waiting[0].account, NOW)["pay"] == WHOLE
+    store.close()
+
+
+def test_who_is_paid_less_than_was_decided_is_told_why(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+    with store.transaction():
+        first, second = waits(store, 1, 700_000), waits(store, 2, 700_000)
+    paid(store, first)
+    verdict = Verdict(700_000, "审核通过", "review.passed", "officer")
+    with store.transaction():
+        found = review._decision(second, verdict, None, Transaction(store, NO_OUTBOX, NOW))
+    assert (found.amounts["pay"], found.amounts["patient"]) == (300_000, 400_000)
+    assert [(row.amount, row.reason) for row in found.clauses[-2:]] == [
+        (700_000, "review.passed"), (300_000, "pay.sum_insured_limit"),
+    ]  # fmt: skip
     store.close()

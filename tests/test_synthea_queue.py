@@ -59,13 +59,13 @@ def test_500_claims_are_decided_or_queued_with_a_reason(tmp_path: Path) -> None:
             shown = released(kind, record.claim(bill, bytes(32)), levels)
             reasons: tuple[Explanation, ...] = narrowed(shown, paid)
             if reasons:
-                review.queue(store, name, "P1", b"", reasons, None, {}, NOW + 1, NOW)
+                review.queue(store, name, "P1", b"", reasons, None, {}, {}, NOW + 1, NOW)
             else:
                 asked = Question(product, OPEN, ledger.account("policy-year", str(number)), name, None)
                 decided, proposed = decide(claimed(shown, paid), asked, ledger, NOW)
                 if decided.outcome == "review":
                     review.queue(
-                        store, name, "P1", asked.account, decided.clauses, proposed, held(proposed), NOW + 1, NOW
+                        store, name, "P1", asked.account, decided.clauses, proposed, held(proposed), {}, NOW + 1, NOW
                     )
             seen["claims"] += 1
         queue = review.find(store, review.OPEN)

@@ -151,6 +151,11 @@ def tokens(part: int) -> tuple[str, str]:
     return ("deductible_used", "part_pay") if part == 0 else (f"deductible_used_{part + 1}", f"part_pay_{part + 1}")
 
 
+def limits(product: Product) -> dict[str, int]:
+    """What a whole policy year has, in fen by the ledger's tokens: of the sum insured, and of each part's cap."""
+    return {"pay": product.sum_insured} | {tokens(number)[1]: part.cap for number, part in enumerate(product.parts)}
+
+
 def decide(product: Product, claim: Claim, left: Standing | None = None, cover: Cover | None = None) -> Decision:
     """The decision on ``claim``; without a standing it is the first of its policy year.
 

@@ -30,6 +30,7 @@ DECIDED: Final = "decided"
 ANSWERED: Final = "answered"
 DISPUTED: Final = "review.disputed"
 DAY_S: Final = 86_400
+_LIMIT: Final = "保险金额：本年度余额为限 / what the policy year has left"
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -48,7 +49,8 @@ class Item:
     """One claim that waits. ``claim`` is its exchange; ``account`` is empty where nobody in the book was found.
 
     ``inside`` and ``outside`` (fen) are what the arithmetic proposes in the catalogue and out of it, ``uses`` what that
-    would use of the policy year, by the ledger's token. ``left`` is what the bill leaves before this insurer pays.
+    would use of the policy year, by the ledger's token, and ``limits`` what a whole year has of it.
+    ``left`` is what the bill leaves before this insurer pays.
     ``deadline`` and ``since`` are Unix s.
     """
 
@@ -64,6 +66,7 @@ class Item:
     since: int
     deadline: int
     verdict: Verdict | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def proposed(self) -> int:
@@ -81,7 +84,8 @@ def put(store: Store, item: Item, now: int) -> None:
     rows = [[row.field, row.amount, row.clause, row.reason] for row in item.rows]
     uses = [[token, fen] for token, fen in item.uses.items()]
     payload = [
-        item.policy, item.account, item.inside, item.outside, uses, item.left, rows, item.since, item.deadline, verdict
+        item.policy, item.account, item.inside, item.outside, uses, item.left, rows, item.since, item.deadline, verdict,
+        [[token, fen] for token, fen in item.limits.items()],
     ]  # fmt: skip
     store.jobs.put(Job(KIND, item.claim, item.state, cbor.encode(payload), now * 1000))
 
@@ -134,7 +138,7 @@ def is_open(store: Store, claim: bytes) -> bool:
 
 def queue(
     store: Store, claim: bytes, policy: str, account: bytes, rows: Sequence[Explanation],
-    proposed: adjudicate.Decision | None, uses: dict[str, int], deadline: int, now: int,
+    proposed: adjudicate.Decision | None, uses: dict[str, int], limits: Mapping[str, int], deadline: int, now: int,
 ) -> None:  # fmt: skip
     """Put a claim into the queue, unless it is there. ``deadline`` (Unix s): by when it is to be decided."""
     if store.jobs.get(KIND, claim) is not None:
@@ -142,7 +146,8 @@ def queue(
     paid = proposed.paid if proposed else ()
     inside, outside = sum(one.in_catalog for one in paid), sum(one.out_of_catalog for one in paid)
     left = proposed.patient if proposed else 0
-    put(store, Item(claim, OPEN, policy, account, inside, outside, uses, left, tuple(rows), now, deadline), now)
+    item = Item(claim, OPEN, policy, account, inside, outside, uses, left, tuple(rows), now, deadline, limits=limits)
+    put(store, item, now)
 
 
 def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
@@ -223,7 +228,8 @@ def answer(item: Item, tx: Transaction) -> None:
 
 
 def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transaction) -> Decision:
-    pay, ledger = verdict.pay, Ledger(tx.store)
+    ledger = Ledger(tx.store)
+    pay = _at_most(item, verdict.pay, ledger.used(item.account, tx.now))
     inside = money.half_up(pay * item.inside, item.proposed) if pay else 0
     part = {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()} if pay else {}
     part["pay"] = pay
@@ -241,10 +247,20 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
         "proposed": item.proposed,
         "deductible_used": part.get("deductible_used", 0),
     } | ({LATE: late} if late else {})
-    rows = (*item.rows, Explanation("pay", pay, verdict.clause, verdict.reason))
+    rows = (*item.rows, Explanation("pay", verdict.pay, verdict.clause, verdict.reason))
+    if pay < verdict.pay:
+        rows = (*rows, Explanation("pay", pay, _LIMIT, "pay.sum_insured_limit"))
     if late and clock is not None:
         rows = (*rows, _lateness(clock, late, tx.now))
     return Decision("reserved", amounts, rows, item.claim, until)
+
+
+def _at_most(item: Item, pay: int, used: Mapping[str, int]) -> int:
+    """Of ``pay`` (fen), what the year still has: several claims may have been proposed from the same rest."""
+    for token, most in item.limits.items():
+        if due := item.uses.get(token, 0):
+            pay = min(pay, max(0, most - used.get(token, 0)) * item.proposed // due)
+    return pay
 
 
 def _lateness(clock: Promise, late: int, now: int) -> Explanation:
@@ -258,11 +274,12 @@ def _portion(fen: int, pay: int, proposed: int, token: str) -> int:
 
 
 def _read(job: Job) -> Item:
-    policy, account, inside, outside, uses, left, rows, since, deadline, verdict = cbor.array(
-        job.payload, _MAX_BYTES, 10
+    policy, account, inside, outside, uses, left, rows, since, deadline, verdict, *limits = cbor.decode(
+        job.payload, _MAX_BYTES
     )
     explained = tuple(Explanation(*row) for row in rows)
     found = Verdict(*verdict) if verdict else None
     return Item(
-        job.id, job.state, policy, account, inside, outside, dict(uses), left, explained, since, deadline, found
+        job.id, job.state, policy, account, inside, outside, dict(uses), left, explained, since, deadline, found,
+        dict(limits[0]) if limits else {},
     )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Final
 
 from clients import parcel_jobs
 from clients.decision import CLAIMS, COORDINATION, DECISION, ELIGIBILITY, NOTICE, RESERVED_S, Decision
-from clients.insurer import eligibility, progress, promise, review, self_claim, visit
+from clients.insurer import adjudicate, eligibility, progress, promise, review, self_claim, visit
 from clients.insurer.book import Book, Policy
 from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
 from clients.insurer.product import Product
@@ -130,7 +130,7 @@ class Insurer:
         tx: Transaction,
     ) -> Decision:  # fmt: skip
         """What cannot even be calculated."""
-        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, _deadline(terms, clock, tx.now), tx.now)
+        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, {}, _deadline(terms, clock, tx.now), tx.now)
         return undecided(bill.hash, reasons)
 
     def _by_rules(
@@ -144,10 +144,10 @@ class Insurer:
         question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides, holds_s, doubts)
         decided, proposed = decide(claim(bill.values, coordination.values), question, ledger, tx.now)
         if decided.outcome == "review":
-            uses = held(proposed)
+            uses, limits = held(proposed), adjudicate.limits(terms)
             rows = decided.clauses
             deadline = _deadline(terms, clock, tx.now)
-            review.queue(tx.store, bill.hash, policy.number, account, rows, proposed, uses, deadline, tx.now)
+            review.queue(tx.store, bill.hash, policy.number, account, rows, proposed, uses, limits, deadline, tx.now)
         return decided
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:

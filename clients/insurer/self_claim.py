@@ -105,14 +105,16 @@ def _reported(one: Kept, message: Message, product: Product, tx: Transaction) ->
     schema_name = promise.OUTPATIENT if report.outpatient else promise.INPATIENT
     clock = promise.start(tx.store, one.hash, schema_name, terms, tx.now)
     if policy is None:
-        review.queue(tx.store, one.hash, "", b"", (_NOT_INSURED,), None, {}, clock.due(tx.now), tx.now)
+        review.queue(tx.store, one.hash, "", b"", (_NOT_INSURED,), None, {}, {}, clock.due(tx.now), tx.now)
     else:
         ledger = Ledger(tx.store)
         account = ledger.account("policy-year", policy.number)
         proposed = _proposed(report, policy, terms, ledger.used(account, tx.now))
         rows = (*proposed.explain, *proposed.reasons, Explanation("pay", 0, _CLAUSE, _REASON))
-        uses = held(proposed)
-        review.queue(tx.store, one.hash, policy.number, account, rows, proposed, uses, clock.due(tx.now), tx.now)
+        uses, limits = held(proposed), adjudicate.limits(terms)
+        review.queue(
+            tx.store, one.hash, policy.number, account, rows, proposed, uses, limits, clock.due(tx.now), tx.now
+        )
     review.tell_open(tx, one.hash, clock)
     return one.hash
 
