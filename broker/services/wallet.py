@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -34,6 +34,8 @@ from zhifu.subject_key import SignedChange
 from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 
 CHALLENGE_S: Final = 60
+MOST_LISTED: Final = 1000
+"""Accesses in one answer."""
 _MAX_CHALLENGES: Final = 65_536
 _REFUSALS_PER_S: Final = 1.0
 """Refused grants written down: anybody may send some in a patient's name."""
@@ -231,12 +233,13 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         self, request: wallet_pb2.ListAccessesRequest, context: _Context
     ) -> wallet_pb2.ListAccessesResponse:
         async with refusing(context):
-            subject = self._caller(request.proof, "ListAccesses")
-            found = self._core.store.reader.find(tables.Exchange, limit=1000, subject=subject.id)
+            subject, reader = self._caller(request.proof, "ListAccesses"), self._core.store.reader
+            found = reader.find(tables.Exchange, limit=MOST_LISTED, after=request.after, subject=subject.id)
             accesses = [self._access(row) for row in found]
             words = [one.deletion for one in accesses if one.HasField("deletion")]
             signed = [*(one.presentation for one in accesses), *words]
-            return wallet_pb2.ListAccessesResponse(accesses=accesses, earlier=self._earlier(signed))
+            more = found[-1].entry if len(found) == MOST_LISTED else 0
+            return wallet_pb2.ListAccessesResponse(accesses=accesses, earlier=self._earlier(signed), next=more)
         raise AssertionError  # the context manager ended the call
 
     async def FetchMailbox(
@@ -248,7 +251,7 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
                 raise Malformed("malformed.field", "not a tree head")
             known = Known(Head(request.head_size, request.head_root or Head().root))
             rows = Outgoing(subject.id, core.store.reader).take(0.0)
-            made = list(frames.deliveries(rows, core, known))
+            made = list(_fitting(frames.deliveries(rows, core, known)))
             return wallet_pb2.FetchMailboxResponse(
                 frames=made,
                 directory=[frames.directory_entry(one) for one in core.directory.members],
@@ -299,6 +302,16 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             deletion=signed_pb2.Envelope.FromString(due.envelope) if due is not None and due.envelope else None,
             deletion_due=due is not None,
         )
+
+
+def _fitting(made: Iterable[exchange_pb2.DeliveryFrame]) -> Iterator[exchange_pb2.DeliveryFrame]:
+    """The first frames that one answer has room for beside the directory, and the first one whatever its size."""
+    room = frames.FRAME_BYTES
+    for count, frame in enumerate(made):
+        room -= frame.ByteSize()
+        if room < 0 and count:
+            return
+        yield frame
 
 
 def _change(message: wallet_pb2.SignedKeyChange) -> SignedChange:

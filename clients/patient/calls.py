@@ -13,7 +13,7 @@ from clients import channel, wire
 from clients.patient.wallet import Contact, Pair, Wallet
 from zhifu import envelope
 from zhifu.envelope import Envelope
-from zhifu.errors import Error
+from zhifu.errors import Error, Malformed
 from zhifu.keys import SUITE, VERSION
 from zhifu.receipt import Entry, Head
 from zhifu.subject_key import SignedChange
@@ -22,6 +22,7 @@ from zhifu.v1 import exchange_pb2, signed_pb2, wallet_pb2, wallet_pb2_grpc
 DEADLINE_S: Final = 10.0
 CHUNK_S: Final = 30.0
 LOOK_S: Final = 2.0
+_MOST_PAGES: Final = 100
 Stub: TypeAlias = "wallet_pb2_grpc.WalletServiceAsyncStub"
 
 
@@ -145,10 +146,22 @@ async def withdraw_parcel(wallet: Wallet, revocation: Envelope) -> tuple[Entry, 
 
 
 async def accesses(wallet: Wallet, pair: Pair) -> wallet_pb2.ListAccessesResponse:
-    """What was exchanged under this pair's key, as the broker says; everything in it is to be verified."""
+    """All that was exchanged under this pair's key, as the broker says; everything in it is to be verified.
+
+    Raises `Malformed` (malformed.field) where the broker goes on without an end.
+    """
+    every, after = wallet_pb2.ListAccessesResponse(), 0
     async with broker(wallet.contact) as stub:
-        proof = await _proof(stub, wallet, pair, "ListAccesses")
-        return await stub.ListAccesses(wallet_pb2.ListAccessesRequest(proof=proof), timeout=DEADLINE_S)
+        for _ in range(_MOST_PAGES):
+            proof = await _proof(stub, wallet, pair, "ListAccesses")
+            request = wallet_pb2.ListAccessesRequest(proof=proof, after=after)
+            found = await stub.ListAccesses(request, timeout=DEADLINE_S)
+            every.accesses.extend(found.accesses)
+            every.earlier.extend(found.earlier)
+            if found.next <= after:
+                return every
+            after = found.next
+    raise Malformed("malformed.field", "accesses without an end")
 
 
 async def mailbox(wallet: Wallet, pair: Pair) -> wallet_pb2.FetchMailboxResponse:

@@ -85,10 +85,12 @@ class RevokeGrantResponse(_message.Message):
     def __init__(self, proof: _Optional[_Union[_exchange_pb2.LogProof, _Mapping]] = ..., entry: _Optional[_Union[_exchange_pb2.EntryOpening, _Mapping]] = ..., delivered: _Optional[int] = ..., withheld: _Optional[int] = ..., grants: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class ListAccessesRequest(_message.Message):
-    __slots__ = ("proof",)
+    __slots__ = ("proof", "after")
     PROOF_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     proof: _signed_pb2.Envelope
-    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ...) -> None: ...
+    after: int
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., after: _Optional[int] = ...) -> None: ...
 
 class Access(_message.Message):
     __slots__ = ("presentation_hash", "sender", "recipient", "purpose", "state", "schema_hash", "released", "time_ms", "grant_hash", "presentation", "deletion", "deletion_due")
@@ -119,12 +121,14 @@ class Access(_message.Message):
     def __init__(self, presentation_hash: _Optional[bytes] = ..., sender: _Optional[bytes] = ..., recipient: _Optional[bytes] = ..., purpose: _Optional[str] = ..., state: _Optional[str] = ..., schema_hash: _Optional[bytes] = ..., released: _Optional[bytes] = ..., time_ms: _Optional[int] = ..., grant_hash: _Optional[bytes] = ..., presentation: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., deletion_due: _Optional[bool] = ...) -> None: ...
 
 class ListAccessesResponse(_message.Message):
-    __slots__ = ("accesses", "earlier")
+    __slots__ = ("accesses", "earlier", "next")
     ACCESSES_FIELD_NUMBER: _ClassVar[int]
     EARLIER_FIELD_NUMBER: _ClassVar[int]
+    NEXT_FIELD_NUMBER: _ClassVar[int]
     accesses: _containers.RepeatedCompositeFieldContainer[Access]
     earlier: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
-    def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ..., earlier: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ...) -> None: ...
+    next: int
+    def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ..., earlier: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., next: _Optional[int] = ...) -> None: ...
 
 class FetchMailboxRequest(_message.Message):
     __slots__ = ("proof", "head_size", "head_root")
