@@ -62,7 +62,16 @@ def _erasable(index: int, state: Transaction) -> Entry:
         raise Refused("erasure.held", f"entry {index}")
     if state.get(tables.Delivery, index) is not None:
         raise Refused("exchange.state", f"entry {index}: the exchange is still to be delivered")
+    if parse_meta(one.meta).event == "grant.revoked" and _is_due(detail, state):
+        raise Refused("exchange.state", f"entry {index}: a recipient is still to be told by it to erase what it got")
     return one
+
+
+def _is_due(detail: Detail, state: Transaction) -> bool:
+    """Whether a recipient under a revoked grant has not said yet what it erased: that duty rests on the entry."""
+    under_it = state.find(tables.Exchange, subject=detail.subject, grant_hash=detail.grant)
+    words = (state.get(tables.Deletion, one.hash) for one in under_it)
+    return any(word is not None and not word.envelope for word in words)
 
 
 def _destroy(one: Entry, recorded: int, state: Transaction) -> None:

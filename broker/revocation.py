@@ -123,16 +123,17 @@ class Revoker:
         self, rows: list[tables.Grant], signed: Envelope, state: Transaction, sequence: Sequence, now_ms: int
     ) -> Revoked:
         told: set[bytes] = set()
-        withheld, delivered = 0, 0
+        withheld, delivered, recorded = 0, 0, rows[-1].entry
         for row in rows:
             if row.status == "active":
                 entry = _record(row, signed, state, sequence, now_ms)
                 senders = delivery.withdraw(row, state, sequence, now_ms)
                 withheld += len(senders)
                 told |= {*senders, *_tell_recipients(row, entry, state)}
-            else:
-                entry = sequence.entry(row.entry, state)
+                recorded = entry.index
             delivered += len(_delivered(row, state))
+        # Only one is read: of those that ended before the entries may be erased.
+        entry = sequence.entry(recorded, state)
         return Revoked(entry, tuple(row.hash for row in rows), delivered, withheld, tuple(told))
 
 

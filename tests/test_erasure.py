@@ -30,11 +30,12 @@ from clients.config import Pin, write_file
 from policies import load
 from tests import postgres
 from tests.broker_rig import ROLES, Server, acknowledgements, epoch_of, fresh, present, reason, serving
-from tests.formats import EVERYONE, HOSPITAL, INSURER, NOW, PAYER, claim, seed
+from tests.formats import EVERYONE, HOSPITAL, INSURER, NOW, PAYER, RIVAL, claim, seed, subject_key
 from tests.house import run, spawn
 from tests.test_redemption import direct, hash_of, redeem
 from tests.test_subject_keys import word
 from zhifu import erasure, merkle, receipt
+from zhifu.consent import Revocation
 from zhifu.envelope import Envelope
 from zhifu.erasure import Hold, Order
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
@@ -263,6 +264,54 @@ async def test_what_stands_beside_the_log_goes_with_it(kept: Kept, tmp_path: Pat
         assert reason(again).startswith("consent.")
         with pytest.raises(Error):
             await server.attest(key)
+
+
+async def test_whoever_was_not_told_of_what_is_erased_takes_part_all_the_same(tmp_path: Path) -> None:
+    """The hospital was away: what waits for it names an entry that cannot be opened any more."""
+    async with serving(tmp_path, operators=OFFICERS) as server:
+        server.check = lambda: None  # type: ignore[method-assign]  # it opens every entry
+        subject = await settled(server)
+        waiting = [row.id for row in server.rows(tables.Notice) if row.node == HOSPITAL.id and row.entry >= 0]
+        assert waiting
+        await Office(server).erase(about(server, subject), A, B)
+        other = claim(RIVAL)
+        await server.grant(other)
+        hospital = await server.attach(HOSPITAL)
+        told = [one for _ in range(2) for one in (await hospital.next("notices")).notices]
+        assert {one.state for one in told} == {"delivered", "granted"}
+        assert not {one.id for one in told} & set(waiting)
+
+
+async def test_what_a_recipient_was_not_told_to_erase_is_not_erased_here(tmp_path: Path) -> None:
+    async with serving(tmp_path, operators=OFFICERS) as server:
+        server.check = lambda: None  # type: ignore[method-assign]
+        subject = await settled(server)
+        await server.revoke(claim())
+        (sent,) = [row.exchange for row in server.rows(tables.Deletion)]
+        with pytest.raises(grpc.aio.AioRpcError, match="past that state"):
+            await Office(server).erase(about(server, subject), A, B)
+        signing = bytes(INSURER.signing.verify_key)
+        await server.run(
+            lambda state, log, now: take_deletion(word(sent), INSURER.id, signing, ORIGIN, state, log, now)
+        )
+        await Office(server).erase(about(server, subject), A, B)
+        assert about(server, subject) == []
+
+
+async def test_all_grants_are_stopped_though_an_earlier_stop_is_erased(tmp_path: Path) -> None:
+    async with serving(tmp_path, operators=OFFICERS) as server:
+        server.check = lambda: None  # type: ignore[method-assign]
+        first = claim()
+        assert first.grant is not None
+        await server.grant(first)
+        await server.grant(replace(first, grant=replace(first.grant, grant_id=seed("second")[:16])))
+        await server.revoke(first)
+        (stopped,) = [entry.index for entry, meta, _ in server.entries() if meta.event == "grant.revoked"]
+        await Office(server).erase([stopped], A, B)
+        key = subject_key()
+        said = Revocation(ORIGIN, b"", NOW, subject=participant_id(bytes(key.verify_key))).sign(key)
+        await server.run(lambda state, log, now: server.core.revoker.revoke(said, state, log, now))
+        assert {row.status for row in server.rows(tables.Grant)} == {"revoked"}
 
 
 async def test_what_may_not_be_erased_is_refused_whole(kept: Kept, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from broker.store import tables
 from broker.store.interface import Reader
 from broker.witnesses import Witnesses
 from zhifu import manifest, presentation
-from zhifu.errors import Error
+from zhifu.errors import Error, Refused
 from zhifu.receipt import Entry, Head, LogProof
 from zhifu.v1 import exchange_pb2, signed_pb2
 
@@ -183,7 +183,8 @@ def notices(
 ) -> Iterator[exchange_pb2.NoticeFrame]:
     """Notices as frames, in the order of their ids, since a node's cursor passes over what comes after a larger one.
 
-    Those that the broker recorded itself come with their entries' proof, as many together as one commit recorded.
+    Those that the broker recorded itself come with their entries' proof, as many together as one commit recorded. One
+    whose entry was erased since is passed over: nobody could open it, and it must not keep the others from going.
     """
     for is_signed, run in groupby(rows, lambda row: row.entry < 0):
         if is_signed:
@@ -194,9 +195,20 @@ def notices(
             commit = log.commit_of(left[0].entry)
             group = _recorded_by(commit, left)
             left = left[len(group) :]
-            proof = known.prove(log, commit, group[0].entry, max(row.entry for row in group) + 1)
-            told = [_notice(row, stored_entry(row.entry, reader)) for row in group]
-            yield exchange_pb2.NoticeFrame(proof=proof, notices=told)
+            told = [notice for row in group if (notice := _proven(row, reader)) is not None]
+            if told:
+                proof = known.prove(log, commit, group[0].entry, max(row.entry for row in group) + 1)
+                yield exchange_pb2.NoticeFrame(proof=proof, notices=told)
+
+
+def _proven(row: tables.Notice, reader: Reader) -> exchange_pb2.Notice | None:
+    """With its entry; None where that was erased."""
+    try:
+        return _notice(row, stored_entry(row.entry, reader))
+    except Refused as error:
+        if error.reason != "erasure.erased":
+            raise
+        return None
 
 
 def _recorded_by(commit: Commit, rows: Sequence[tables.Notice]) -> Sequence[tables.Notice]:
