@@ -65,6 +65,8 @@ class Committer:
         """When the last commit returned (monotonic s)."""
         self.is_full = False
         """The disk is full: only what is essential is committed."""
+        self.lacking = False
+        """Something could not be written for want of room, since somebody looked after it."""
         self.refusal: Refused | None = None
         """Why nothing is committed any more, where that is so."""
 
@@ -211,6 +213,7 @@ class Committer:
             self._store.rollback()
             self.in_doubt = True
             COUNTS.commit_failures += 1
+            self._failed(error)
             reason = error.reason if isinstance(error, Error) else "internal"
             _log.error("commit failed", exc_info=error, extra={"reason": reason})
             fail(batch, error if isinstance(error, Refused) else Refused("unavailable.store"))
@@ -234,7 +237,8 @@ class Committer:
         applied = batch
         try:
             apply_together(batch, state, sequence, now_ms)
-        except Exception:
+        except Exception as error:
+            self._failed(error)
             # Somebody's fails: it alone must be taken back. What was remembered of this attempt never was.
             self._store.rollback()
             self._log.generation += 1
@@ -242,6 +246,10 @@ class Committer:
             sequence = self._log.begin(state)
             applied = apply_again(batch, state, sequence, now_ms)
         return applied, sequence, sequence.seal(state, now_ms)
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, Refused) and error.reason == "unavailable.space":
+            self.is_full = self.lacking = True
 
     def _look(self) -> None:
         """A commit that failed may have persisted all the same, so the head is read again, never assumed.

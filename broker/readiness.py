@@ -11,14 +11,13 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from broker.audit import Sequence
 from broker.core import Core
-from broker.reserve import Reserve
 from broker.store import tables
-from broker.store.interface import Transaction
+from broker.store.interface import Reserve, Transaction
 from zhifu.errors import Error, Refused
 
 LOOK_S: Final = 1.0
@@ -38,7 +37,8 @@ class Readiness:
     reasons: tuple[str, ...] = ("unavailable.broker",)
     draining: bool = False
     reserve: Reserve | None = None
-    """Where the database is a file: room for what ends work."""
+    """Room for what ends work."""
+    _one: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
 
     @property
     def ready(self) -> bool:
@@ -70,9 +70,13 @@ class Readiness:
 
     async def look(self) -> None:
         """Work out the reasons anew."""
+        async with self._one:
+            await self._look()
+
+    async def _look(self) -> None:
         before = self.ready, self.reasons
         # Room first: what is tried next needs it.
-        found = (self._log(), self._room(), await self._written())
+        found = (self._log(), await self._room(), await self._written())
         self.reasons = tuple(reason for reason in found if reason)
         if (self.ready, self.reasons) != before:
             level = logging.INFO if self.ready else logging.WARNING
@@ -87,9 +91,12 @@ class Readiness:
     def _log(self) -> str:
         return self.core.committer.refusal.reason if self.core.committer.refusal else ""
 
-    def _room(self) -> str:
-        self.core.committer.is_full = self.reserve is not None and self.reserve.look()
-        return "unavailable.space" if self.core.committer.is_full else ""
+    async def _room(self) -> str:
+        committer = self.core.committer
+        lacking, committer.lacking = committer.lacking, False
+        low = await asyncio.to_thread(self.reserve.look, lacking) if self.reserve is not None else lacking
+        committer.is_full = low or committer.lacking
+        return "unavailable.space" if committer.is_full else ""
 
     async def _written(self) -> str:
         """Why the store is not written; empty if it is.

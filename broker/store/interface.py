@@ -118,3 +118,21 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Close every connection. Never raises."""
+
+
+class Reserve(Protocol):
+    """Room that is kept for what must still be written when the disk is full: acknowledgements, revocations, the log.
+
+    It is released when there is no other room, and only what ends work is committed until there is enough again. New
+    work is refused as what it is, with a time to come again, and not as an error of the store half-way through.
+    """
+
+    def look(self, lacking: bool) -> bool:
+        """Release it where the disk is full, make it where there is room; whether there is too little room now.
+
+        ``lacking``: since the last look something could not be written for want of room. It may wait for the disk or
+        the database: not on an event loop. Never raises.
+        """
+
+    def close(self) -> None:
+        """This broker looks no more."""

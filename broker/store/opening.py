@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from broker.store import sqlite
-from broker.store.interface import Store
+from broker.store.file_reserve import FileReserve
+from broker.store.interface import Reserve, Store
 from broker.store.rows import Rows
 
 if TYPE_CHECKING:
@@ -55,6 +56,15 @@ def bell_of(address: str) -> Bell | None:
     from broker.store.bell import Bell
 
     return Bell(address)
+
+
+def reserve_of(folder: Path, address: str) -> Reserve:
+    """The room kept for a full disk: the database's own at ``address``, or in the broker's folder beside its file."""
+    if not address:
+        return FileReserve(folder)
+    from broker.store.table_reserve import TableReserve
+
+    return TableReserve(address)
 
 
 def migrate(database: Path, address: str, *, check: bool = False) -> Migrated:

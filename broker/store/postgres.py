@@ -69,7 +69,7 @@ def _ours(error: psycopg.Error) -> Conflict | Malformed | Refused:
         return Conflict(type(error).__name__)
     if isinstance(error, errors.DataError):
         return Malformed("malformed.field", "a value that no column holds")
-    return Refused("unavailable.store")
+    return Refused("unavailable.space" if isinstance(error, errors.DiskFull) else "unavailable.store")
 
 
 def _check(values: Sequence[Any]) -> None:

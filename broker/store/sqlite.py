@@ -38,7 +38,9 @@ def _ours(error: sqlite3.Error | OverflowError) -> Conflict | Malformed | Refuse
         return Conflict(error.sqlite_errorname)
     if isinstance(error, OverflowError):
         return Malformed("malformed.field", "a number of more than 64 bits")
-    return Refused("unavailable.store")
+    # Errors that Python raises by itself, of a closed connection say, have no code.
+    is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+    return Refused("unavailable.space" if is_full else "unavailable.store")
 
 
 class Driver:

@@ -1,8 +1,7 @@
-"""Room that is kept for what must still be written when the disk is full: acknowledgements, revocations, the log.
+"""Room that is kept on the disk of an SQLite file (`broker.store.interface.Reserve`).
 
-A file of zeros lies beside the database. When the disk has less free than that, the file is deleted, and only what ends
-work is committed until there is room for both again; then it is made anew. New work is refused as what it is, with a
-time to come again, and not as an error of the store half-way through.
+A file of zeros lies beside the database. When the disk has less free than that, or a commit found no room although it
+seemed to have more, the file is deleted; when there is room for both again, it is made anew.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _log = logging.getLogger("broker.reserve")
 
 
 @dataclass(slots=True)
-class Reserve:
+class FileReserve:
     """The reserve of a broker's folder, for a database that is there; ``low``: it is being used."""
 
     folder: Path
@@ -35,12 +34,11 @@ class Reserve:
         """Bytes."""
         return min(_MOST, shutil.disk_usage(self.folder).total // _SHARE)
 
-    def look(self) -> bool:
-        """Release the reserve where the disk is full, make it where there is room; whether it is being used now."""
+    def look(self, lacking: bool) -> bool:
         free, size, file = shutil.disk_usage(self.folder).free, self.size, self.folder / FILE
-        if file.exists() and free < size:
+        if file.exists() and (lacking or free < size):
             self._say(True, free)
-            self.release()
+            self.close()
         elif not file.exists() and free >= 3 * size:
             # Room for the file, and as much as before it was released; the rest so that it does not come and go.
             self._say(not self._make(file, size), free)
@@ -48,7 +46,7 @@ class Reserve:
             self._say(True, free)
         return self.low
 
-    def release(self) -> None:
+    def close(self) -> None:
         """A broker that does not run needs none."""
         (self.folder / FILE).unlink(missing_ok=True)
 
