@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from clients.hospital import case as cases
-from clients.hospital.case import Case
+from clients.hospital.case import Case, Desk
 from clients.hospital.driving import Driving
 from clients.hospital.sample import sample_bill
 from clients.hospital.settlement import Settlements
@@ -33,6 +34,19 @@ class Counted(Settlements):
     async def run(self, case_id: bytes) -> Case:
         self.ran.append(case_id)
         return await super().run(case_id)
+
+
+class Asked(Counted):
+    """Waits for its payers, who hold nothing, until a test lets them answer."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def _ask(self, case: Case, *_: object) -> tuple[Case, dict[str, Any]]:
+        self.asked.set()
+        await self.answer.wait()
+        return replace(case, state="reserved", amounts={"patient": 0}), {}
 
 
 @pytest.fixture
@@ -74,3 +88,21 @@ async def test_what_is_driven_anew_as_it_ends_is_driven_and_known(settlements: C
     assert second is not first
     await second
     assert settlements.ran == [ONE, ONE]
+
+
+async def test_what_the_desk_says_while_payers_are_asked_is_heard(tmp_path: Path) -> None:
+    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+    with store.transaction():
+        cases.put(store, Case(ONE, "open", "direct", sample_bill(1), b"", b"", (), b"", 1, Desk(hold=True)), 1)
+    settlements = Asked(store)
+    driving = driving_of(settlements)
+    driving.drive(ONE)
+    await settlements.asked.wait()
+    wished = asyncio.create_task(driving.wish(ONE, "confirm"))
+    await asyncio.sleep(0)
+    settlements.answer.set()
+    await wished
+    await driving.wait(ONE, 20)
+    assert cases.get(store, ONE).state == "confirmed"
+    await driving.close()
+    store.close()

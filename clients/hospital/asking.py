@@ -57,8 +57,9 @@ class Asking:
         self._clock_ms = clock_ms
 
     def save(self, case: Case) -> Case:
-        """Durable on return, or with the transaction that is open."""
+        """Durable on return, or with the transaction that is open; as it stands then, with what the desk said since."""
         with self._node.store.transaction():
+            case = cases.heard(self._node.store, case)
             cases.put(self._node.store, case, self._clock_ms())
         return case
 

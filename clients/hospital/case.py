@@ -250,6 +250,12 @@ def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:
         return changed
 
 
+def heard(store: Store, case: Case) -> Case:
+    """``case`` with what the desk said since it was read: whoever drives it waits for payers in between."""
+    job = None if case.desk.wish else store.jobs.get(KIND, case.id)
+    return case if job is None else case.with_wish(_read(job).desk.wish)
+
+
 def _read(job: Job) -> Case:
     route, bill, encounter, record, policies, payer, started, desk, *rest = cbor.decode(job.payload, _MAX_BYTES)
     finished, expires, reason, detail, steps, sums, *quick = rest

@@ -197,7 +197,9 @@ class Settlements:
     async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Sequence[Called]]) -> Case:
         case, answers = await self._ask(case, bill, called)
         if case.desk.hold and not case.desk.wish:
-            return self._asking.save(case)
+            case = self._asking.save(case)
+            if not case.desk.wish:
+                return case
         told = {payer: (one, self._notice(case, payer)) for payer, one in answers.items()}
         case = await self._asking.tell(case, "confirm", told)
         with self._node.store.transaction():
