@@ -66,6 +66,9 @@ def follow_notice(opened: Opened, tx: Transaction, *, account_inside: bool = Fal
         if not 0 <= wanted <= held.amounts[USED]:
             raise Refused("exchange.state", "more of the personal account than is held")
         ledger.change(name, {USED: wanted}, tx.now)
+    elif action != "cancel" and wanted != held.amounts[USED]:
+        # The answer states it in our name: what was confirmed stays what it was.
+        raise NotAuthentic("ledger.mismatch", f"{action}: another amount of the personal account than was confirmed")
     ledger.step(name, action, tx.now)
     total = found.amounts["pay"] + (wanted if account_inside else 0)
     amounts = {**found.amounts, USED: wanted, "fund_pay_sumamt": total}
