@@ -19,7 +19,7 @@ from broker.delivery import WINDOW
 from broker.lanes import Lanes
 from broker.quota import Bucket, Quota, Quotas
 from broker.store import tables
-from tests.broker_rig import acknowledgements, present, rig, serving
+from tests.broker_rig import Server, acknowledgements, present, rig, serving
 from tests.formats import HOSPITAL, INSURER, PAYER, RIVAL, claim
 from tests.test_exchange_service import refusal, statute
 from tests.wire import Wire
@@ -242,6 +242,38 @@ def _begin(channel: grpc.aio.Channel, method: str) -> Any:
         yield b""
 
     return channel.stream_stream(method)(nothing())
+
+
+async def test_connections_are_counted_from_their_first_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is attached goes on, who is too many is closed at once, and there is room when the others have left."""
+    monkeypatch.setattr("broker.services.ports.MAX_CONNECTIONS", 6)
+    async with serving(tmp_path) as server:
+        hospital, payer = await server.attach(HOSPITAL), await server.attach(PAYER)
+        silent = [await asyncio.open_connection("127.0.0.1", server.served.ports[0]) for _ in range(12)]
+        over = [asyncio.create_task(reader.read(1)) for reader, _ in silent]
+        async with asyncio.timeout(8):  # before those that are kept end by the handshake's own time
+            for one in asyncio.as_completed(over):
+                assert await one == b""
+                if sum(other.done() for other in over) == 8:
+                    break
+        assert not (await hospital.submit(*statute(server)))[0].HasField("refusal")
+        assert len(await payer.deliveries(1)) == 1
+        with pytest.raises(grpc.aio.AioRpcError) as late:
+            await server.attach(INSURER)
+        assert late.value.code() == grpc.StatusCode.UNAVAILABLE
+        for _, writer in silent:
+            writer.close()
+        async with asyncio.timeout(30):
+            while not await _attaches(server):
+                await asyncio.sleep(0.05)
+
+
+async def _attaches(server: Server) -> bool:
+    try:
+        await server.attach(INSURER)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
 
 
 async def test_a_peer_that_is_half_open_is_seen(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ MAX_CALLS: Final = 4096
 """On the nodes' port at once, streams included: what was begun and never sent costs memory too."""
 MAX_SHORT_CALLS: Final = 512
 """On the public port, where nobody is known."""
+MAX_CONNECTIONS: Final = 4096
+"""To a port at once, from the first byte on: some 90 KiB each. Whoever comes beyond them is closed at once; a node
+tries again.
+"""
 _OPTIONS: Final = [
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", 16),
@@ -87,6 +91,7 @@ def server(*, short_lived: bool = False, keepalive_ms: int = KEEPALIVE_MS) -> gr
     # The second timeout is what ends a connection: its default of a minute goes before the first, which says less.
     timeouts = [(f"grpc.{name}_timeout_ms", keepalive_ms // 2) for name in ("keepalive", "http2.ping")]
     options = [*_OPTIONS, ("grpc.keepalive_time_ms", keepalive_ms), *timeouts]
+    options.append(("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS))
     options += _SHORT_LIVED if short_lived else []
     calls = MAX_SHORT_CALLS if short_lived else MAX_CALLS
     return grpc.aio.server(options=options, interceptors=[Decoding()], maximum_concurrent_rpcs=calls)
