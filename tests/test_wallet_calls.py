@@ -1,4 +1,4 @@
-"""A wallet's calls where one answer does not hold all: every access is listed, everything that waits is fetched."""
+"""A wallet's calls where the first one is not enough: cut off, refused for one key, or more than an answer holds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from nacl.signing import SigningKey
 
 from broker.services import frames
 from broker.services import wallet as service
+from broker.store import tables
 from clients import wire
-from clients.patient import calls
-from clients.patient.wallet import Contact, Pair, Wallet
+from clients.patient import calls, consent, keys, stop
+from clients.patient.wallet import Contact, Given, Pair, Wallet
 from tests.broker_rig import Server, fresh, present, reason, serving
-from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, Sent, claim, subject_key
+from tests.formats import DAY, HOSPITAL, INSURER, NOW, ORIGIN, Exchange, Sent, claim, seed, subject_key
 from tests.test_receive import statement_to_patient
 from zhifu import acknowledgement, presentation
 from zhifu.receipt import Head
@@ -37,6 +39,54 @@ async def claimed(server: Server, count: int) -> list[Sent]:
     sent = [present(fresh(one)) for _ in range(count)]
     assert {reason(found) for found in await server.submit(*sent)} == {""}
     return sent
+
+
+def given(one: Exchange) -> Given:
+    """Signed and kept, and no more is known of it."""
+    assert one.grant_envelope is not None
+    return Given(one.grant_envelope.to_bytes().hex(), "", {})
+
+
+async def test_what_was_given_when_the_line_was_cut_is_handed_in(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        await server.attest(subject_key())
+        wallet, pair = hers(server, tmp_path)
+        grant = claim().grant
+        assert grant is not None
+        over = replace(grant, not_before=NOW - 2 * DAY, issued_at=NOW - 2 * DAY, expiry=NOW - DAY)
+        pair.grants = [given(replace(claim(), grant=over)), given(claim())]
+        for _ in range(2):
+            await consent.hand_in(wallet, pair, NOW)
+        (row,) = server.rows(tables.Grant)
+        assert row.envelope.hex() == pair.grants[1].grant
+        assert [bool(one.receipt) for one in pair.grants] == [False, True]
+        assert "grant.refused" not in {meta.event for _, meta, _ in server.entries()}, "nothing is tried in vain"
+
+
+async def test_a_grant_that_is_over_for_the_broker_is_not_handed_in_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        await server.grant(claim())
+        await server.revoke(claim())
+        wallet, pair = hers(server, tmp_path)
+        pair.grants = [given(claim())]
+        await consent.hand_in(wallet, pair, NOW)
+        assert (pair.grants[0].revoked, pair.grants[0].receipt) == (True, "")
+
+
+async def test_all_is_stopped_though_there_is_nothing_to_stop_under_one_key(tmp_path: Path) -> None:
+    """Of one key nothing was ever registered, another was struck with all its grants; the third has one."""
+    async with serving(tmp_path) as server:
+        wallet, last = hers(server, tmp_path)
+        never, struck = (SigningKey(seed(name)) for name in ("never used", "struck"))
+        await server.grant(claim())
+        for key in (never, struck):
+            await server.attest(key)
+        pairs = [replace(last, seed=bytes(key).hex(), grants=[given(claim())]) for key in (never, struck)]
+        await keys.strike(wallet, pairs[1], pairs[1].public, NOW)
+        wallet.pairs = [*pairs, replace(last, grants=[given(claim())])]
+        (done,) = await stop.every(wallet, NOW)
+        assert len(done.grants) == 1
+        assert {row.status for row in server.rows(tables.Grant)} == {"revoked"}
 
 
 async def test_every_access_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from clients import desk
 from clients.patient import calls
@@ -17,7 +17,11 @@ from zhifu.cbor import Value
 from zhifu.consent import ConsentRequest, Grant, Scopes
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.receipt import Entry
 from zhifu.schema import ABSENT
+
+_OVER: Final = ("consent.expired", "consent.key_status", "consent.revoked")
+"""Why a broker refuses a grant for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +169,34 @@ async def give(wallet: Wallet, seen: Review, choice: Choice, now: int) -> Given:
     # Kept before it is registered: a grant that the broker has and the wallet forgot could never be revoked.
     seen.pair.grants.append(kept)
     wallet.save()
-    entry, receipt = await calls.register(wallet, signed)
-    kept.receipt = receipt.hex()
-    wallet.save()
+    entry = await _register(wallet, kept)
     attested = (envelope.from_bytes(envelope.ATTESTATION, bytes.fromhex(one)) for one in seen.pair.attestations)
     return Given(desk.Consent(signed, tuple(attested), terms), consent.hash_of(signed.payload), entry.index)
+
+
+async def _register(wallet: Wallet, kept: wallets.Given) -> Entry:
+    entry, receipt = await calls.register(wallet, grant_of(kept))
+    kept.receipt = receipt.hex()
+    wallet.save()
+    return entry
+
+
+async def hand_in(wallet: Wallet, pair: Pair, now: int) -> None:
+    """Register what the patient gave and the broker never answered for: the line was cut, or this device died.
+
+    The same grant twice changes nothing. ``now`` is Unix s. Raises `Refused` (unavailable.*).
+    """
+    for kept in pair.grants:
+        if kept.receipt or kept.revoked or consent.verify_grant(grant_of(kept), pair.public).expiry < now:
+            continue
+        try:
+            await _register(wallet, kept)
+        except (NotAuthentic, Refused) as error:
+            if error.retryable:
+                raise
+            if error.reason in _OVER:
+                kept.revoked = True
+                wallet.save()
 
 
 def refuse(wallet: Wallet, seen: Review, now: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clients import config
-from clients.patient import claims, mailbox, reports
+from clients.patient import claims, consent, mailbox, reports
 from clients.patient.mailbox import Fetched
 from clients.patient.wallet import Pair, Wallet
 from zhifu.receive import Opened
@@ -17,7 +17,11 @@ _STATEMENTS: Final = "statements"
 
 
 async def collect(wallet: Wallet, pair: Pair, now: int) -> tuple[Opened, ...]:
-    """Fetch what waits for this pair, and keep each thing before it is acknowledged. Raises as `mailbox.fetch`."""
+    """Fetch what waits for this pair, and keep each thing before it is acknowledged. Raises as `mailbox.fetch`.
+
+    What was given and not registered is handed in first.
+    """
+    await consent.hand_in(wallet, pair, wallet.now(now))
     box = await mailbox.fetch(wallet, pair, now, lambda one: _keep(wallet, one, now))
     claims.refresh(wallet, box.statements, now)
     return box.opened

@@ -12,7 +12,7 @@ from zhifu import envelope
 from zhifu.consent import Grant, Revocation, verify_grant
 from zhifu.consent import hash_of as grant_hash_of
 from zhifu.envelope import Envelope
-from zhifu.errors import NotAuthentic, Refused
+from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.v1.signed_pb2 import (
     KEY_ROLE_GUARDIAN,
     KEY_ROLE_RECOVERY,
@@ -83,9 +83,26 @@ def _granted(pair: Pair, signed: Envelope, status: str) -> tuple[bytes, Granted]
 
 
 async def every(wallet: Wallet, now: int, hospital: bytes | None = None) -> list[Stopped]:
-    """End all grants, or all of one hospital, pair by pair: each pair's key speaks for itself."""
-    chosen = [pair for pair in wallet.pairs if pair.enrolled and hospital in (None, bytes.fromhex(pair.hospital))]
-    return [await stop(wallet, pair, now) for pair in chosen if await _has_grants(wallet, pair)]
+    """End all grants, or all of one hospital, pair by pair: each pair's key speaks for itself.
+
+    One that fails keeps none of the others from being ended; then its error is raised, the first of several.
+    """
+    done: list[Stopped] = []
+    failed: list[Error] = []
+    for pair in wallet.pairs:
+        if pair.enrolled and hospital in (None, bytes.fromhex(pair.hospital)):
+            try:
+                done += [await stop(wallet, pair, now)] if await _has_grants(wallet, pair) else []
+            except Error as error:
+                failed += [] if _has_ended(pair, error) else [error]
+    if failed:
+        raise failed[0]
+    return done
+
+
+def _has_ended(pair: Pair, error: Error) -> bool:
+    """Whether there is nothing to end: the broker has no grant of this key, or the key was revoked with its grants."""
+    return error.reason == "consent.unknown" or (error.reason == "consent.key_status" and not pair.subject_id)
 
 
 async def _has_grants(wallet: Wallet, pair: Pair) -> bool:
