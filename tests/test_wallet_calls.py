@@ -19,6 +19,8 @@ from tests.broker_rig import Server, fresh, present, reason, serving
 from tests.formats import DAY, HOSPITAL, INSURER, NOW, ORIGIN, Exchange, Sent, claim, seed, subject_key
 from tests.test_receive import statement_to_patient
 from zhifu import acknowledgement, presentation
+from zhifu.consent import hash_of
+from zhifu.errors import Refused
 from zhifu.receipt import Head
 
 
@@ -71,6 +73,21 @@ async def test_a_grant_that_is_over_for_the_broker_is_not_handed_in_again(tmp_pa
         pair.grants = [given(claim())]
         await consent.hand_in(wallet, pair, NOW)
         assert (pair.grants[0].revoked, pair.grants[0].receipt) == (True, "")
+
+
+@pytest.mark.parametrize("every", [True, False])
+async def test_what_was_stopped_before_it_was_handed_in_is_not(tmp_path: Path, every: bool) -> None:
+    async with serving(tmp_path) as server:
+        await server.attest(subject_key())
+        wallet, pair = hers(server, tmp_path)
+        pair.grants, wallet.pairs = [given(claim())], [pair]
+        if every:
+            assert await stop.every(wallet, NOW) == []
+        else:
+            with pytest.raises(Refused, match=r"consent\.unknown"):
+                await stop.one(wallet, hash_of(consent.grant_of(pair.grants[0]).payload), NOW)
+        await consent.hand_in(wallet, pair, NOW)
+        assert server.rows(tables.Grant) == []
 
 
 async def test_all_is_stopped_though_there_is_nothing_to_stop_under_one_key(tmp_path: Path) -> None:

@@ -114,11 +114,24 @@ async def stop(wallet: Wallet, pair: Pair, now: int, *, grant_hash: bytes = b"")
     by = _BY.get(pair.role, REVOKER_UNSPECIFIED)
     said = Revocation(wallet.contact.origin, grant_hash, now, b"" if grant_hash else pair.subject, by)
     signed = await wallet.sign(pair, envelope.REVOCATION, said.to_bytes())
-    entry, answer = await calls.revoke(wallet, signed)
+    try:
+        entry, answer = await calls.revoke(wallet, signed)
+    except Refused as error:
+        if error.reason == "consent.unknown":
+            _never_hand_in(wallet, pair, grant_hash)
+        raise
     ended = tuple(answer.grants)
     _note(pair, ended, answer.SerializeToString(deterministic=True).hex())
     wallet.save()
     return Stopped(ended, entry.index, answer.delivered, answer.withheld, signed)
+
+
+def _never_hand_in(wallet: Wallet, pair: Pair, grant_hash: bytes) -> None:
+    """The broker never heard of it, and is not to hear of it after she stopped it (`consent.hand_in`)."""
+    for given in pair.grants:
+        if not given.receipt and grant_hash in (b"", grant_hash_of(consent.grant_of(given).payload)):
+            given.revoked = True
+    wallet.save()
 
 
 def _note(pair: Pair, ended: Sequence[bytes], receipt: str) -> None:
