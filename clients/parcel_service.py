@@ -18,7 +18,7 @@ from clients.parcel_jobs import Kept
 from clients.role import Transaction
 from clients.store import Store
 from zhifu import envelope, parcel, receive
-from zhifu.errors import Error, NotAuthentic
+from zhifu.errors import Error, NotAuthentic, Refused
 from zhifu.parcel import Message
 from zhifu.statement import KeyStatement
 from zhifu.v1 import parcel_pb2, parcel_pb2_grpc
@@ -78,14 +78,27 @@ class Fetching:
             if error.retryable:
                 return AGAIN_S
             with self._store.transaction():
-                parcel_jobs.put(self._store, replace(one, state=parcel_jobs.REFUSED), self._clock_ms())
+                if self._waits(one):
+                    parcel_jobs.put(self._store, replace(one, state=parcel_jobs.REFUSED), self._clock_ms())
         return LOOK_S
+
+    def _waits(self, one: Kept) -> bool:
+        found = parcel_jobs.get(self._store, one.hash)
+        return found is not None and found.state == parcel_jobs.WAITING
+
+    def _check_waits(self, one: Kept) -> None:
+        """After every wait: it may have been taken back, and what was here erased. Raises `Refused`
+        (exchange.state).
+        """
+        if not self._waits(one):
+            raise Refused("exchange.state", "the parcel was taken back meanwhile")
 
     async def _fetch(self, stub: parcel_pb2_grpc.ParcelServiceAsyncStub, one: Kept) -> None:
         found = await stub.FetchParcel(parcel_pb2.FetchParcelRequest(parcel=one.hash), timeout=CALL_S)
         verified = self._verified(one, found)
         for place in range(len(verified.shown.digests)):
             await self._chunk(stub, verified, place)
+        self._check_waits(one)
         message = parcel_jobs.content(self._settings.directory, verified)
         with self._transaction() as tx:
             claim = self._taker.on_parcel(verified, message, tx)
@@ -115,4 +128,5 @@ class Fetching:
         request = parcel_pb2.FetchChunkRequest(parcel=one.hash, place=place)
         chunk = (await stub.FetchChunk(request, timeout=CALL_S)).chunk
         parcel.check_chunk(one.shown, place, chunk)
+        self._check_waits(one)
         parcel_jobs.keep_chunk(self._settings.directory, one, place, chunk)

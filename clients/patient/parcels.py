@@ -100,10 +100,18 @@ async def send(wallet: Wallet, one: Outgoing, progress: Progress = silent) -> in
 
 
 async def withdraw(wallet: Wallet, pair: Pair, digest: bytes, now: int) -> bool:
-    """Take a parcel back; whether its recipient had it already, who is then told to erase it. Raises `Refused`."""
+    """Take a parcel back; whether its recipient had it already, who is then told to erase it. Raises `Refused`.
+
+    One that never got to the broker, or is no longer there, is taken back all the same: it is not sent any more.
+    """
     said = consent.Revocation(wallet.contact.origin, digest, now)
     signed = await wallet.sign(pair, envelope.REVOCATION, said.to_bytes())
-    _, taken = await calls.withdraw_parcel(wallet, signed)
+    try:
+        _, taken = await calls.withdraw_parcel(wallet, signed)
+    except Refused as error:
+        if error.reason not in ("consent.unknown", "exchange.state"):
+            raise
+        taken = False
     shutil.rmtree(_folder(wallet) / digest.hex(), ignore_errors=True)
     return taken
 

@@ -15,7 +15,7 @@ from clients.patient.mailbox import Fetched
 from clients.patient.parcels import Outgoing, Progress
 from clients.patient.wallet import Pair, Wallet
 from zhifu.cbor import Value
-from zhifu.errors import Refused
+from zhifu.errors import Error, Refused
 from zhifu.parcel import Document, Message
 
 
@@ -88,11 +88,21 @@ async def _follow(
 
 
 async def resume(wallet: Wallet, progress: Progress) -> list[Outgoing]:
-    """Send what an earlier command left unsent, each parcel from where it stopped. Raises as `parcels.send`."""
-    found = parcels.waiting(wallet)
-    for one in found:
-        await parcels.send(wallet, one, progress)
-    return found
+    """Send what an earlier command left unsent, each parcel from where it stopped; what was sent.
+
+    One that cannot be sent keeps none of the others; then its error is raised, the first of several, as `parcels.send`.
+    """
+    sent: list[Outgoing] = []
+    failed: list[Error] = []
+    for one in parcels.waiting(wallet):
+        try:
+            await parcels.send(wallet, one, progress)
+            sent.append(one)
+        except Error as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return sent
 
 
 async def withdraw(wallet: Wallet, claim: bytes, now: int) -> int:
