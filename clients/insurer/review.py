@@ -18,7 +18,7 @@ from clients.ledger import LATE, Holding, Ledger
 from clients.role import Draft, Transaction
 from clients.store import Job, Store
 from clients.store.jobs import ALL
-from zhifu import cbor, money
+from zhifu import cbor, ladder, money
 from zhifu.errors import Malformed, Refused
 from zhifu.explain import Explanation
 
@@ -153,8 +153,11 @@ def queue(
 def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
     """Write a decision down; the node sends it. The same again changes nothing.
 
-    Raises `Refused` (exchange.unknown, exchange.state), `Malformed` (usage.argument): more than the arithmetic gives.
+    Raises `Refused` (exchange.unknown, exchange.state), `Malformed` (usage.argument): more than the arithmetic gives,
+    or words that no answer holds.
     """
+    if not ladder.conforms("clauses", [["pay", verdict.pay, verdict.clause, verdict.reason]]):
+        raise Malformed("usage.argument", "a clause is one line of at most 160 characters, a reason a code of letters")
     with store.transaction():
         item = _read(store.jobs.need(KIND, claim))
         if item.verdict == verdict:
@@ -172,8 +175,11 @@ def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
 def ask(store: Store, claim: bytes, documents: Sequence[str], now: int) -> Item:
     """Ask the patient for documents, once; the promise's clock stands still until they come.
 
-    Raises `Refused` (exchange.unknown, exchange.state): no claim of a patient, not open, or asked before.
+    Raises `Refused` (exchange.unknown, exchange.state): no claim of a patient, not open, or asked before; `Malformed`
+    (usage.argument): names that no notice holds.
     """
+    if not ladder.conforms("names", list(documents)):
+        raise Malformed("usage.argument", "a document is named in one line")
     with store.transaction():
         item, clock = _read(store.jobs.need(KIND, claim)), promise.need(store, claim)
         if item.state not in (OPEN, ASKED) or clock.paused:

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Final
 
 from clients.insurer import progress, promise, review
@@ -15,7 +16,7 @@ from clients.insurer.core_system import CoreSystem, Later
 from clients.insurer.review import Item
 from clients.role import Transaction
 from clients.store import Store
-from zhifu.errors import Error
+from zhifu.errors import Error, Malformed
 
 LOOK_S: Final = 0.25
 AGAIN_S: Final = 1.0
@@ -62,15 +63,26 @@ class Reviewing:
                     review.answer(item, tx)
             except Error as error:
                 _log.error("review.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})
+                if isinstance(error, Malformed):
+                    # No answer holds it, and none ever will: it is to be decided in other words.
+                    with self._store.transaction():
+                        review.put(self._store, replace(item, state=review.OPEN, verdict=None), int(time.time()))
 
     def tell(self) -> None:
         """Tell patients what another process of this node wrote down, each in a transaction of its own."""
         for job, claim, state, documents in progress.written(self._store):
-            with self._transaction() as tx:
-                clock = promise.find(tx.store, claim)
-                if clock is not None:
-                    progress.tell(tx, claim, state, clock, documents=documents)
-                progress.told(tx.store, job)
+            try:
+                with self._transaction() as tx:
+                    clock = promise.find(tx.store, claim)
+                    if clock is not None:
+                        progress.tell(tx, claim, state, clock, documents=documents)
+                    progress.told(tx.store, job)
+            except Error as error:
+                # One that cannot be told must not keep the others, or decisions, from being sent.
+                _log.error("progress.failed", extra={"about": {"claim": claim, "reason": error.reason}})
+                if not error.retryable:
+                    with self._store.transaction():
+                        progress.told(self._store, job)
 
     def _ask(self, core: CoreSystem) -> None:
         """Ask about what is due, some at a time: a core system that is slow must not keep decisions from being sent."""

@@ -6,6 +6,7 @@ What is decided is held until she accepts it; a dispute opens it once more.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
@@ -164,8 +165,14 @@ def _disputed(claim: bytes, message: Message, tx: Transaction) -> None:
     clock = promise.need(tx.store, claim)
     clock = promise.put(tx.store, claim, promise.Promise(tx.now, clock.days, clock.rate), tx.now)
     said = message.fields.get("note")
-    note = " ".join(said.split())[:120] if isinstance(said, str) and said.strip() else "—"
-    review.reopen(tx, item, Explanation("pay", 0, f"患者异议：{note}", review.DISPUTED), clock)
+    note = _line(said)[:120] if isinstance(said, str) else ""
+    review.reopen(tx, item, Explanation("pay", 0, f"患者异议：{note or '—'}", review.DISPUTED), clock)
+
+
+def _line(said: str) -> str:
+    """Her words as one line of a clause, which holds nothing that cannot be seen: an emoji is joined by such."""
+    seen = (one if unicodedata.category(one)[0] != "C" else " " for one in said)
+    return " ".join("".join(seen).split())
 
 
 def _check_self(claim: bytes, tx: Transaction) -> None:
