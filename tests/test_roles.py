@@ -20,11 +20,11 @@ from clients.node import Node
 from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role, Transaction
-from clients.store import Store
+from clients.store import Job, Store
 from tests import formats
 from tests.broker_rig import fresh
 from tests.formats import INSURER, NOW, PAYER, Exchange, claim, recipient
-from zhifu import bill
+from zhifu import bill, cbor, schema
 from zhifu.errors import Refused
 from zhifu.receive import Opened, receive
 from zhifu.v1.signed_pb2 import BASIS_KIND_STATUTE
@@ -64,6 +64,29 @@ def refused(role: Role, one: Opened, tx: Transaction) -> str:
 
 def test_an_insurer_takes_no_claim_without_a_grant(tx: Transaction) -> None:
     assert refused(Insurer(product.load("full")), opened(by_statute(INSURER)), tx) == "consent.missing"
+
+
+def test_an_insurer_joins_no_claim_with_what_another_hospital_says_of_it(tx: Transaction) -> None:
+    """Whoever learned the workflow of a claim says that others paid nothing, or all of it."""
+    role, first = Insurer(product.load("full")), opened(claim(INSURER))
+    parts = []
+    with tx.store.transaction():
+        tx.store.incoming.put_opened(first, b"", b"said", NOW * 1000, NOW + 60, [])
+        assert role.on_opened(first, tx) is None, "the other half is to come"
+        for who in (formats.RIVAL, formats.HOSPITAL):
+            shown = replace(first.presentation, sender=who.id)
+            record_ = replace(first.manifest, schema_hash=schema.load(decision.COORDINATION).hash)
+            parts.append(replace(first, hash=who.id, presentation=shown, manifest=record_))
+        forged, own = parts
+        assert refused(role, forged, tx) == "exchange.state"
+        # Or it comes first: then the claim waits for its own.
+        tx.store.jobs.put(Job("claim", first.presentation.workflow, "waiting", cbor.encode([b"", forged.hash]), NOW))
+        tx.store.incoming.put_opened(
+            replace(first, hash=forged.hash, presentation=forged.presentation), b"", b"said", NOW * 1000, NOW + 60, []
+        )
+        assert role.on_opened(first, tx) is None
+        found = role._gather(own, decision.COORDINATION, tx)
+        assert (found.claim, found.coordination) == (first.hash, own.hash)
 
 
 def test_a_public_payer_takes_no_part_in_a_commercial_settlement(tx: Transaction) -> None:

@@ -82,11 +82,20 @@ class Insurer:
 
     @staticmethod
     def _gather(opened: Opened, name: str, tx: Transaction) -> _Parts:
-        """Keep which half came; the two may come in either order, or one of them again under a new presentation."""
+        """Keep which half came; the two may come in either order, or one of them again under a new presentation.
+
+        Both are of one sender under one grant: whoever learned another's workflow adds nothing to its claim, and keeps
+        it from nothing. Raises `Refused` (exchange.state).
+        """
         workflow = opened.presentation.workflow
         job = tx.store.jobs.get(_KIND, workflow)
         before = _Parts(*cbor.decode(job.payload, 256)) if job else _Parts()
         is_claim = name in CLAIMS
+        other = before.coordination if is_claim else before.claim
+        if other and not _are_one(opened, _stored(other, tx)):
+            if not is_claim:
+                raise Refused("exchange.state", "the claim of this workflow is another's")
+            before = _Parts()
         parts = _Parts(opened.hash, before.coordination) if is_claim else _Parts(before.claim, opened.hash)
         state = "complete" if parts.claim and parts.coordination else "waiting"
         payload = cbor.encode([parts.claim, parts.coordination])
@@ -231,6 +240,11 @@ def _stored(exchange: bytes, tx: Transaction) -> Opened:
     if found is None or found.opened is None:
         raise Refused("exchange.unknown", "a part of the claim is not kept any more")
     return found.opened
+
+
+def _are_one(one: Opened, other: Opened) -> bool:
+    first, second = one.presentation, other.presentation
+    return (first.sender, first.basis, first.encounter) == (second.sender, second.basis, second.encounter)
 
 
 def _insured(bill: Opened, tx: Transaction) -> Insured | None:
