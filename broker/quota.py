@@ -30,6 +30,10 @@ class Quota:
 
 
 DEFAULT: Final = Quota()
+STATED_PER_S: Final = 0.1
+STATED_BURST_S: Final = 600.0
+"""New key statements and epochs of one participant: two a day are usual, each stays for ever, and each statement goes
+to everybody."""
 
 
 def parse(document: Mapping[str, object]) -> tuple[Quota, dict[bytes, Quota]]:
@@ -78,6 +82,7 @@ class Quotas:
         self._every = every
         self._own = own or {}
         self._buckets: dict[bytes, tuple[Bucket, Bucket]] = {}
+        self._stated: dict[bytes, Bucket] = {}
         self._streams: Counter[bytes] = Counter()
         self._full: frozenset[bytes] = frozenset()
 
@@ -103,6 +108,14 @@ class Quotas:
             counted = Bucket(quota.exchanges_per_s, quota.burst_s, now)
             found = self._buckets[sender] = counted, Bucket(quota.bytes_per_s, quota.burst_s, now)
         return found
+
+    def admit_stated(self, participant: bytes, now: float) -> None:
+        """Take a new key statement, or a new epoch, at ``now`` (monotonic s). Raises `Refused` (unavailable.quota)."""
+        bucket = self._stated.setdefault(participant, Bucket(STATED_PER_S, STATED_BURST_S, now))
+        wait = bucket.wait(now)
+        if wait > 0:
+            raise Refused("unavailable.quota", "too many keys and epochs of one participant", retry_s=wait)
+        bucket.take(1)
 
     # What waits for whom
 

@@ -28,6 +28,7 @@ from nacl.signing import SigningKey
 
 from broker.core import Timing
 from broker.counts import COUNTS
+from broker.quota import STATED_BURST_S, STATED_PER_S
 from broker.services import session
 from broker.services.frames import Known
 from broker.services.ports import MAX_MESSAGE
@@ -653,6 +654,26 @@ async def test_a_key_statement_must_be_the_nodes_own_and_newer(server: Server, n
     assert await ended_with(stream) == expected
     assert server.core.log.size == size
     assert server.core.directory.member(HOSPITAL.id).envelope == statement_of(HOSPITAL)
+
+
+@pytest.mark.parametrize("kind", ["key_statement", "epoch_offer"])
+async def test_new_keys_and_epochs_without_an_end_are_refused(server: Server, kind: str) -> None:
+    """Each is an entry for ever, and each statement goes to everybody."""
+    stream, size = await server.attach(HOSPITAL), server.core.log.size
+    gate_key = next(iter(server.home.gate_keys.values())).public
+    most = round(STATED_PER_S * STATED_BURST_S)
+    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        for number in range(2, 2 * most):
+            epoch = replace(epoch_of(HOSPITAL), epoch_id=seed(f"epoch {number}")[:16])
+            offer = epoch.offer(HOSPITAL.id, gate_key, HOSPITAL.signing)
+            await stream.send(
+                **{kind: (statement_of(HOSPITAL, number) if kind == "key_statement" else offer).to_proto()}
+            )
+    assert await ended_with(stream) == "unavailable.quota"
+    assert server.core.log.size <= size + most + 1
+    other = await server.attach(PAYER)
+    await other.send(key_statement=statement_of(PAYER, 2).to_proto())
+    assert (await other.next("directory")).entries
 
 
 async def test_a_statement_again_and_again_floods_nobody(server: Server) -> None:

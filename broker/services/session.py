@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Final
@@ -218,6 +219,8 @@ class Session:
 
     async def _key_statement(self, message: signed_pb2.Envelope) -> None:
         signed = envelope.from_proto(envelope.KEY_STATEMENT, message)
+        if signed != self._core.directory.member(self._member.id).envelope:
+            self._core.quotas.admit_stated(self._member.id, time.monotonic())
         await self._core.committer.run(
             lambda state, sequence, now_ms: directory.state_keys(self._member.id, signed, state, sequence, now_ms),
             essential=True,
@@ -228,6 +231,8 @@ class Session:
     async def _epoch_offer(self, message: signed_pb2.Envelope) -> None:
         signed = envelope.from_proto(envelope.EPOCH_OFFER, message)
         offer = epoch.verify_offer(signed, self._member.id, self._signing_key)
+        if self._core.store.reader.get(tables.Epoch, offer.epoch_id) is None:
+            self._core.quotas.admit_stated(self._member.id, time.monotonic())
         row = (
             offer.epoch_id, offer.node, offer.gate_key_id, offer.not_before, offer.not_after, offer.sealed_secret
         )  # fmt: skip
