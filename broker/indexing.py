@@ -36,6 +36,9 @@ class Indexer:
         self._reader = reader
         self._wait = wait
         self._fresh: dict[int, Sequence[Words]] = {}
+        if index.size > log.size:
+            # The database was restored, or is another one: what comes at these places is not what is indexed there.
+            index.begin_anew()
 
     async def follow(self) -> None:
         """Until it is cancelled. What cannot be read is logged and tried again."""

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.indexing import Indexer
 from broker.store.audit_index import HOUR_MS, LOOK_BACK, AuditIndex, Line, LookBack
+from tests.broker_rig import present, rig
 from zhifu import schema
 from zhifu.errors import Malformed
 from zhifu.trail import Query, Words
@@ -158,3 +160,23 @@ def test_it_goes_on_where_it_was_and_is_made_anew_by_another_version(tmp_path: P
 def test_a_search_without_measure_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(Malformed):
         Query(**wrong)  # type: ignore[arg-type]
+
+
+async def test_an_index_of_a_longer_log_is_made_anew(tmp_path: Path) -> None:
+    """The database was restored from a backup, and the index beside it was not: other entries come at its places."""
+    async with rig(tmp_path) as broker:
+        index = AuditIndex(tmp_path / "index.db")
+        size = broker.core.log.size
+        said = [Words("exchange.accepted", PARTIES[0])]
+        index.add([Line(entry, START_MS, said, [HASHES[0]]) for entry in range(size + 3)])
+        indexer = Indexer(index, broker.core.log, broker.core.store.reader)
+        for _ in range(4):
+            await broker.submit(present(broker.statute()))
+        while indexer.step():
+            pass
+        assert index.size == broker.core.log.size == size + 4
+        assert index.find(Query(about=(HASHES[0],)), b"", 1 << 40, 100).entries == []
+        assert index.find(Query(events=("exchange.accepted",)), b"", 1 << 40, 100).entries == [
+            *range(size + 3, size - 1, -1)
+        ]
+        index.close()

@@ -95,7 +95,6 @@ class AuditIndex:
     def __init__(self, path: Path, back: LookBack = LOOK_BACK) -> None:
         """Open or make the index. Raises `Refused` (unavailable.store)."""
         self._back = back
-        self._back = back
         try:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -116,8 +115,10 @@ class AuditIndex:
 
     def _make(self) -> None:
         (found,) = self._db.execute("PRAGMA user_version").fetchone()
-        if found == VERSION:
-            return
+        if found != VERSION:
+            self._remake()
+
+    def _remake(self) -> None:
         for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             self._db.execute(f'DROP TABLE "{name}"')
         self._db.executescript(_TABLES)
@@ -138,6 +139,14 @@ class AuditIndex:
         return int(found)
 
     # Writing
+
+    def begin_anew(self) -> None:
+        """Forget everything: it is of another log than this. Raises `Refused` (unavailable.store)."""
+        try:
+            self._remake()
+            self._load()
+        except sqlite3.Error as error:
+            raise Refused("unavailable.store", "the audit index cannot be written") from error
 
     def forget(self, entries: Sequence[int]) -> None:
         """Erased entries are found by no hash any more. Raises `Refused` (unavailable.store)."""
