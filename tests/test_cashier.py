@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -221,6 +222,10 @@ def test_payers_say_before_the_bill_whether_they_cover_it(house: House) -> None:
     assert "nothing is claimed" in run("wallet", "review", patient.wallet, request, "--lang", "en").ok().out
     run("wallet", "grant", patient.wallet, request, "-o", consent).ok()
 
+    asked = {"admission": admission.read_text("utf-8"), "consents": [json.loads(consent.read_text("utf-8"))]}
+    with client(house) as api, ThreadPoolExecutor(2) as pool:
+        twice = [one.json() for one in pool.map(lambda _: api.post("/eligibility?wait=20", json=asked), range(2))]
+    assert twice[0] == twice[1], "asked twice at once, a grant is used once"
     words = ("hospital", "eligibility", house.path / "hospital", "--admission", admission, "--consent", consent)
     found = run(*words, "--json", "--lang", "en").ok().json
     public, insurer = found["payers"]
@@ -249,6 +254,14 @@ def test_a_claims_consent_is_none_for_a_question(house: House) -> None:
         neither = api.post("/eligibility", json={})
     assert (refused.status_code, refused.json()["reason"]) == (403, "consent.exceeded")
     assert (neither.status_code, neither.json()["reason"]) == (400, "usage.argument")
+
+
+def test_a_settlement_that_nobody_could_have_named_is_refused(house: House) -> None:
+    with client(house) as api:
+        api.get("/desk", params={"key": api.headers["authorization"].removeprefix("Bearer ")})
+        found = [api.get(f"/desk/{name}") for name in ("no-hex", "00" * 16)]
+        found.append(api.post("/desk/no-hex/confirm", headers={"origin": str(api.base_url)}))
+    assert [one.status_code for one in found] == [400, 400, 400]
 
 
 def test_another_city_by_its_own_table(house: House) -> None:

@@ -152,7 +152,7 @@ class Api:
 
     async def _rest_paid(self, request: Request) -> Response:
         """She paid what a settlement left to her: all of it, where it failed or was cancelled."""
-        made = self._settlements.paid(b"", _id(request.path_params["id"]))
+        made = self._settlements.paid(b"", named(request.path_params["id"]))
         return JSONResponse([view.row(one) for one in made])
 
     async def _claims(self, request: Request) -> Response:
@@ -184,7 +184,7 @@ class Api:
 
     async def _show(self, request: Request) -> Response:
         """With ``?wait=S`` after at most S seconds, or as soon as it stands still."""
-        case_id = _id(request.path_params["id"])
+        case_id = named(request.path_params["id"])
         cases.get(self._store, case_id)
         await self._driving.wait(case_id, min(MAX_WAIT_S, _seconds(request)))
         return JSONResponse(self.show(case_id))
@@ -200,7 +200,7 @@ class Api:
 
     def statement(self, settlement: str, language: str) -> dict[str, Any]:
         """The statement of a settlement, named in hex. Raises `Refused` (exchange.unknown, exchange.state)."""
-        return view.statement(cases.get(self._store, _id(settlement)), self._store, self._names, language)
+        return view.statement(cases.get(self._store, named(settlement)), self._store, self._names, language)
 
     def recent(self) -> list[dict[str, Any]]:
         """The last settlements, the newest first."""
@@ -208,7 +208,7 @@ class Api:
 
     def _wish(self, said: str) -> Handler:
         async def wished(request: Request) -> Response:
-            case_id = _id(request.path_params["id"])
+            case_id = named(request.path_params["id"])
             await self._driving.wish(case_id, said)
             await self._driving.wait(case_id, min(MAX_WAIT_S, _seconds(request)))
             return JSONResponse(self.show(case_id))
@@ -222,7 +222,7 @@ class Api:
         return await self._covered(asked, request, 202)
 
     async def _cover(self, request: Request) -> Response:
-        return await self._covered(self._questions.find(_id(request.path_params["id"])), request, 200)
+        return await self._covered(self._questions.find(named(request.path_params["id"])), request, 200)
 
     async def _covered(self, asked: Question, request: Request, status: int) -> Response:
         """With ``?wait=S`` after at most S seconds, or as soon as everybody answered."""
@@ -231,7 +231,7 @@ class Api:
 
     async def _events(self, request: Request) -> Response:
         """Server-sent events: the settlement whenever it changed, until it is over."""
-        case_id = _id(request.path_params["id"])
+        case_id = named(request.path_params["id"])
         cases.get(self._store, case_id)
         return StreamingResponse(self._changes(case_id), media_type="text/event-stream")
 
@@ -246,7 +246,7 @@ class Api:
 
     async def _fhir(self, request: Request) -> Response:
         """A Bundle: the Claim, a ClaimResponse of each payer, and the ExplanationOfBenefit of the whole."""
-        return self._as_fhir(_id(request.path_params["id"]), answers.document)
+        return self._as_fhir(named(request.path_params["id"]), answers.document)
 
     def _as_fhir(self, case_id: bytes, form: Callable[[OpenBill, Outcome], dict[str, Any]]) -> Response:
         case = cases.get(self._store, case_id)
@@ -255,7 +255,7 @@ class Api:
 
     async def _national(self, request: Request) -> Response:
         """The public payer's split in the fields of 2304, and beside it what insurers and the patient pay."""
-        case = cases.get(self._store, _id(request.path_params["id"]))
+        case = cases.get(self._store, named(request.path_params["id"]))
         return JSONResponse(outcome.national(outcome.read(case, self._store, self._names)))
 
     async def _submit(self, request: Request) -> Response:
@@ -326,7 +326,8 @@ async def _body(request: Request) -> Mapping[str, Any]:
     return found
 
 
-def _id(text: str) -> bytes:
+def named(text: str) -> bytes:
+    """A settlement's id. Raises `Malformed` (usage.argument)."""
     try:
         return bytes.fromhex(text)
     except ValueError as error:

@@ -77,6 +77,9 @@ class Questions:
         called = await asyncio.gather(*(self._called(one, visit) for one in policies))
         kind, secret = schema.load(ELIGIBILITY), encounter.secret(store, visit, now // 1000)
         with store.transaction():
+            if (job := store.jobs.get(_KIND, name)) is not None:
+                # Asked a second time while names were fetched for the first.
+                return _read(job)
             sealed = self._node.outbox.seal(kind.name, record.eligibility(visit, secret, self._tables))
             asked = [(self._public_payer, self._mandates.statute(self._public_payer, secret, kind))]
             for one, names in zip(policies, called, strict=True):

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from clients.hospital.api import Api
+from clients.hospital.api import Api, named
 from clients.hospital.driving import Driving
 from clients.plain import yuan
 from clients.reasons import ended
@@ -88,14 +88,14 @@ class Cashier:
         return RedirectResponse(f"/desk/{case.id.hex()}", 303)
 
     async def _show(self, request: Request) -> Response:
-        found = self._api.show(bytes.fromhex(request.path_params["id"]))
+        found = self._api.show(named(request.path_params["id"]))
         language = self._pages.language(request)
         told = self._api.statement(request.path_params["id"], language) if found["total_fen"] is not None else None
         why = ended(found["reason"], found["detail"], language)
         return self._pages.render(request, "settlement.html", found=found, told=told, yuan=yuan, why=why)
 
     async def _state(self, request: Request) -> Response:
-        found = self._api.show(bytes.fromhex(request.path_params["id"]))
+        found = self._api.show(named(request.path_params["id"]))
         return Response(json.dumps({"state": found["state"]}), media_type="application/json")
 
     async def _statement(self, request: Request) -> Response:
@@ -106,7 +106,7 @@ class Cashier:
         said = _WISHES.get(request.path_params["wish"])
         if said is None:
             raise Malformed("usage.argument", "confirm, cancel or refund")
-        case_id = bytes.fromhex(request.path_params["id"])
+        case_id = named(request.path_params["id"])
         await self._driving.wish(case_id, said)
         await self._driving.wait(case_id, _SETTLED_S)
         return RedirectResponse(f"/desk/{case_id.hex()}", 303)
