@@ -17,7 +17,7 @@ from clients.store import Store
 from zhifu import envelope
 from zhifu.envelope import KEY_STATEMENT, Envelope
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
-from zhifu.statement import KeyStatement, verify_key_statement, verify_stated
+from zhifu.statement import SKEW_S, KeyStatement, verify_key_statement, verify_stated
 from zhifu.v1 import exchange_pb2
 
 REISSUE_S: Final = 86_400
@@ -82,7 +82,25 @@ class Directory:
         shown = entry.key_statement.SerializeToString(deterministic=True)
         ours = [signed for _, signed in self._store.trust.statements(self.participant)]
         if not any(hmac.compare_digest(shown, one) for one in ours):
+            self._recall(envelope.from_proto(KEY_STATEMENT, entry.key_statement))
+
+    def _recall(self, signed: Envelope) -> None:
+        """Take up what we stated after the backup from which our store was restored: the serials go on behind it.
+
+        It is by our identity key and lists our keys and no other: whoever stole that key gains nothing by one.
+        Raises `NotAuthentic` (key.foreign).
+        """
+        known = self._known[self.participant]
+        try:
+            found = verify_stated(signed, self.participant)
+        except (Malformed, NotAuthentic) as error:
+            raise NotAuthentic("key.foreign") from error
+        if not self._lists_our_keys(found) or (known and found.serial <= known[-1].serial):
             raise NotAuthentic("key.foreign")
+        with self._store.transaction():
+            self._store.trust.put_statement(self.participant, found.serial, signed.to_bytes())
+        known.append(found)
+        _log.warning("statement.recalled", extra={"about": {"serial": found.serial}})
 
     def statements(self, now: int) -> dict[bytes, KeyStatement]:
         """The newest statement of every pinned participant, and our own, that is not over at ``now`` (Unix s)."""
@@ -120,17 +138,16 @@ class Directory:
     # Ourselves
 
     def own(self, now: int) -> Envelope:
-        """Our current statement; a new one, with the next serial, where less than a day is left or our keys changed.
+        """Our current statement; a new one, with the next serial, where less than a day is left, our keys changed, or
+        the clock ran ahead when it was made and was put right since: nobody would take it yet.
 
         Durable before it can be sent, so that no serial is used twice. ``now`` is Unix s.
         """
+        if not self._stands(now):
+            # A command beside this node may have stated them already.
+            self._remember(self.participant)
         known = self._known[self.participant]
-        if known and known[-1].not_after - now >= REISSUE_S and self._lists_our_keys(known[-1]):
-            return envelope.from_bytes(KEY_STATEMENT, self._store.trust.statements(self.participant)[-1][1])
-        # A command beside this node may have stated them already.
-        self._remember(self.participant)
-        known = self._known[self.participant]
-        if known and known[-1].not_after - now >= REISSUE_S and self._lists_our_keys(known[-1]):
+        if self._stands(now):
             return envelope.from_bytes(KEY_STATEMENT, self._store.trust.statements(self.participant)[-1][1])
         serial = known[-1].serial + 1 if known else 1
         signed = state_keys(self._keystore, serial, now)
@@ -139,10 +156,17 @@ class Directory:
         known.append(verify_key_statement(signed, self.participant, now))
         return signed
 
+    def _stands(self, now: int) -> bool:
+        """Whether the newest statement of ours can be shown."""
+        known = self._known[self.participant]
+        in_time = bool(known) and known[-1].issued_at - SKEW_S <= now <= known[-1].not_after - REISSUE_S
+        return in_time and self._lists_our_keys(known[-1])
+
     def _lists_our_keys(self, found: KeyStatement) -> bool:
         ours = (bytes(self._keystore.signing.verify_key), bytes(self._keystore.cosigning.verify_key))
         return (
             ours == (found.signing_key, found.cosigning_key)
             and found.kem_keys == self._keystore.stated_kems
             and found.tls_spki == self._keystore.tls_keys
+            and not found.pseudonym_keys
         )

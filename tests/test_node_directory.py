@@ -118,10 +118,38 @@ def test_a_statement_in_our_own_name_that_is_not_ours_is_an_alarm(members: tuple
     directory = directory_of(hospital, store)
     ours = directory.own(now())
     assert shown(directory, hospital.entry(ours)) == []
-    # Validly signed with a stolen identity key, or not even that: both are foreign.
-    for foreign in (state_keys(hospital.keys, 2, now()), state_keys(insurer.keys, 1, now())):
+    # Validly signed with a stolen identity key for another's keys, or not even that: both are foreign.
+    stolen = dataclasses.replace(hospital.keys, signing=insurer.keys.signing)
+    for foreign in (state_keys(stolen, 2, now()), state_keys(insurer.keys, 1, now()), state_keys(hospital.keys, 1, 9)):
         with pytest.raises(NotAuthentic, match=r"key\.foreign"):
             directory.update([hospital.entry(foreign)], now())
+
+
+def test_a_store_restored_from_a_backup_goes_on_behind_what_was_stated_since(
+    members: tuple[Member, Member], store: Store
+) -> None:
+    """The broker shows what this node signed after the backup: of its own keys, so that nobody else can use it."""
+    hospital, _ = members
+    restored = directory_of(hospital, store)
+    restored.own(now())
+    since = state_keys(hospital.keys, 4, now())
+    assert shown(restored, hospital.entry(since)) == []
+    assert restored.own(now()) == since
+    again = directory_of(hospital, store)
+    assert serial_of(again.own(now() + 6 * DAY + 1), now() + 6 * DAY + 1, hospital) == 5
+
+
+def test_what_was_stated_while_the_clock_ran_ahead_is_stated_anew_once_it_is_right(
+    members: tuple[Member, Member], store: Store
+) -> None:
+    hospital, _ = members
+    directory = directory_of(hospital, store)
+    directory.own(now())
+    ahead = directory.own(now() + 400 * DAY)
+    for node in (directory, directory_of(hospital, store)):
+        righted = node.own(now())
+        assert righted != ahead
+        assert serial_of(righted, now(), hospital) == 3, "nobody takes a statement of next year"
 
 
 def test_our_statement_is_issued_anew_before_it_is_over(members: tuple[Member, Member], store: Store) -> None:
