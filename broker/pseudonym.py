@@ -62,7 +62,8 @@ class Rate:
     def take(self, caller: bytes, now_ms: int) -> None:
         """One more. Raises `Refused` (unavailable.overload)."""
         recent = self._recent.setdefault(caller, deque())
-        while recent and recent[0] <= now_ms - 60_000:
+        # Those of later than now are of a clock that ran ahead: they would count until that time comes.
+        while recent and not now_ms - 60_000 < recent[0] <= now_ms:
             recent.popleft()
         if len(recent) >= self.limits.a_minute:
             raise Refused("unavailable.overload", "too many pseudonyms within a minute")

@@ -131,7 +131,8 @@ def fetch(code: str, hospital: bytes, pepper: bytes, state: Transaction, now_ms:
     """
     digits = ticket.check_digits(code)
     wrong = state.get(tables.WrongCodes, hospital)
-    recent = wrong is not None and now_ms - wrong.since_ms < CODE_MS
+    # Not of later than now either: of a clock that ran ahead it would be recent until that time comes.
+    recent = wrong is not None and 0 <= now_ms - wrong.since_ms < CODE_MS
     if wrong is not None and recent and wrong.count >= MAX_WRONG:
         raise Refused("ticket.limit")
     for row in state.find(tables.OnlineCode, digest=_digest(pepper, digits)):

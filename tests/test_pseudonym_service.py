@@ -207,6 +207,16 @@ def test_a_hospitals_rate_is_bounded() -> None:
         rate.take(b"hospital", 60_001)
 
 
+def test_a_clock_that_ran_ahead_for_a_while_stops_no_hospital() -> None:
+    rate, hour = Rate(Limits(a_minute=2)), 3_600_000
+    for at in (5 * hour, 5 * hour + 10):
+        rate.take(b"hospital", at)
+    for at in (hour, hour + 10):
+        rate.take(b"hospital", at)
+    with pytest.raises(Refused, match="minute"):
+        rate.take(b"hospital", hour + 20)
+
+
 async def test_a_hospitals_day_is_bounded_over_restarts(house: World) -> None:
     core, one = house.served.core, Question(house["hospital"].id, "hospital", house["insurer"].id, "insurer", 1, 1)
     day, limits = 86_400_000, Limits(a_day=2)

@@ -176,6 +176,15 @@ async def test_guesses_are_limited_per_hospital(tmp_path: Path) -> None:
         assert await fetch(broker, await offer(broker)) == b"sealed"
 
 
+async def test_guesses_of_a_clock_that_ran_ahead_count_no_longer_than_others(tmp_path: Path) -> None:
+    async with rig(tmp_path) as broker:
+        broker.clock.advance(7200)
+        for number in range(redemption.MAX_WRONG):
+            assert await fetch(broker, guess(number)) is None
+        broker.clock.advance(-7200)
+        assert await fetch(broker, await offer(broker)) == b"sealed"
+
+
 async def test_a_slip_is_no_guess(tmp_path: Path) -> None:
     async with rig(tmp_path) as broker:
         code = await offer(broker)
