@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from clients import config, holding, wire
+from clients.keystore import sync_folder
 from clients.role import Parts
 from clients.store import Job, Store
 from clients.store.jobs import ALL
@@ -98,6 +99,13 @@ def keep_chunk(folder: Path, one: Kept, place: int, chunk: bytes) -> None:
     place_ = chunk_path(folder, one.hash, place)
     place_.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.write_file(place_, chunk)
+
+
+def make_durable(folder: Path, one: Kept) -> None:
+    """Nothing that `keep_chunk` kept of it is lost with the machine's power. Raises `Refused` (usage.file)."""
+    place = chunk_path(folder, one.hash, 0).parent
+    for each in (place, place.parent, folder):
+        sync_folder(each)
 
 
 def chunk_path(folder: Path, digest: bytes, place: int) -> Path:

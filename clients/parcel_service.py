@@ -38,7 +38,10 @@ class Taker(Protocol):
 
 
 class Fetching:
-    """One node's. ``statements`` are those of pinned participants, as they stand now."""
+    """One node's. ``statements`` are those of pinned participants, as they stand now.
+
+    ``is_attached``: after a while away they are those of then, and all of them may be over.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Fetching:
         taker: Taker,
         statements: Callable[[], dict[bytes, KeyStatement]],
         clock_ms: Callable[[], int],
+        is_attached: Callable[[], bool],
     ) -> None:
         self._settings = settings
         self._keystore = keystore
@@ -57,12 +61,13 @@ class Fetching:
         self._taker = taker
         self._statements = statements
         self._clock_ms = clock_ms
+        self._is_attached = is_attached
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             pause = LOOK_S
-            for one in parcel_jobs.find(self._store, parcel_jobs.WAITING):
+            for one in parcel_jobs.find(self._store, parcel_jobs.WAITING) if self._is_attached() else ():
                 pause = max(pause, await self._take(one))
             await asyncio.sleep(pause)
 
@@ -100,10 +105,14 @@ class Fetching:
             await self._chunk(stub, verified, place)
         self._check_waits(one)
         message = parcel_jobs.content(self._settings.directory, verified)
+        parcel_jobs.make_durable(self._settings.directory, verified)
+        # Told first: every chunk is on the disk, and who is told twice changes nothing. What was told after it was
+        # taken would never be told where the node died in between.
+        await stub.TakeParcel(parcel_pb2.TakeParcelRequest(parcel=one.hash), timeout=CALL_S)
         with self._transaction() as tx:
+            self._check_waits(one)
             claim = self._taker.on_parcel(verified, message, tx)
             parcel_jobs.put(tx.store, replace(verified, state=parcel_jobs.TAKEN, claim=claim), self._clock_ms())
-        await stub.TakeParcel(parcel_pb2.TakeParcelRequest(parcel=one.hash), timeout=CALL_S)
 
     def _verified(self, one: Kept, found: parcel_pb2.FetchParcelResponse) -> Kept:
         """The patient's word, under a key that two organisations which we pinned attest. Raises `Error`."""

@@ -138,7 +138,9 @@ def _fetching(node: Node, settings: NodeConfig, own: Insurer) -> Fetching:
         return node.directory.statements(at)
 
     keystore = node.keystore
-    return Fetching(settings, keystore, node.store, node.transaction, own, statements, node.clock_ms)
+    return Fetching(
+        settings, keystore, node.store, node.transaction, own, statements, node.clock_ms, lambda: node.is_attached
+    )
 
 
 async def _announce(node: Node, role_word: str, monitored: socket.socket | None) -> None:

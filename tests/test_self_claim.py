@@ -165,6 +165,46 @@ def test_taken_back_and_erased(scene: Scene) -> None:
     assert all(one["claim"] != claim for one in run("insurer", "queue", house.path / "insurer", "--json").ok().json)
 
 
+DIES_WHEN_TAKING = """
+import os
+from zhifu.v1 import parcel_pb2_grpc
+made = parcel_pb2_grpc.ParcelServiceStub.__init__
+async def dies(request, timeout):
+    os._exit(9)
+def init(self, channel):
+    made(self, channel)
+    self.TakeParcel = dies
+parcel_pb2_grpc.ParcelServiceStub.__init__ = init
+"""
+KNOWS_NOBODY = """
+import asyncio
+from clients.directory import Directory
+from clients.node import Node
+made, attach = Directory.__init__, Node._stay_attached
+def init(self, *given):
+    made(self, *given)
+    self._known |= {one: [] for one in self._known if one != self.participant}
+async def later(self):
+    await asyncio.sleep(2)
+    await attach(self)
+Directory.__init__, Node._stay_attached = init, later
+"""
+
+
+def test_a_node_that_dies_when_it_has_a_parcel_says_so_all_the_same(scene: Scene) -> None:
+    """Else the broker keeps her documents for thirty days, and tells her that nobody took them."""
+    house = scene.house
+    house.end("insurer")
+    house.start("insurer", code=DIES_WHEN_TAKING)
+    claim = report(scene)
+    assert house.running["insurer"].process.wait() == 9
+    # It was away for long: what it knew of others' keys is over, until the broker shows it the newest.
+    house.restart("insurer", code=KNOWS_NOBODY)
+    tracked(scene, claim, "review")
+    asked = f"SELECT state FROM parcel WHERE hash = x'{claim}'"
+    until(lambda: house.broker_rows(asked) == [("taken",)], "the broker hears that it was taken")
+
+
 def test_the_whole_log_verifies(scene: Scene) -> None:
     found = run("audit", "verify", scene.house.path, "--json").ok().json
     assert found["verified"]
