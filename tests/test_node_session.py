@@ -22,6 +22,7 @@ from grpc_status import rpc_status
 from nacl.signing import SigningKey
 
 from clients.inbox import Inbox
+from clients.keystore import state_keys
 from clients.node import Accepted, Node
 from clients.store import Job, Mandate
 from tests.node_peer import (
@@ -42,6 +43,7 @@ from tests.node_peer import (
 )
 from zhifu import acknowledgement, envelope, epoch, presentation, schema
 from zhifu.deletion import Deletion
+from zhifu.envelope import Envelope
 from zhifu.errors import Exit, NotAuthentic, Refused
 from zhifu.receipt import Detail, Entry, Head, Meta
 from zhifu.v1 import exchange_pb2 as pb
@@ -112,12 +114,19 @@ async def test_a_node_introduces_itself_and_offers_its_epoch(hospital: Running, 
     assert epoch.unwrap(offer, hospital.peer.gate) == own.secret
 
 
+def stated_beside(node: Node, member: Member) -> Envelope:
+    """A further statement of the node's, by a command beside it; the broker has not seen it."""
+    newer = state_keys(member.keys, 2, now())
+    with node.store.transaction():
+        node.store.trust.put_statement(member.id, 2, newer.to_bytes())
+    node.directory._remember(member.id)
+    return newer
+
+
 async def test_keys_are_stated_where_the_broker_shows_older_ones(peer: Peer, members: list[Member]) -> None:
     older = peer.statements[members[0].id]
     running = Running(peer, members[0], lambda: time.time_ns() // 1_000_000)
-    with running.node.store.transaction():
-        pass
-    newer = running.node.directory.own(now() + 6 * 86_400 + 5)
+    newer = stated_beside(running.node, members[0])
     assert newer != older
     stream = await running.attach()
     stated = await stream.expect("key_statement")
@@ -131,7 +140,7 @@ async def test_keys_are_stated_before_what_rests_on_them_however_late_the_direct
     """Something was presented while the node waited for it: that is signed with keys that the broker does not know."""
     first = await hospital.attach()
     await hospital.node.attached()
-    newer = hospital.node.directory.own(now() + 6 * 86_400 + 5)
+    newer = stated_beside(hospital.node, members[0])
     before = hospital.node._session
     first.close()
     stream = await asyncio.wait_for(hospital.peer.streams.get(), 20)
