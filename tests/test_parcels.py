@@ -123,7 +123,8 @@ async def test_what_is_taken_back_while_it_is_fetched_is_not_kept(keeper: Keeper
         parcel_jobs.put(store, one, NOW * 1000)
     keys: Any = formats.recipient(INSURER)
     fetching = Fetching(
-        settings_of(keeper.folder), keys, store, lambda: pytest.fail("taken"), Taker(), known, lambda: NOW * 1000
+        settings_of(keeper.folder), keys, store, lambda: pytest.fail("taken"), Taker(), known, lambda: NOW * 1000,
+        lambda: True,
     )  # fmt: skip
     stub: Any = Broker(keeper, one, packed.chunks)
     with pytest.raises(Refused, match=r"exchange\.state"):
