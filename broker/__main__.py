@@ -30,6 +30,11 @@ def main(argv: list[str] | None = None) -> int:
         return int(error.exit)
     except BrokenPipeError:
         return int(Exit.FAILURE)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"zhifu broker: usage.file: {error.filename}: {error.strerror}", file=sys.stderr)
+        return int(Exit.USAGE)
 
 
 if __name__ == "__main__":

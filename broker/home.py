@@ -6,16 +6,19 @@ tls.key, tls.crt              the broker's own        gate/*.key    gate keys, o
 code.pepper                   what online codes are hashed with, outside the database too
 pseudonym/*.key               the pseudonym service's, one for each recipient and epoch
 broker.db     state, queue, log               ports.json    where it listens, while it runs
+broker.lock   held by the process that serves
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import secrets
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -135,6 +138,22 @@ class Home:
         said = {"node_port": node, "public_port": public, "host": host}
         write_private(self.path / "ports.json", json.dumps(said).encode())
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Only one process serves a folder: each would believe itself the only one to write its database. Raises
+        `Refused` (usage.argument).
+        """
+        descriptor = os.open(self.path / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            raise Refused("usage.argument", f"another process serves {self.path.name}") from error
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def host(self) -> str:
         """What others reach the running broker by. Raises `Refused` (unavailable.broker)."""
         self.ports()
@@ -146,7 +165,7 @@ class Home:
             found = json.loads((self.path / "ports.json").read_text())
             return int(found["node_port"]), int(found["public_port"])
         except (OSError, ValueError, KeyError) as error:
-            raise Refused("unavailable.broker", "the broker is not running") from error
+            raise Refused("unavailable.broker", f"the broker is not running: zhifu broker serve {self.path}") from error
 
 
 def create(

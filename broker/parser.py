@@ -44,11 +44,16 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     )
     init.add_argument("--hotline", type=Path, action="append", default=[], help="who answers patients: likewise")
     serving = add("serve", "broker.serving:run", "Serve nodes (mTLS) and wallets; prints its ports as JSON when ready.")
-    serving.add_argument("--node-port", type=int, default=0, help="0: a free port")
-    serving.add_argument("--public-port", type=int, default=0, help="0: a free port")
-    serving.add_argument("--log-port", type=int, default=0, help="the log over HTTP (tlog-tiles); 0: a free port")
+    serving.add_argument("--node-port", type=_port, default=0, metavar="PORT", help="default: a free one")
+    serving.add_argument("--public-port", type=_port, default=0, metavar="PORT", help="default: a free one")
     serving.add_argument(
-        "--metrics-port", type=int, help="/metrics, /livez, /readyz; 0: a free port; default: not served"
+        "--log-port", type=_port, default=0, metavar="PORT", help="the log over HTTP (tlog-tiles); default: a free one"
+    )
+    serving.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="/metrics, /livez, /readyz; 0: a free port; default: not served",
     )
     serving.add_argument(
         "--trace", action="store_true", help="spans of the stages, to OTEL_EXPORTER_OTLP_ENDPOINT; extra: zhifu[otel]"
@@ -70,7 +75,7 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
     examining = add("doctor", "broker.doctor:run", "Examine the folder: what is wrong, and what to do.")
     examining.add_argument("--json", action="store_true", help="one JSON document on stdout")
     contact = add("contact", "broker.commands:contact", "Write where the broker is and what to pin of it, for wallets.")
-    contact.add_argument("-o", "--output", type=Path, required=True)
+    contact.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     for one in (inviting, contact):
         for port in ("node", "public"):
             words = f"where the {port} ports of all brokers are: host:port, commas between them; default: this one's"
@@ -107,7 +112,7 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
         "Make a backup a folder and a database, both new (or put the database to keys that were kept apart).",
     )
     verifying = add("verify", "broker.commands:verify", "Recompute the whole tree from the stored entries.")
-    verifying.add_argument("--jobs", type=int, help="processes side by side; default: one a core")
+    verifying.add_argument("--jobs", type=_count, help="processes side by side; default: one a core")
     rotating = add("rotate", "broker.renewing:rotate", "Draw a new key; the running broker takes it up by itself.")
     rotating.add_argument(
         "what",
@@ -123,7 +128,7 @@ def parser(part: str = "broker") -> argparse.ArgumentParser:
         "broker.serving:run_pseudonyms",
         "Serve pseudonyms alone, from an own folder (pseudonym-init).",
     )
-    alone.add_argument("--port", type=int, default=0, help="0: a free port")
+    alone.add_argument("--port", type=_port, default=0, help="default: a free one")
     own_migrating = add("pseudonym-migrate", "broker.upkeep:migrate", "Bring the service's database to this version.")
     own_migrating.add_argument("--check", action="store_true", help="only say what is missing; exit 1 if something is")
     own = add("pseudonym-init", "broker.commands:init", "Draw the keys of a pseudonym service of its own.")
@@ -150,15 +155,15 @@ def _pseudonym(add: _Add) -> None:
     for one in (rotating, retiring, quotas):
         one.add_argument("--recipient", type=_id, required=True, help="the insurer's participant id, hex")
     listing.add_argument("--json", action="store_true", help="as every command; there is no other form")
-    retiring.add_argument("--epoch", type=int, required=True)
-    quotas.add_argument("--epoch", type=int, default=1)
-    quotas.add_argument("--allowed", type=int, required=True, help="evaluations in all, under this epoch")
+    retiring.add_argument("--epoch", type=_epoch, required=True, help="the epoch whose key is deleted")
+    quotas.add_argument("--epoch", type=_epoch, default=1, help="the key's epoch; default: 1")
+    quotas.add_argument("--allowed", type=_count, required=True, help="evaluations in all, under this epoch")
     for one in (quotas, signing):
         one.add_argument("--operator", type=Path, action="append", required=True, help="an operator's key file")
     for one in (quotas, contact):
-        one.add_argument("-o", "--output", type=Path, required=True)
+        one.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     signing.add_argument("quota", type=Path, help="what the other operator wrote; it is written over")
-    admitting.add_argument("cards", type=Path, nargs="+")
+    admitting.add_argument("cards", type=Path, nargs="+", help="their cards (zhifu node card)")
     admitting.add_argument("--authority", type=Path, help="the CA (PEM) of their TLS certificates: the broker's ca.crt")
 
 
@@ -167,6 +172,25 @@ def _addresses(text: str) -> str:
     if not all(host and port.isdecimal() and 0 < int(port) < 65536 for host, _, port in found):
         raise argparse.ArgumentTypeError("host:port, several with commas between them")
     return text
+
+
+def _port(text: str) -> int:
+    # gRPC takes a larger number modulo 65536, without a word.
+    return _within(text, 0, 65_535)
+
+
+def _count(text: str) -> int:
+    return _within(text, 1, 2**63 - 1)
+
+
+def _epoch(text: str) -> int:
+    return _within(text, 1, 2**32 - 1)
+
+
+def _within(text: str, low: int, high: int) -> int:
+    if not (text.isascii() and text.isdecimal() and low <= int(text) <= high):
+        raise argparse.ArgumentTypeError(f"a number from {low} to {high:,}")
+    return int(text)
 
 
 def _id(text: str) -> bytes:

@@ -305,10 +305,13 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.metrics_listen,
         arguments.host or (LOOPBACK if arguments.listen in _ANY else arguments.listen),
     )
-    uvloop.run(serve(opened, arguments.policy, at, pace, trace=arguments.trace))
+    with opened.alone():
+        uvloop.run(serve(opened, arguments.policy, at, pace, trace=arguments.trace))
 
 
 def run_pseudonyms(arguments: argparse.Namespace) -> None:
     """``zhifu pseudonym serve``."""
     log.to_stderr()
-    uvloop.run(serve_pseudonyms(home.named(arguments), arguments.port))
+    opened = home.named(arguments)
+    with opened.alone():
+        uvloop.run(serve_pseudonyms(opened, arguments.port))

@@ -287,10 +287,16 @@ def serve_(
     ] = "",
     core_timeout: Annotated[float, typer.Option(min=0.1, help="Insurer: how long an answer is awaited, s.")] = 10.0,
     core_decides: Annotated[bool, typer.Option("--core-decides", help="Insurer: it is asked every claim.")] = False,
-    api_port: Annotated[int, typer.Option(help="Hospital: the local API's port, 0 for a free one.")] = 0,
+    api_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Hospital: the local API's port, 0 for a free one.")
+    ] = 0,
     metrics_port: Annotated[
         int | None,
-        typer.Option(help="/metrics, /livez, /readyz on loopback; 0 for a free port, said when ready; default: off."),
+        typer.Option(
+            min=0,
+            max=65535,
+            help="/metrics, /livez, /readyz on loopback; 0 for a free port, said when ready; default: off.",
+        ),
     ] = None,
 ) -> None:
     """Serve until SIGTERM: attach to the broker, open what comes, answer by the role's rules."""

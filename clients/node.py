@@ -97,6 +97,7 @@ class Node:
         self._stopping = asyncio.Event()
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
         self._open = asyncio.Event()
+        self._is_alone = False
         self.failure: Error | None = None
         """What `run` ended with, where no retry could mend it."""
         store.on_commit(self._committed)
@@ -243,7 +244,7 @@ class Node:
         Raises what no retry can mend: `NotAuthentic` or `Malformed` where the broker lied (the evidence is kept),
         `Refused` (unavailable.clock, participant.*, usage.argument where another process runs this node).
         """
-        with alone(self.config.directory):
+        with self.alone():
             kept = (self._keep_house, "housekeeping"), (self._renewal.run, "renewal")
             keepers = [asyncio.create_task(steady(run, name)) for run, name in kept]
             try:
@@ -255,6 +256,19 @@ class Node:
                 for keeper in keepers:
                     keeper.cancel()
                 await asyncio.gather(*keepers, return_exceptions=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """What serves beside `run` begins within this, which `run` then finds held. Raises as `alone` does."""
+        if self._is_alone:
+            yield
+            return
+        with alone(self.config.directory):
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     async def _stay_attached(self) -> None:
         pause, attempt = FIRST_PAUSE_S, 0

@@ -84,7 +84,7 @@ def role(settings: NodeConfig, options: Options) -> Role:
         return Insurer(terms, core_decides=options.core_decides, folder=settings.directory)
     if settings.role == "hospital":
         return Hospital()
-    raise Refused("usage.argument", f"a {settings.role} has no node to serve")
+    raise Refused("usage.argument", f"the role {settings.role} has no node to serve: zhifu audit, zhifu console")
 
 
 async def run(directory: Path, options: Options) -> None:
@@ -92,6 +92,15 @@ async def run(directory: Path, options: Options) -> None:
     settings = config.load(directory)
     own = role(settings, options)
     node = Node.open(directory, own)
+    try:
+        # Before anything is driven or written: another process may be running this node.
+        with node.alone():
+            await _run(node, own, settings, options)
+    finally:
+        node.store.close()
+
+
+async def _run(node: Node, own: Role, settings: NodeConfig, options: Options) -> None:
     service = PseudonymService(settings, node.keystore, node.store, lambda: node.directory.own(int(time.time())))
     monitored = _bind(options.metrics_port) if options.metrics_port is not None else None
     beside = [asyncio.create_task(_announce(node, settings.role, monitored))]
@@ -100,8 +109,8 @@ async def run(directory: Path, options: Options) -> None:
     if settings.role in _CALLING:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
     if settings.role == "insurer":
-        core = CoreSystem(options.core, core_system.secret(directory), options.core_timeout) if options.core else None
-        beside.append(asyncio.create_task(steady(Reviewing(node.store, node.transaction, core).run, "reviewing")))
+        reviewing = Reviewing(node.store, node.transaction, _core(settings, options))
+        beside.append(asyncio.create_task(steady(reviewing.run, "reviewing")))
         if isinstance(own, Insurer):
             beside.append(asyncio.create_task(steady(_fetching(node, settings, own).run, "fetching")))
     try:
@@ -114,7 +123,12 @@ async def run(directory: Path, options: Options) -> None:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         await service.close()
-        node.store.close()
+
+
+def _core(settings: NodeConfig, options: Options) -> CoreSystem | None:
+    if not options.core:
+        return None
+    return CoreSystem(options.core, core_system.secret(settings.directory), options.core_timeout)
 
 
 async def _monitor(node: Node, bound: socket.socket) -> None:
@@ -225,5 +239,5 @@ def _bind(port: int) -> socket.socket:
         bound.bind(("127.0.0.1", port))
     except OSError as error:
         bound.close()
-        raise Refused("unavailable.port", f"port {port}") from error
+        raise Refused("unavailable.port", f"port {port}: {error.strerror}") from error
     return bound

@@ -19,22 +19,26 @@ import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from nacl.signing import SigningKey
 
+from clients import config
 from clients.auditor import completeness, remote
 from clients.auditor.console import alerts
+from clients.auditor.console.memory import Memory
+from clients.auditor.console.omissions import Omissions
 from clients.auditor.remote import Auditor, Page
 from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
 from clients.config import Pin
 from clients.demo import cast as casting
 from clients.keystore import FileKeystore, participant_of
+from clients.store import Store
 from policies import load
 from tests.audited import Audited, left_out, open_audited
-from tests.house import operate, run, until
+from tests.house import House, operate, run, until
 from zhifu import bill as bills
 from zhifu import cbor, tlogproof, trail
 from zhifu.errors import Refused
 from zhifu.merkle import Frontier
-from zhifu.receipt import Entry, parse_detail
+from zhifu.receipt import Entry, Head, parse_detail
 from zhifu.trail import Query
 
 T = TypeVar("T")
@@ -364,3 +368,34 @@ def test_what_a_quorum_cosigned_is_verified(audited: Audited) -> None:
         return {row.state for row in (await auditor.search(Query(events=(trail.ACCEPTED,)), limit=200)).rows}
 
     assert "verified" in ask(audited.auditor, states)
+
+
+def test_a_nodes_own_folder_may_be_asked_while_it_serves(audited: Audited) -> None:
+    """Its head stays the running node's: one that was moved beside it looked like a fork, and stopped the node."""
+    hospital = audited.house.path / "hospital"
+    with audited.house.frozen("hospital"):
+        before = head_of(audited.house)
+        pages = [search(hospital) for _ in range(2)]
+        assert pages[1].size > before.size
+        assert head_of(audited.house) == before
+
+
+def head_of(house: House) -> Head:
+    with house.store("hospital") as store:
+        return store.trust.head()
+
+
+async def test_a_reading_that_ends_by_a_mistake_says_so(audited: Audited, caplog: pytest.LogCaptureFixture) -> None:
+    omissions, settings = Omissions(Memory(audited.auditor)), config.load(audited.auditor)
+    keystore = FileKeystore.load(settings.keys)
+    store = Store(settings.database, keystore)
+    # Its way to the broker is none: what it raises is no error of ours.
+    omissions.begin(Auditor(settings, keystore, store, None), Query(), "a=1")
+    async with asyncio.timeout(60):
+        while omissions.reading is not None:
+            await asyncio.sleep(0.01)
+    store.close()
+    found = omissions.found("a=1")
+    assert found is not None
+    assert (found["reason"], found["retryable"]) == ("internal", False)
+    assert [record.message for record in caplog.records if record.exc_info] == ["omissions.failed"]

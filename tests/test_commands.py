@@ -109,6 +109,26 @@ def test_words_that_are_none() -> None:
     refused(run("demo", "--product", "nothing"), Exit.USAGE, "in-catalog")
 
 
+# --- numbers that do not fit ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "broker serve missing --node-port 70000",
+        "broker serve missing --log-port -1",
+        f"broker pseudonym-quota missing --recipient {'00' * 32} --operator a.key -o q --allowed -5",
+        "wallet serve missing --port 70000",
+        "node serve missing --api-port 70000",
+    ],
+)
+def test_a_number_that_does_not_fit(words: str) -> None:
+    ran = spawn(*words.split())
+    assert (ran.code, ran.out) == (Exit.USAGE, "")
+    assert words.split()[-2] in ran.err
+    assert "Traceback" not in ran.err
+
+
 # --- what is not there, or not now ------------------------------------------------------------------------------------
 
 
@@ -206,3 +226,19 @@ def test_what_an_insurer_asks_for_is_shown_and_not_understood(capsys: pytest.Cap
     said = capsys.readouterr()
     assert "[red]send\\x1b[2Jit" in said.err
     assert "\x1b[2J" not in said.err + said.out
+
+
+def test_what_runs_is_not_started_twice(house: House, tmp_path: Path) -> None:
+    """And what runs goes on being found: the second process wrote its own ports over the first one's."""
+    hospital, broker = house.path / "hospital", house.path / "broker"
+    before = [(hospital / "api.port").read_text(), (broker / "ports.json").read_text()]
+    refused(spawn("node", "serve", hospital), Exit.USAGE, "another process runs the node", "hospital")
+    refused(spawn("broker", "serve", broker), Exit.USAGE, "another process serves", "broker")
+    assert [(hospital / "api.port").read_text(), (broker / "ports.json").read_text()] == before
+    assert json.loads(run("hospital", "claims", hospital, "--json").out) == []
+
+
+def test_a_file_that_cannot_be_written(house: House, tmp_path: Path) -> None:
+    for words in (("invite", "--role", "hospital", "--name", "x"), ("contact",)):
+        ran = spawn("broker", words[0], house.path / "broker", *words[1:], "-o", tmp_path / "nowhere" / "out.json")
+        refused(ran, Exit.USAGE, "nowhere", "No such file")

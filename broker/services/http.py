@@ -31,7 +31,7 @@ def bind(port: int, address: str = LOOPBACK) -> socket.socket:
         found.bind((address, port))
     except OSError as error:
         found.close()
-        raise Refused("unavailable.port", f"port {port}") from error
+        raise Refused("unavailable.port", f"{address} port {port}: {error.strerror}") from error
     return found
 
 

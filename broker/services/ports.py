@@ -110,4 +110,6 @@ def bind(server: grpc.aio.Server, opened: Home, port: int, callers: str | None, 
     try:
         return server.add_secure_port(f"{address}:{port}", credentials)
     except RuntimeError as error:
-        raise Refused("unavailable.port", f"port {port}") from error
+        raise Refused(
+            "unavailable.port", f"{address} port {port}: in use, or not an address of this computer"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from clients.auditor import completeness
 from clients.auditor.console.memory import Memory
 from clients.auditor.remote import Auditor
-from zhifu.errors import Error
+from zhifu.errors import CATALOGUE, Error
 from zhifu.trail import Query
+
+_log = logging.getLogger("zhifu.console")
 
 
 @dataclass(slots=True)
@@ -62,4 +65,8 @@ class Omissions:
             result = asdict(await completeness.check(auditor, query, reading.tell))
         except Error as error:
             result = {"reason": error.reason, "detail": error.detail, "retryable": error.retryable}
+        except Exception:
+            # Whoever waits for the answer is told that there is none; the place stands in the log.
+            _log.exception("omissions.failed")
+            result = {"reason": "internal", "detail": CATALOGUE["internal"].meaning, "retryable": False}
         self._memory.keep_reading({**result, "view": reading.view, "at": int(time.time())})

@@ -24,7 +24,7 @@ def serve_pages(
     contact: Annotated[Path | None, typer.Option(help="The broker's contact file; needed the first time.")] = None,
     card: Annotated[list[Path], typer.Option(help="An organisation's card, as it handed it over.")] = [],  # noqa: B006
     host: Annotated[str, typer.Option(help="Another address than loopback needs a certificate.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Keep it: the browser's keys belong to it.")] = PORT,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Keep it: the browser's keys belong to it.")] = PORT,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="Its key, PEM.")] = None,
 ) -> None:
