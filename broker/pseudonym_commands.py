@@ -102,5 +102,5 @@ def _read(path: Path) -> list[Envelope]:
             raise ValueError
         rows = json.loads(path.read_text("ascii"))["quota"]
         return [envelope.from_bytes(envelope.QUOTA, base64.b64decode(row, validate=True)) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} is not a quota") from error

@@ -178,7 +178,7 @@ def _read(path: Path) -> Mapping[str, Any]:
         if path.stat().st_size > _MAX_BYTES:
             raise Malformed("usage.file", f"{path.name} is too large")
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} cannot be read") from error
     if not isinstance(found, dict):
         raise Malformed("usage.file", f"{path.name} is not a JSON object")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,13 +19,13 @@ from broker import __main__ as operator
 from clients import desk
 from clients.hospital.sample import sample_bill
 from clients.keystore import FileKeystore
+from clients.patient import claims, consent, requests, stop, wallet
 from clients.patient import code as codes
-from clients.patient import consent, stop, wallet
 from clients.patient.wallet import Pair
 from tests.house import House, Patient, further, open_house, run, until
 from zhifu import cbor, envelope, ticket
 from zhifu import consent as consents
-from zhifu.errors import Error
+from zhifu.errors import Error, Malformed
 
 BILL = sample_bill(1)
 
@@ -321,6 +322,49 @@ def test_a_hospitals_words_hide_nothing_of_the_screen(scene: Scene) -> None:
     shown = run("wallet", "review", scene.patient.wallet, path).ok().out
     assert r"\x1b[8m[conceal]\u202e[/red]" in shown
     assert not {"\x1b", "\u202e"} & set(shown)
+
+
+PREVIEWS = [
+    {"inpatient-claim": 5},
+    {"inpatient-claim": {"totals": 5}},
+    {"inpatient-claim": {"diagnosis": [[1, 2, 3]]}},
+    {"inpatient-claim": {"no-such-unit": 1}},
+    {"statement": {"remainder": 1}},
+]
+
+
+@pytest.mark.parametrize("preview", PREVIEWS)
+def test_a_preview_that_is_none_of_the_record_asked_for_is_refused(scene: Scene, preview: Any) -> None:
+    """It is drawn on every page: one that cannot be would close the wallet for all hospitals."""
+    path, folder = scene.house.ask(scene.patient, BILL), scene.patient.wallet / "requests"
+    document = json.loads(path.read_text("utf-8"))
+    assert consent.review(wallet.load(scene.patient.wallet), desk.read_request(path), int(time.time()))
+    path.write_text(json.dumps(document | {"preview": preview}), "utf-8")
+    ran = run("wallet", "review", scene.patient.wallet, path)
+    assert (ran.code, "malformed.field" in ran.err) == (2, True)
+    # One that an earlier version kept is told as such, beside the others.
+    folder.mkdir(mode=0o700, exist_ok=True)
+    kept = folder / f"{os.urandom(32).hex()}.json"
+    desk.write_request(kept, desk.read_request(path))
+    (row,) = [
+        one
+        for one in requests.listed(wallet.load(scene.patient.wallet), int(time.time()))
+        if one.request_hash.hex() == kept.stem
+    ]
+    assert (row.state, row.reason) == ("not valid", "malformed.field")
+    kept.unlink()
+
+
+@pytest.mark.parametrize("rows", [5, [[1]], [[[1], 2]], [["totals", b"octets"]]])
+def test_a_preview_in_an_offer_is_values_by_unit(rows: Any) -> None:
+    with pytest.raises(Malformed):
+        claims._preview(cbor.encode(["inpatient-claim", rows]))
+
+
+def test_what_is_nested_without_an_end_is_no_file_of_ours(scene: Scene) -> None:
+    path = scene.house.file("nested.json", b"[" * 100_000)
+    ran = run("wallet", "review", scene.patient.wallet, path)
+    assert (ran.code, "usage.file" in ran.err) == (2, True)
 
 
 def test_recovery_code_and_hotline_stop_everything(scene: Scene, tmp_path: Path) -> None:

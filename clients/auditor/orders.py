@@ -115,7 +115,7 @@ def _read(path: Path, kind: Kind) -> list[Envelope]:
     try:
         rows = json.loads(read_file(path, _MAX_FILE))["order"]
         found = [envelope.from_bytes(kind, base64.b64decode(row, validate=True)) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} is not an order") from error
     if not found or len({one.payload for one in found}) != 1:
         raise Malformed("usage.file", f"{path.name} is not one order")

@@ -319,7 +319,7 @@ async def _content(request: Request) -> bytes:
 async def _body(request: Request) -> Mapping[str, Any]:
     try:
         found = json.loads(await _content(request))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed("bill.syntax", "the body is not JSON") from error
     if not isinstance(found, dict):
         raise Malformed("bill.syntax", "the body is not an object")

@@ -130,8 +130,11 @@ def _preview(content: bytes) -> dict[str, dict[str, Any]]:
     name, rows = cbor.array(content, _MAX_PREVIEW, 2)
     if not isinstance(name, str):
         raise Malformed("malformed.field", "a preview without its schema")
-    # As a desk's file has it: lists instead of tuples.
-    return {name: json.loads(json.dumps(dict(rows)))}
+    try:
+        # As a desk's file has it: lists instead of tuples.
+        return {name: json.loads(json.dumps(dict(rows)))}
+    except (TypeError, ValueError) as error:
+        raise Malformed("malformed.field", "a preview is values by unit") from error
 
 
 def refresh(wallet: Wallet, statements: Mapping[bytes, Envelope], now: int) -> None:

@@ -11,7 +11,7 @@ from clients import desk
 from clients.patient import calls
 from clients.patient import wallet as wallets
 from clients.patient.wallet import Pair, Wallet
-from zhifu import cbor, consent, envelope, schema, statement
+from zhifu import cbor, consent, envelope, ladder, schema, statement
 from zhifu.capsule import Terms
 from zhifu.cbor import Value
 from zhifu.consent import ConsentRequest, Grant, Scopes
@@ -58,7 +58,21 @@ def review(wallet: Wallet, shown: desk.Request, now: int) -> Review:
     if asked.subject_key != pair.public:
         raise Refused("consent.subject_mismatch", "the request is for another key")
     cap, language, notice = read_terms(asked.terms)
+    _check_preview(shown.preview, asked.scopes)
     return Review(asked, shown.request, pair, cap, language, notice, shown.preview)
+
+
+def _check_preview(preview: Mapping[str, Mapping[str, Value]], scopes: Scopes) -> None:
+    """What a hospital shows beside its request is never believed, but it is drawn: its values are of the records that
+    are asked for, each as its unit has it. Raises `Malformed` (malformed.field).
+    """
+    kinds = {kind.name: kind for kind in (schema.by_hash(digest) for digest, _ in scopes)}
+    for name, values in preview.items():
+        units = {unit.name: unit.levels[0].form for unit in kinds[name].units} if name in kinds else {}
+        if not isinstance(values, Mapping) or not values.keys() <= units.keys():
+            raise Malformed("malformed.field", "the preview is of another record than is asked for")
+        if not all(ladder.conforms(units[unit], value) for unit, value in values.items()):
+            raise Malformed("malformed.field", "the preview does not have values as the record has them")
 
 
 def read_terms(content: bytes) -> tuple[int | None, str, str]:

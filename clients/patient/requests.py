@@ -9,7 +9,7 @@ from clients import desk
 from clients.patient import consent
 from clients.patient.wallet import Wallet
 from zhifu import consent as consents
-from zhifu.errors import Error, Malformed, Refused
+from zhifu.errors import Error, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,6 @@ def _row(wallet: Wallet, path: Path, now: int) -> Row:
     try:
         shown = desk.read_request(path)
         seen = consent.review(wallet, shown, now)
-    except Malformed:
-        raise
     except Error as error:
         state = "expired" if error.reason in ("consent.expired", "key.expired") else "not valid"
         return Row(digest, "", "", "", 0, answered(wallet, digest) or state, error.reason)

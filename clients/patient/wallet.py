@@ -325,7 +325,7 @@ def read_json(path: Path) -> Mapping[str, Any]:
         if path.stat().st_size > 4 << 20:
             raise Malformed("usage.file", f"{path.name} is too large")
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} cannot be read") from error
     if not isinstance(found, dict):
         raise Malformed("usage.file", f"{path.name} is not a JSON object")

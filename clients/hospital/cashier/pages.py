@@ -137,7 +137,7 @@ async def _text(form: FormData, name: str) -> str:
 def _json(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Malformed("usage.file", "the scanned code is not a consent") from error
     if not isinstance(found, dict):
         raise Malformed("usage.file", "the scanned code is not a consent")

@@ -230,7 +230,7 @@ def _answer(call: Callable[[Body], Awaitable[dict[str, Any]]]) -> Callable[[Requ
             return JSONResponse(await call(body))
         except Error as error:
             return _refusal(error)
-        except ValueError:
+        except (ValueError, RecursionError):
             return _refusal(Malformed("usage.argument", "not JSON"))
 
     return respond
