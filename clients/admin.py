@@ -245,7 +245,7 @@ def hold(folder: Folder, targets: Targets = None, basis: Basis = "", as_json: Js
 @app.command()
 @clear
 def release(folder: Folder, targets: Targets, basis: Basis = "", as_json: Json = False) -> None:
-    """Release a legal hold: what its time is over for is erased within the hour."""
+    """Release a legal hold: what its time is over for, or was revoked, is erased within the hour."""
     _held(folder, targets or [], lambda store, one: holding.release(store, one, basis, _now_ms()), as_json)
 
 

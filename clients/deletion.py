@@ -8,11 +8,11 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from clients import holding, wire
+from clients import holding, parcel_jobs, wire
 from clients.role import Parts
 from clients.store import Job
 from zhifu import envelope
-from zhifu.deletion import Deletion
+from zhifu.deletion import Deletion, parse
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic
 from zhifu.receipt import Entry, Proven, parse_detail, parse_meta
@@ -59,6 +59,33 @@ def _obey(parts: Parts, exchange: bytes, entry: Entry) -> None:
     if not reason:
         parts.store.incoming.erase_one(exchange)
     _sign(parts, exchange, reason, opened)
+
+
+def resume(parts: Parts) -> int:
+    """Erase what a revocation, or a withdrawal, left for a legal hold alone, once that is released; how many.
+
+    In a transaction of its own. Raises `Refused` (unavailable.store).
+    """
+    with parts.store.transaction():
+        return sum(_left_for_a_hold(parts, one) and _erase(parts, one) for one in holding.released(parts.store))
+
+
+def _left_for_a_hold(parts: Parts, exchange: bytes) -> bool:
+    job = parts.store.jobs.get(_KIND, exchange)
+    return (
+        job is not None and parse(envelope.from_bytes(envelope.DELETION, job.payload).payload).reason == holding.REASON
+    )
+
+
+def _erase(parts: Parts, exchange: bytes) -> bool:
+    """Whether there was something to erase, which the role does not keep either."""
+    one, stored = parcel_jobs.get(parts.store, exchange), parts.store.incoming.get(exchange)
+    if one is not None:
+        return one.state != parcel_jobs.ERASED and not parts.role.keeps_parcel(exchange, parts.transaction())
+    if stored is None or stored.opened is None or parts.role.keeps(stored.opened, parts.transaction()):
+        return False
+    parts.store.incoming.erase_one(exchange)
+    return True
 
 
 def _held(parts: Parts, exchange: bytes) -> str:

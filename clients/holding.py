@@ -46,21 +46,23 @@ def place(store: Store, target: bytes, basis: str, now_ms: int) -> Hold:
 
 
 def release(store: Store, target: bytes, basis: str, now_ms: int) -> Hold:
-    """What its time is over for goes at the next housekeeping; what was revoked meanwhile goes now.
+    """What its time is over for, or was revoked meanwhile (`clients.deletion.resume`), goes at the next housekeeping.
 
     Raises `Refused` (exchange.state) where no hold stands.
     """
     if not is_held(store, target):
         raise Refused("exchange.state", "no hold stands on it")
-    with store.transaction():
-        if store.jobs.get("deletion", target) is not None:
-            store.incoming.erase_one(target)
-        return _put(store, Hold(target, RELEASED, basis, now_ms))
+    return _put(store, Hold(target, RELEASED, basis, now_ms))
 
 
 def is_held(store: Store, target: bytes) -> bool:
     found = store.jobs.get(HOLD, target)
     return found is not None and found.state == PLACED
+
+
+def released(store: Store) -> list[bytes]:
+    """What a hold stood on."""
+    return [target for target, _ in store.jobs.states(HOLD, RELEASED)]
 
 
 def every(store: Store) -> list[Hold]:

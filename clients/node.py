@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from clients import channel, config, parcel_jobs, rotation, trimming
+from clients import channel, config, deletion, parcel_jobs, rotation, trimming
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.counts import COUNTS
@@ -317,6 +317,7 @@ class Node:
     async def keep_house(self) -> None:
         """Erase what is over, once: whole, and by unit. Raises `Refused` (unavailable.store)."""
         erased = self.store.erase_overdue(self._parts.now())
+        erased += deletion.resume(self._parts)
         erased += parcel_jobs.lapse(self.config.directory, self.store, self.clock_ms())
         while looked := trimming.sweep(self._parts):
             erased += looked

@@ -234,9 +234,49 @@ def test_a_revocation_does_not_erase_what_a_hold_stands_on(keeper: Keeper) -> No
     (job,) = store.jobs.find("deletion", "signed")
     word = parse_deletion(envelope.from_bytes(envelope.DELETION, job.payload).payload)
     assert (word.outcome, word.reason) == (DELETION_OUTCOME_KEPT, holding.REASON)
+    assert deletion.resume(keeper.parts) == 0
     assert keeper.kept(exchange)
     holding.release(store, exchange, "", NOW * 1000)
+    assert deletion.resume(keeper.parts) == 1
     assert keeper.kept(exchange) == set()
+
+
+def test_what_was_paid_stays_when_a_hold_on_it_is_released(keeper: Keeper) -> None:
+    """She revoked, and was told that it is kept with its payment: a hold that came and went changes nothing."""
+    one, store = opened(claim()), keeper.parts.store
+    exchange, came = keeper.take(one), keeper.kept(one.hash)
+    with store.transaction():
+        store.jobs.put(Job("claim", one.presentation.workflow, "complete", cbor.encode([exchange, bytes(32)]), NOW))
+        ledger = Ledger(store)
+        ledger.reserve(ledger.account("policy-year", "P1"), Holding(exchange, "reserved", {"pay": 1}, NOW + 60), NOW)
+        ledger.step(exchange, "confirm", NOW)
+    holding.place(store, exchange, "case-1", NOW * 1000)
+    signed = claim().grant_envelope
+    assert signed is not None
+    said = Detail(grant=consent.hash_of(signed.payload))
+    entry = receipt.entry(7, NOW * 1000, Meta("grant.revoked").to_bytes(), said.to_bytes())
+    with store.transaction():
+        deletion._obey(keeper.parts, exchange, entry)
+    holding.release(store, exchange, "", NOW * 1000)
+    deletion.resume(keeper.parts)
+    assert keeper.kept(exchange) == came
+
+
+def test_a_parcel_that_was_taken_back_goes_when_the_hold_on_it_is_released(keeper: Keeper) -> None:
+    store, one = keeper.parts.store, kept_parcel(keeper)
+    keeper.parts = replace(keeper.parts, role=Insurer(product.load("full"), folder=keeper.folder))
+    holding.place(store, one.hash, "case-1", NOW * 1000)
+    said = Detail(exchange=one.hash)
+    entry = receipt.entry(7, NOW * 1000, Meta("parcel.withdrawn").to_bytes(), said.to_bytes())
+    with store.transaction():
+        deletion._obey(keeper.parts, one.hash, entry)
+    assert parcel_jobs.chunk_path(keeper.folder, one.hash, 0).exists()
+    holding.release(store, one.hash, "", NOW * 1000)
+    assert [deletion.resume(keeper.parts) for _ in range(2)] == [1, 0]
+    found = parcel_jobs.get(store, one.hash)
+    assert found is not None
+    assert (found.state, found.secret) == (parcel_jobs.ERASED, b"")
+    assert not parcel_jobs.chunk_path(keeper.folder, one.hash, 0).exists()
 
 
 def test_what_a_hospital_sent_is_held_with_its_key(keeper: Keeper) -> None:
@@ -256,8 +296,8 @@ def test_what_a_hospital_sent_is_held_with_its_key(keeper: Keeper) -> None:
     assert store.records.get(record) is None
 
 
-@pytest.mark.parametrize("held", [False, True])
-def test_a_parcel_goes_at_the_end_that_its_patient_signed(keeper: Keeper, held: bool) -> None:
+def kept_parcel(keeper: Keeper) -> Kept:
+    """One that was taken, with its chunk; it is to be erased a day after `NOW`."""
     store, kem, subject = keeper.parts.store, formats.INSURER.kem, formats.subject_key()
     packed = parcel.pack(
         b"a document", key=kem.public, subject=participant_id(bytes(subject.verify_key)), aud=formats.ORIGIN,
@@ -271,6 +311,12 @@ def test_a_parcel_goes_at_the_end_that_its_patient_signed(keeper: Keeper, held: 
         parcel_jobs.put(store, one, NOW * 1000)
     for place, chunk in enumerate(packed.chunks):
         parcel_jobs.keep_chunk(keeper.folder, one, place, chunk)
+    return one
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_parcel_goes_at_the_end_that_its_patient_signed(keeper: Keeper, held: bool) -> None:
+    store, one = keeper.parts.store, kept_parcel(keeper)
     if held:
         holding.place(store, one.hash, "case-1", NOW * 1000)
     assert parcel_jobs.lapse(keeper.folder, store, (NOW + DAY_S - 1) * 1000) == 0
