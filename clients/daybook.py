@@ -63,9 +63,9 @@ def _rows(store: Store, holdings: list[Holding], hospital: bytes, day: date) -> 
 
 
 def _asked_by(store: Store, reservation: bytes) -> bytes:
-    """Who presented the claim that a reservation is named after; empty for what names none, or is not kept any more."""
-    found = store.incoming.get(reservation)
-    return found.opened.presentation.sender if found and found.opened else b""
+    """Who presented the claim that a reservation is named after, also once it is erased; empty for what names none."""
+    found = store.outgoing.asked(reservation)
+    return found.presentation.sender if found is not None else b""
 
 
 def write(folder: Path, day: date, hospital: bytes, path: Path) -> DayStatement:
