@@ -106,8 +106,10 @@ def keep_offer(wallet: Wallet, one: Fetched, now: int) -> None:
     Raises `NotAuthentic` (presentation.sender, key.*), `Refused` (consent.*), `Malformed`.
     """
     values = one.opened.values
-    signed = envelope.from_bytes(envelope.REQUEST, values["request"])
-    shown = desk.Request(signed, one.key_statement, _preview(values["preview"]))
+    asked, preview = values.get("request"), values.get("preview")
+    if not isinstance(asked, bytes) or not isinstance(preview, bytes):
+        raise Malformed("malformed.field", "an offer without what is asked, or what it is about")
+    shown = desk.Request(envelope.from_bytes(envelope.REQUEST, asked), one.key_statement, _preview(preview))
     seen = consent.review(wallet, shown, now)
     if seen.request.sender != one.opened.presentation.sender:
         raise NotAuthentic("presentation.sender", "the offer is another hospital's")
@@ -162,12 +164,12 @@ def with_news(before: Sequence[Mapping[str, Any]], claim: bytes, opened: Opened)
     values = opened.values
     said = {
         "claim": claim.hex(),
-        "state": values.get("state"),
+        "state": values.get("state") or "received",
         "at": values.get("at") or 0,
         "due": values.get("due") or 0,
         "amounts": dict(values.get("amounts") or ()),
         "clauses": [list(row) for row in values.get("clauses") or ()],
-        "documents": list(values.get("documents") or ()),
+        "documents": [name for name in values.get("documents") or () if name],
         "entry": opened.entry.index,
     }
     return sorted([*(one for one in before if one["entry"] != said["entry"]), said], key=lambda row: int(row["entry"]))

@@ -95,21 +95,22 @@ def statements(wallet: Wallet, language: str) -> list[dict[str, Any]]:
 def _statement(path: Path, language: str) -> dict[str, Any]:
     document = json.loads(path.read_text("utf-8"))
     kind, values = schema.load(_SCHEMA), document["values"]
-    others = [row for row in values["payments"] or () if row[0] != "patient"]
+    # Whatever it is sealed with, a sender may leave a unit out, and every value may be absent.
+    others = [row for row in values.get("payments") or () if row[0] != "patient"]
     payments = [{"kind": token, "name": name, "yuan": plain.yuan(fen)} for token, name, fen in others]
-    clauses = [{"what": row[0], "yuan": plain.yuan(row[1]), "clause": row[2]} for row in values["clauses"] or ()]
-    totals = dict(values["totals"] or ())
+    clauses = [{"what": row[0], "yuan": plain.yuan(row[1]), "clause": row[2]} for row in values.get("clauses") or ()]
+    totals = dict(values.get("totals") or ())
     return {
         "exchange": path.stem,
         "since": document["at"],
         "time": moment(document["at"]),
         "hospital": document["hospital"],
         "entry": document["entry"],
-        "stay": " – ".join(values.get("stay") or ()),
+        "stay": " – ".join(day for day in values.get("stay") or () if day),
         "total": plain.yuan(totals["total"]) if "total" in totals else "",
         "payments": payments,
         "clauses": clauses,
-        "remainder": plain.yuan(values["remainder"] or 0),
+        "remainder": plain.yuan(values.get("remainder") or 0),
         "titles": {unit.name: unit.title(language) for unit in kind.units},
     }
 
