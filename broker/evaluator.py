@@ -22,7 +22,7 @@ from zhifu import envelope, ristretto, strict, voprf
 from zhifu.envelope import KEY_STATEMENT, Envelope
 from zhifu.errors import Error, NotAuthentic
 from zhifu.keys import participant_id
-from zhifu.statement import KeyStatement, PseudonymKey, verify_key_statement
+from zhifu.statement import SKEW_S, KeyStatement, PseudonymKey, verify_key_statement
 from zhifu.v1 import signed_pb2
 from zhifu.voprf import Evaluated
 
@@ -77,7 +77,9 @@ class Evaluator:
                 raise NotAuthentic("pseudonym.key", "the files of keys are not those that were announced")
             if before is not None:
                 stated = self._read(before)
-                if stated.pseudonym_keys == public and stated.not_after - now >= _RENEW_S:
+                # Not one of a clock that ran ahead either: nobody takes it until that time comes.
+                in_time = stated.issued_at - SKEW_S <= now <= stated.not_after - _RENEW_S
+                if stated.pseudonym_keys == public and in_time:
                     return before
             return (await self.committer.run(lambda *given: self._publish(public, *given))).result
 
