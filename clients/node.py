@@ -307,15 +307,18 @@ class Node:
                 event.set()
 
     async def _keep_house(self) -> None:
-        # A wrong clock erases what is to be kept, so the broker's is compared first.
+        # A wrong clock erases what is to be kept, so the broker's is compared first; and it may be set at any time.
         await self._open.wait()
         while True:
-            with suppress(Refused):
+            try:
                 await self.keep_house()
+            except Refused as error:
+                _log.error("erasing.postponed", extra={"about": {"reason": error.reason}})
             await asyncio.sleep(HOUSEKEEPING_S)
 
     async def keep_house(self) -> None:
-        """Erase what is over, once: whole, and by unit. Raises `Refused` (unavailable.store)."""
+        """Erase what is over, once: whole, and by unit. Raises `Refused` (unavailable.store, unavailable.clock)."""
+        self.clock_ms.check()
         erased = self.store.erase_overdue(self._parts.now())
         erased += deletion.resume(self._parts)
         erased += parcel_jobs.lapse(self.config.directory, self.store, self.clock_ms())

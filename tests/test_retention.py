@@ -36,7 +36,7 @@ from tests import formats
 from tests.broker_rig import fresh
 from tests.formats import INSURER, NOW, Exchange, claim, recipient
 from tests.house import run
-from tests.node_peer import Peer, Recorder, Sender, Stream, node_of, now
+from tests.node_peer import Peer, Recorder, Running, Sender, Stream, node_of, now
 from zhifu import cbor, consent, envelope, parcel, receipt, schema
 from zhifu.deletion import parse as parse_deletion
 from zhifu.errors import Malformed, Refused
@@ -416,6 +416,26 @@ async def test_a_node_keeps_what_its_inbox_opened_by_the_policy(peer: Peer, tmp_
     assert await names_after(366) == set()
     sender.node.close()
     node.close()
+
+
+async def test_nothing_is_erased_by_a_clock_that_was_set_since_it_was_compared(peer: Peer, tmp_path: Path) -> None:
+    hospital, payer = peer.enrol(tmp_path, "hospital", "public-payer")
+    start, ahead = now(), [0]
+    running = Running(peer, payer, lambda: (start + ahead[0]) * 1000)
+    stream, sender = await running.attach(), Sender(peer, hospital)
+    node = running.node
+    await node.attached()
+    (taken,) = sender.present(payer)
+    stream.send(deliveries=peer.deliveries(stream, [taken]))
+    await stream.expect("acknowledgements")
+    ahead[0] = 366 * DAY_S
+    with pytest.raises(Refused, match=r"unavailable\.clock"):
+        await node.keep_house()
+    assert node.store.incoming.get(taken.hash).opened is not None  # type: ignore[union-attr]
+    ahead[0] = 60
+    await node.keep_house()
+    sender.node.close()
+    await running.close()
 
 
 def test_a_hospital_holds_nothing(keeper: Keeper) -> None:
