@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 
@@ -36,6 +39,7 @@ from zhifu.v1 import exchange_pb2 as pb
 
 ENTRIES = 300
 """More than one tile."""
+ASKED = b"GET /tile/entries/000 HTTP/1.1\r\nHost: log\r\n\r\n"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -232,3 +236,39 @@ async def test_evidence_says_whether_the_logs_own_key_convicts_it(broker: Rig) -
     for content, expected in ((signed.SerializeToString(), True), (unsigned.SerializeToString(), False), (b"x", False)):
         one = Evidence(1, 1, "log.inconsistent", Head(), content)
         assert proofs.convicts(one, log.vkey) is expected
+
+
+@asynccontextmanager
+async def callers(broker: Rig, count: int, saying: bytes) -> AsyncIterator[int]:
+    """Who connects to the log over HTTP, says this much, and takes one byte of an answer and no more; the port."""
+    loop, found, bound = asyncio.get_running_loop(), [], bind(0)
+    # What nobody takes fills it soon.
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    async with serving(app(broker.core), bound) as port:
+        for _ in range(count):
+            caller = socket.socket()
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.setblocking(False)
+            found.append(caller)
+            await loop.sock_connect(caller, ("127.0.0.1", port))
+            await loop.sock_sendall(caller, saying)
+            if saying.endswith(b"\r\n\r\n"):
+                await loop.sock_recv(caller, 1)
+        yield port
+    for caller in found:
+        caller.close()
+
+
+@pytest.mark.parametrize("saying", [b"", b"GET /checkpoint HTTP/1.1\r\nHost: log\r\n", ASKED * 40])
+async def test_nobody_keeps_the_places_of_the_log(broker: Rig, monkeypatch: pytest.MonkeyPatch, saying: bytes) -> None:
+    monkeypatch.setattr("broker.services.http.STILL_S", 0.5)
+    monkeypatch.setattr("broker.services.http.MAX_CALLERS", 3)
+    async with callers(broker, 3, saying) as port, httpx.AsyncClient(trust_env=False) as client:
+        async with asyncio.timeout(60):
+            while (await client.get(f"http://127.0.0.1:{port}/checkpoint")).status_code != 200:
+                await asyncio.sleep(0.1)
+
+
+async def test_who_takes_no_answer_does_not_keep_the_broker_from_stopping(broker: Rig) -> None:
+    async with asyncio.timeout(60), callers(broker, 1, ASKED * 40):
+        pass
