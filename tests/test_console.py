@@ -25,7 +25,7 @@ from clients.store import Store
 from clients.web import words
 from tests.audited import Audited, left_out, open_audited
 from tests.browser import Watched, launched, need_chromium
-from tests.house import PATIENCE_S, run, serving, until
+from tests.house import PATIENCE_S, ask, run, serving, until
 from tests.test_audit_service import canaries
 from zhifu.errors import Malformed, NotAuthentic
 from zhifu.receipt import Head
@@ -33,19 +33,25 @@ from zhifu.receipt import Head
 
 @dataclass
 class Served:
-    """A console that runs, a browser before it, and what the browser complained of."""
+    """A console that runs, a browser before it, and what the browser complained of. ``opens`` is the whole address."""
 
     audited: Audited
-    url: str
+    opens: str
     browser: Browser
     pictures: Path
     complaints: list[str] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return based(self.opens)[0]
 
     def page(self, language: str = "en", width: int = 1280) -> Page:
         context = self.browser.new_context(
             viewport={"width": width, "height": 900}, locale="en-US" if language == "en" else "zh-CN",
             accept_downloads=True,
         )  # fmt: skip
+        url, key = based(self.opens)
+        context.add_cookies([{"name": "console", "value": key, "url": url}])
         page = context.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
         page.on("console", lambda said: self.complaints.append(said.text))
@@ -64,7 +70,13 @@ class Served:
 @contextmanager
 def console(folder: Path) -> Iterator[str]:
     with serving("console", "serve", folder) as said:
-        yield str(said["url"]).rstrip("/")
+        yield str(said["url"])
+
+
+def based(opens: str) -> tuple[str, str]:
+    """The address without the key, and the key."""
+    url, key = opens.split("/?key=")
+    return url, key
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,21 @@ def keep_evidence(folder: Path) -> None:
     with store.transaction():
         store.receipts.keep_evidence(1_700_000_000_000, "log.fork", Head(), b"a frame")
     store.close()
+
+
+def test_nobody_else_on_this_computer_reads_or_signs(served: Served) -> None:
+    """Another user, or a program, knows the port and not the key."""
+    url, key = based(served.opens)
+    review = {"alert": "a", "by": "nobody", "note": "all is well", "action": "close"}
+    for path in ("", "/search", "/export?format=csv", "/integrity", "/?key=", "/?key=x", "/?key=%C3%A9"):
+        answer = ask("GET", url + path)
+        assert (answer.status_code, "zhifu console serve" in answer.text) == (403, True), path
+    assert ask("POST", f"{url}/alerts/review", data=review).status_code == 403
+    assert not (served.audited.auditor / "reviews.ndjson").exists()
+    let_in = ask("GET", served.opens)
+    assert let_in.status_code == 303
+    assert {"HttpOnly", "SameSite=strict"} <= set(let_in.headers["set-cookie"].split("; "))
+    assert ask("GET", f"{url}/policy", headers={"cookie": f"console={key}"}).status_code == 200
 
 
 def test_a_search_is_an_address_and_can_be_kept(served: Served) -> None:
@@ -159,8 +186,9 @@ def test_what_a_search_left_out_is_found_beside_the_other_pages(served: Served) 
 
 
 def test_who_may_read_a_part_is_told_that_a_part_proves_nothing(served: Served) -> None:
-    with console(served.audited.inspector) as url:
-        page = served.page()
+    with console(served.audited.inspector) as opens:
+        page, (url, _) = served.page(), based(opens)
+        page.goto(opens)
         page.goto(f"{url}/search")
         expect(page.locator("#completeness")).to_contain_text("Only an auditor who may read the whole log")
         assert not page.get_by_role("button", name="Read").count()

@@ -18,8 +18,7 @@ from playwright.sync_api import Locator, Playwright, Route, expect
 from clients import desk
 from clients.hospital.sample import sample_bill
 from clients.patient.consent import read_terms
-from clients.patient.web import door
-from clients.web import words
+from clients.web import door, words
 from tests.browser import Device, Watched, need_chromium, playing
 from tests.house import House, Patient, further, open_house, run, serving, until
 from zhifu import subject_key

@@ -12,6 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from clients.web import words
+from clients.web.door import Door
 from clients.web.guard import CSP, MAX_BODY
 from clients.web.pages import Pages
 from clients.web.serving import Place, serve
@@ -87,6 +88,14 @@ async def test_the_language_is_asked_for_then_kept(client: httpx.AsyncClient) ->
     assert "HttpOnly" in asked.headers["set-cookie"]
     assert '<html lang="en">' in (await client.get("/")).text
     assert 'href="/?a=%221&amp;lang=zh"' in (await client.get('/?a="1&lang=xx')).text
+
+
+async def test_over_tls_the_cookie_that_opens_is_never_said_in_the_clear() -> None:
+    app = Door(PlainTextResponse("within"), "wallet", "key")
+    for scheme, secure in (("http", False), ("https", True)):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            said = (await client.get(f"{scheme}://home:8730/?key=key")).headers["set-cookie"]
+        assert ("Secure" in said.split("; ")) is secure
 
 
 def test_no_text_is_in_one_language_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

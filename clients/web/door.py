@@ -1,6 +1,8 @@
-"""The door: who may see the pages. The address that `zhifu wallet serve` prints holds a key; a cookie keeps it.
+"""The door: who may see the pages. The address that `zhifu wallet serve`, or `zhifu console serve`, prints holds a key;
+a cookie keeps it.
 
-Without it another user or program of the same computer could read what a patient was shown.
+Without it another user or program of the same computer could read what a patient or an officer was shown, and sign as
+that officer.
 """
 
 from __future__ import annotations
@@ -17,11 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from clients import config
 
 FILE: Final = "web.key"
-_COOKIE: Final = "wallet"
 _YEAR_S: Final = 365 * 86_400
-_CLOSED: Final = (
-    "请用 zhifu wallet serve 给出的完整网址打开。\nOpen the whole address that zhifu wallet serve printed.\n"
-)
+_CLOSED: Final = "请用 zhifu {0} serve 给出的完整网址打开。\nOpen the whole address that zhifu {0} serve printed.\n"
 
 
 def key(folder: Path) -> str:
@@ -33,10 +32,13 @@ def key(folder: Path) -> str:
 
 
 class Door:
-    """ASGI middleware: lets in who has the cookie, and gives it to who comes with the key in the address."""
+    """ASGI middleware: lets in who has the cookie, and gives it to who comes with the key in the address; ``name`` is
+    the cookie's and the command's.
+    """
 
-    def __init__(self, app: ASGIApp, key: str) -> None:
+    def __init__(self, app: ASGIApp, name: str, key: str) -> None:
         self._app = app
+        self._name = name
         self._key = key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,14 +46,16 @@ class Door:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
-        if self._fits(request.cookies.get(_COOKIE)):
+        if self._fits(request.cookies.get(self._name)):
             await self._app(scope, receive, send)
         elif self._fits(request.query_params.get("key")):
             entered = RedirectResponse("/", 303)
-            entered.set_cookie(_COOKIE, self._key, _YEAR_S, httponly=True, samesite="strict")
+            # Else a browser would say it on any port and in the clear to whoever stands in between.
+            secure = scope["scheme"] == "https"
+            entered.set_cookie(self._name, self._key, _YEAR_S, httponly=True, samesite="strict", secure=secure)
             await entered(scope, receive, send)
         else:
-            closed = PlainTextResponse(_CLOSED, 403)
+            closed = PlainTextResponse(_CLOSED.format(self._name), 403)
             await closed(scope, receive, send)
 
     def _fits(self, given: str | None) -> bool:

@@ -34,6 +34,7 @@ from clients.auditor.report import Report
 from clients.auditor.rows import Row
 from clients.auditor.verify import Verification
 from clients.keystore import FileKeystore
+from clients.web.door import Door
 from clients.web.pages import Pages
 from policies import load
 from zhifu import schema
@@ -63,8 +64,8 @@ class Console:
         self._checking: asyncio.Task[None] | None = None
         self._units = {unit.name: unit for name in schema.names() for unit in schema.load(name).units}
 
-    def app(self, hosts: frozenset[str]) -> Starlette:
-        """The application, behind the guard."""
+    def app(self, key: str, hosts: frozenset[str]) -> Starlette:
+        """The application, behind the guard; ``key`` opens the door."""
         pages: Mapping[str, Handler] = {
             "/": self._overview,
             "/search": self._search,
@@ -88,7 +89,9 @@ class Console:
         }
         routes = [Route(path, self._guarded(handler)) for path, handler in pages.items()]
         routes += [Route(path, self._guarded(handler), methods=["POST"]) for path, handler in changes.items()]
-        return self._pages.app(routes, hosts=hosts, inner=[Middleware(_Tidy)])
+        return self._pages.app(
+            routes, hosts=hosts, inner=[Middleware(_Tidy), Middleware(Door, name="console", key=key)]
+        )
 
     def _guarded(self, handler: Handler) -> Handler:
         """A page that says what went wrong, in place of a traceback."""

@@ -10,7 +10,7 @@ import typer
 from clients import command, config, log_to_stderr
 from clients.auditor.console.app import Console
 from clients.command import Folder, clear
-from clients.web import serving
+from clients.web import door, serving
 
 app = command.app("The auditor's console: search, timelines, integrity, alerts, policies. 审计控制台")
 
@@ -29,8 +29,11 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="PEM, for another address than loopback.")] = None,
     key: Annotated[Path | None, typer.Option(help="PEM, the certificate's key.")] = None,
 ) -> None:
-    """Serve the pages of one auditor's folder until SIGTERM; prints its address as JSON. 打开审计控制台"""
+    """Serve the pages of one auditor's folder until SIGTERM; prints the address that opens them, with its key, as JSON.
+    打开审计控制台
+    """
     config.load(folder)
     log_to_stderr()
     place = serving.Place(host, port, certificate, key)
-    serving.serve(Console(folder).app(place.hosts), place)
+    opens = door.key(folder)
+    serving.serve(Console(folder).app(opens, place.hosts), place, path=f"?key={opens}")

@@ -10,8 +10,8 @@ import typer
 from clients import command
 from clients.command import Folder, clear
 from clients.patient import wallet as wallets
-from clients.patient.web import door
 from clients.patient.web.site import Site, open_wallet
+from clients.web import door
 from clients.web.serving import Place, serve
 
 PORT: Final = 8730

@@ -17,11 +17,12 @@ from clients.patient import requests, screen
 from clients.patient import wallet as wallets
 from clients.patient.consent import Choice
 from clients.patient.wallet import Wallet
-from clients.patient.web import asked, door, errand, shown
+from clients.patient.web import asked, errand, shown
 from clients.patient.web.api import Api
 from clients.patient.web.claim_pages import ClaimPages
 from clients.patient.web.key_pages import KeyPages
 from clients.patient.web.report_pages import ReportPages
+from clients.web import door
 from clients.web.guard import LOOPBACK
 from clients.web.pages import Pages
 from zhifu.errors import CATALOGUE, Error
@@ -48,7 +49,7 @@ class Site:
         }  # fmt: skip
         pages |= {**self._claims.pages(), **self._reports.pages(), **self._keys.pages()}
         routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
-        inner = [Middleware(door.Door, key=key)]
+        inner = [Middleware(door.Door, name="wallet", key=key)]
         calls = [*self._api.routes(), *self._claims.routes(), *self._reports.routes(), *self._keys.routes()]
         return self._pages.app([*routes, *calls], hosts=hosts, inner=inner)
 
