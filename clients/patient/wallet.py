@@ -7,10 +7,12 @@ device: then its seed is empty here, and whoever opens the wallet says how it si
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +35,7 @@ Signer = Callable[["Pair", Kind, bytes], Awaitable[bytes]]
 It gets the payload, not the bytes to sign: who holds the key reads what it signs.
 """
 FILE: Final = "wallet.json"
+LOCK: Final = "wallet.lock"
 _NOISE_MS: Final = 1000
 
 
@@ -281,6 +284,40 @@ def create(path: Path, contact: Contact) -> Wallet:
 
 
 def load(path: Path) -> Wallet:
+    """Raises as `read`, and `Refused` (usage.argument) while its pages hold it: who saved beside them would lose what
+    they save, or they would, and it may be a key.
+    """
+    with _locked(path, fcntl.LOCK_SH):
+        return read(path)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Wallet]:
+    """The wallet, which no other process opens within the block. Raises as `load`."""
+    with _locked(path, fcntl.LOCK_EX):
+        yield read(path)
+
+
+@contextmanager
+def _locked(path: Path, how: int) -> Iterator[None]:
+    if not path.is_dir():
+        raise Refused("usage.file", f"no wallet in {path}")
+    try:
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Refused("usage.file", f"{LOCK} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise Refused("usage.argument", f"this wallet's pages hold {path.name}: do it there, or end them") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> Wallet:
     """Raises `Refused` (usage.file) if there is none or others can read it, `Malformed` (usage.file)."""
     file = path / FILE
     if not file.is_file():

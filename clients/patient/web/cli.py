@@ -33,12 +33,11 @@ def serve_pages(
     Prints {"url": ...} once it listens: open that address, it holds the key to the pages. Serve it yourself, or have
     somebody serve it who is neither the broker nor a hospital.
     """
-    opened = open_wallet(folder, contact)
-    for path in card:
-        party = wallets.party(path)
-        opened.parties[party.id] = party
-    opened.save()
+    parties = [wallets.party(path) for path in card]
     place = Place(host, port, certificate, key)
-    opens = door.key(folder)
-    command.chatter.print("serving the wallet; end it with Ctrl-C")
-    serve(Site(opened).app(opens, place.hosts), place, path=f"?key={opens}")
+    with open_wallet(folder, contact) as opened:
+        opened.parties.update({party.id: party for party in parties})
+        opened.save()
+        opens = door.key(folder)
+        command.chatter.print("serving the wallet; end it with Ctrl-C")
+        serve(Site(opened).app(opens, place.hosts), place, path=f"?key={opens}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -131,10 +132,13 @@ def _hospitals(listed: list[dict[str, Any]]) -> dict[str, str]:
     return {one["hospital_id"]: one["hospital"] for one in listed if one["state"] == "active"}
 
 
-def open_wallet(folder: Path, contact: Path | None) -> Wallet:
-    """The folder's wallet, made now if there is none and ``contact`` says where the broker is. Raises as `wallets`."""
+@contextmanager
+def open_wallet(folder: Path, contact: Path | None) -> Iterator[Wallet]:
+    """The folder's wallet, which is the pages' alone within the block; made now if there is none and ``contact`` says
+    where the broker is. Raises as `wallets`.
+    """
     if contact is not None and not (folder / wallets.FILE).exists():
         wallets.create(folder, wallets.contact(contact))
-    found = wallets.load(folder)
-    found.signer = errand.sign
-    return found
+    with wallets.held(folder) as found:
+        found.signer = errand.sign
+        yield found
