@@ -17,7 +17,7 @@ from clients.inbox import receipt_of
 from clients.outbox import GRACE_S, MOST_OVERDUE
 from clients.role import Noticed, Parts
 from clients.store import Receipt, Sent
-from zhifu import acknowledgement, envelope
+from zhifu import acknowledgement, envelope, presentation
 from zhifu.acknowledgement import Acknowledgement
 from zhifu.envelope import Envelope
 from zhifu.errors import Error, Malformed, NotAuthentic, Refused
@@ -113,6 +113,13 @@ class Outcomes:
             # It may have been taken before, so it is not presented anew until its notice would have come.
             self._store.outgoing.lapse(sent.exchange, self._parts.now(), is_certain=False)
             return True
+        if error.reason == "presentation.future":
+            # One of the two clocks is wrong, and was not when they were compared. It is sent again until that is put
+            # right, and presented anew if it was ours: what was ahead then still is.
+            if sent.presentation.issued_at <= self._parts.now() + presentation.SKEW_S:
+                return False
+            if self._renewed(sent):
+                return True
         if error.reason in _EPOCH_LOST and sent.attempt < _EPOCH_TRIES:
             self._store.trust.retire_epoch(sent.presentation.epoch_id)
             if self._renewed(sent):

@@ -282,6 +282,27 @@ async def test_what_expired_undelivered_is_presented_anew_at_once(
     assert (found.first, found.attempt) == (taken.hash, 2)
 
 
+async def test_what_was_dated_by_a_clock_ahead_is_not_lost(
+    hospital: Running, members: list[Member], clock: Clock
+) -> None:
+    """A confirmation, say: sent again while the clock is wrong, and presented anew once it is right."""
+    stream = await hospital.attach()
+    await hospital.node.attached()
+    clock.ahead_s = HOUR
+    exchange = presented(hospital.node, members[1].id)
+    said = pb.Result(presentation_hash=exchange, refusal=pb.Refusal(reason="presentation.future"))
+    outcomes = Session(hospital.node._parts, lambda: None)._outcomes
+    assert outcomes.results(pb.ResultFrame(results=[said])) == [exchange], "to be sent again"
+    clock.ahead_s = 0
+    assert outcomes.results(pb.ResultFrame(results=[said])) == []
+    found = hospital.node.store.outgoing.latest(exchange)
+    assert found is not None
+    assert (found.first, found.attempt, found.is_final) == (exchange, 2, False)
+    assert found.presentation.issued_at <= time.time()
+    assert hospital.role.refused == []
+    await hospital.peer.submissions(stream, members[0])
+
+
 async def test_an_end_that_overtakes_its_result_stands(hospital: Running, members: list[Member]) -> None:
     """A broker that died after its commit tells the end first, and of the acceptance when it is asked again."""
     stream = await hospital.attach()
