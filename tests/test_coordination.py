@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.hospital import coordination
+from clients.decision import Decision
+from clients.hospital import check, coordination, record
 from clients.hospital.coordination import Compensation
+from clients.hospital.sample import sample_bill
 from clients.insurer import product as products
 from clients.insurer.adjudicate import Claim, decide
 from clients.insurer.decision import held
 from clients.keystore import FileKeystore
 from clients.ledger import Holding, Ledger
+from clients.public_payer import decision as public
+from clients.public_payer import rules
 from clients.store import Store
+from zhifu import bill
 from zhifu.errors import Malformed, NotAuthentic, Refused
 from zhifu.pricing import Split
 
@@ -125,3 +131,26 @@ def test_the_years_sums_are_those_of_the_decisions(ledger: Ledger) -> None:
     ledger.step(bytes(32), "confirm", NOW)
     sums = {"pay": 5_092_000, "part_pay": 892_000, "part_pay_2": 4_200_000}
     assert ledger.used(account, NOW) == sums | {"deductible_used": 3_950_000, "deductible_used_2": 2_000_000}
+
+
+SAMPLE = bill.parse(sample_bill())
+
+
+@pytest.fixture
+def split(tmp_path: Path) -> Decision:
+    """What the public payer says of the sample bill."""
+    ledger = Ledger(Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys")))
+    values = record.claim(SAMPLE, bytes(32))
+    return public.decide(values, rules.load("example-city"), ledger, bytes(32), NOW)
+
+
+def test_a_payers_word_on_the_rest_never_makes_it_more(split: Decision) -> None:
+    """Less than nothing of the personal account would be paid by the patient, in cash."""
+    assert check.public(SAMPLE, split) == 1_200_000
+    with pytest.raises(NotAuthentic, match=r"ledger\.mismatch"):
+        check.public(SAMPLE, replace(split, amounts={**split.amounts, "acct_left": -1}))
+    paid = Compensation(public=1_200_000)
+    said = {"pay": 1, "pay_in_catalog": 1, "pay_out_of_catalog": 0, "patient": SAMPLE.split.total - 1_200_001}
+    assert check.commercial(SAMPLE, replace(split, amounts=said), paid, None) == 1
+    with pytest.raises(NotAuthentic, match=r"ledger\.mismatch"):
+        check.commercial(SAMPLE, replace(split, amounts={**said, "late": -1}), paid, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -92,6 +92,19 @@ def test_the_public_payer_answers_by_its_rule(ledger: Ledger) -> None:
     assert all(row.clause for row in found.clauses)
     visit = public.answer({**VISIT, "insurance": ("310", "1101", "11")}, table, ledger, ASKED, NOW)
     assert visit.amounts == {"threshold_left": 18_000, "hifp_pay_left": 600_000}, "visits have a year of their own"
+
+
+def test_without_a_date_it_is_today_in_china(ledger: Ledger) -> None:
+    """The year begins at the patient's midnight, eight hours before that of UTC."""
+    new_year = int(datetime(2026, 12, 31, 16, tzinfo=UTC).timestamp())
+    account = ledger.account("year", "2026", VISIT["citizen-id"])
+    ledger.reserve(account, Holding(b"\x02" * 32, "committed", {"act_pay_dedc": 40_000}, 0), NOW)
+    undated = {name: value for name, value in VISIT.items() if name != "service-date"}
+    left = [
+        public.answer(undated, rules.load("example-city"), ledger, ASKED, now).amounts["threshold_left"]
+        for now in (new_year - 1, new_year)
+    ]
+    assert left == [60_000, 100_000]
 
 
 def test_without_a_rule_a_person_looks_and_without_a_person_nobody_does(ledger: Ledger) -> None:

@@ -55,6 +55,8 @@ def public(bill: Bill, found: Decision) -> int:
     except KeyError as error:
         raise Malformed("schema.value", "the split is not complete") from error
     identities.check_statement(statement, public=True)
+    if amounts.get("acct_left", 0) < 0:
+        raise NotAuthentic("ledger.mismatch", "the personal account has less than nothing left")
     if split != bill.split:
         if split == bill.other_reading:
             raise Malformed("bill.identity", "the city counts class 04 otherwise: the file must declare its parts")
@@ -71,7 +73,11 @@ def commercial(bill: AnyBill, found: Decision, paid: Compensation, cap: int | No
     left = split.total - paid.total
     inside, outside = amounts.get("pay_in_catalog", -1), amounts.get("pay_out_of_catalog", -1)
     pay = inside + outside
-    if min(inside, outside) < 0 or amounts.get("pay") != pay or amounts.get("patient") != left - pay:
+    if (
+        min(inside, outside, amounts.get("late", 0)) < 0
+        or amounts.get("pay") != pay
+        or amounts.get("patient") != left - pay
+    ):
         raise NotAuthentic("ledger.mismatch", "the insurer's amounts do not add up with the bill")
     within = split.inscp + split.pre - paid.public - paid.in_catalog
     if inside > within or outside > split.own + split.over - paid.out_of_catalog:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, date, datetime
+from datetime import date
 
+from clients.daybook import day_of
 from clients.decision import RESERVED_S, Decision
 from clients.ledger import Holding, Ledger
 from clients.public_payer import personal
@@ -48,7 +49,7 @@ def decide(
     if person is None:
         raise Malformed("schema.value", "the claim names no insured person")
     seen = values.get("discharge") or values.get("visit-date")
-    day = date.fromisoformat(seen) if seen else datetime.fromtimestamp(now, UTC).date()
+    day = date.fromisoformat(seen) if seen else day_of(now)
     rule = table.rule(day, insutype, psn_type, grade, outpatient=outpatient)
     account = ledger.account("outpatient-year" if outpatient else "year", str(day.year), person)
     used = ledger.used(account, now)

@@ -7,8 +7,9 @@ the question needs no balance of the patient's own money.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 
+from clients.daybook import day_of
 from clients.decision import COVERED, UNCLEAR, Decision
 from clients.ledger import Ledger
 from clients.public_payer.rules import Rule, Table
@@ -30,7 +31,7 @@ def answer(values: Mapping[str, Value], table: Table, ledger: Ledger, exchange: 
     if person is None:
         raise Malformed("schema.value", "the question names no insured person")
     seen = values.get("service-date")
-    day = date.fromisoformat(seen) if seen else datetime.fromtimestamp(now, UTC).date()
+    day = date.fromisoformat(seen) if seen else day_of(now)
     outpatient = care is not None and bill_forms.is_outpatient(care)
     try:
         rule = table.rule(day, insutype, psn_type, grade, outpatient=outpatient)
