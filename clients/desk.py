@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clients.grammar import HASH, NAME, ROLE
 from zhifu import envelope
 from zhifu.capsule import Terms
 from zhifu.cbor import Value
 from zhifu.envelope import Envelope
 from zhifu.errors import Malformed, Refused
+from zhifu.fields import Fields
 
 _MAX_BYTES = 4 << 20
 
@@ -148,10 +150,13 @@ def read_card(path: Path) -> Mapping[str, str]:
 
 
 def parse_card(document: Mapping[str, Any], where: str) -> Mapping[str, str]:
-    """A card as JSON. Raises `Malformed` (usage.file)."""
-    if not all(isinstance(document.get(name), str) for name in ("id", "role", "name")):
-        raise Malformed("usage.file", f"{where} is not a participant's card")
-    return document
+    """A card as JSON: what is kept of it can be read again. Raises `Malformed` (usage.file)."""
+    fields = Fields(document, "", "usage.file")
+    try:
+        id_, role, name = fields.need(HASH, "id"), fields.need(ROLE, "role"), fields.need(NAME, "name")
+    except Malformed as error:
+        raise Malformed("usage.file", f"{where} is not a participant's card: {error.detail}") from error
+    return {"id": id_.hex(), "role": role, "name": name}
 
 
 def _text(one: Envelope) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from zhifu.checkpoint import SignatureType, VerifierKey
 from zhifu.errors import Malformed
-from zhifu.fields import Grammar
+from zhifu.fields import Grammar, text
 
 ROLES: Final = ("hospital", "public-payer", "insurer", "auditor", "registrar")
 
@@ -29,11 +29,21 @@ def _log_key(value: str) -> VerifierKey | None:
     return key if key.kind is SignatureType.ED25519 else None
 
 
+def _name(value: str) -> str | None:
+    try:
+        # JSON can escape half a character, which no file can hold.
+        value.encode()
+    except UnicodeEncodeError:
+        return None
+    return text(128).read(value)
+
+
 def quoted(value: str) -> str:
     """A TOML basic string: JSON's escapes are all TOML's, except that TOML wants DEL escaped too."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 ROLE: Final = Grammar(f"one of {', '.join(ROLES)}", lambda value: value if value in ROLES else None)
+NAME: Final = Grammar("a name of 1 to 128 characters", _name)
 HASH: Final = Grammar("64 hex digits, lower case", hash_of_hex)
 LOG_KEY: Final = Grammar("the log's verifier key, <name>+<id>+<base64>", _log_key)
