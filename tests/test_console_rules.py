@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from nacl.signing import SigningKey
 
+from clients.auditor import report
 from clients.auditor.console import alerts, charts, matrix
 from clients.auditor.console.alerts import Rules
 from clients.auditor.console.reviews import Review
@@ -20,6 +22,7 @@ from clients.keystore import FileKeystore
 from clients.store import Store
 from policies import load
 from tests.formats import HOSPITAL, INSURER, NOW, ORIGIN, seed
+from zhifu import receipt
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
 from zhifu.consent import Revocation
 from zhifu.receipt import Detail, Entry
@@ -133,3 +136,10 @@ def test_the_matrix_shows_what_the_policy_says(tmp_path: Path) -> None:
         for _, cells in one.rows:
             assert len(cells) == len(one.columns)
     assert matrix.changes(bundle, bundle) == []
+
+
+def test_every_event_has_its_words() -> None:
+    """In the console, and in the report of a full check: an officer reads no names of the program."""
+    words = tomllib.loads((Path(alerts.__file__).parent / "words.toml").read_text("utf-8"))
+    assert {event for event in receipt.EVENTS if not words.get(f"event.{event}", {}).keys() >= {"zh", "en"}} == set()
+    assert set(receipt.EVENTS) - report.EVENTS.keys() == set()

@@ -11,13 +11,16 @@ from rich.table import Table
 
 from clients.auditor.faults import Fault
 
-_EVENTS: Mapping[str, str] = {
+EVENTS: Mapping[str, str] = {
     "participant.enrolled": "机构入网",
     "participant.suspended": "机构停用",
     "participant.resumed": "机构恢复",
     "key.stated": "密钥声明",
     "epoch.offered": "提供时段密钥",
     "subject.enrolled": "患者密钥登记",
+    "subject.key_added": "患者增加密钥",
+    "subject.key_revoked": "患者密钥作废",
+    "ticket.redeemed": "直付码核销",
     "grant.registered": "授权登记",
     "grant.revoked": "授权撤回",
     "grant.refused": "授权拒绝",
@@ -26,6 +29,7 @@ _EVENTS: Mapping[str, str] = {
     "exchange.acknowledged": "接收确认",
     "exchange.expired": "交换过期",
     "exchange.withdrawn": "交换撤下",
+    "exchange.deleted": "接收方已删除",
     "pseudonym.evaluated": "假名计算",
     "pseudonym.denied": "假名拒绝",
     "pseudonym.quota": "假名额度",
@@ -111,7 +115,7 @@ class Report:
         table.add_row("签名检查点 / Signed checkpoints", str(self.checkpoints))
         table.add_row("机构 / Participants", str(self.participants))
         for event, count in sorted(self.entries.items()):
-            table.add_row(f"  {_EVENTS.get(event, '')} / {event}", str(count))
+            table.add_row(f"  {EVENTS.get(event, '')} / {event}", str(count))
         for one in self.violations:
             table.add_row("接收方拒绝 / Refused by its recipient", one.line, style="yellow")
         verdict = "[green]通过 / verified" if self.verified else "[red]未通过 / NOT verified"
