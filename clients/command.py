@@ -24,7 +24,9 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
-Folder = Annotated[Path, typer.Argument(help="The folder it lives in.")]
+Folder = Annotated[
+    Path, typer.Argument(help="The folder with its keys and settings: a node's, a wallet's, a registrar's.")
+]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 Language = Annotated[str, typer.Option("--lang", help="zh or en.", envvar="ZHIFU_LANG")]
 
@@ -56,6 +58,14 @@ def row(table: Table, *cells: object, style: str | None = None) -> None:
     """A row of a table whose cells are somebody else's words: shown as they are, never understood (`plain.line`)."""
     shown = ("\n".join(map(plain.line, str(cell).split("\n"))) for cell in cells)
     table.add_row(*map(Text, shown), style=style)
+
+
+def show(table: Table, nothing: str) -> None:
+    """The table on stdout; where it has no row, ``nothing`` on stderr, since a frame around nothing says less."""
+    if table.row_count:
+        Console().print(table)
+    else:
+        chatter.print(nothing)
 
 
 def print_json(document: Any) -> None:

@@ -86,7 +86,11 @@ class NodeConfig:
 
 
 def load(directory: Path) -> NodeConfig:
-    """The settings in ``directory``. Raises `Malformed` (usage.file) naming the key that is wrong."""
+    """The settings in ``directory``. Raises `Malformed` (usage.file) naming the folder, or the key that is wrong."""
+    if not (directory / FILE).exists():
+        raise Malformed(
+            _REASON, f"{directory} is no node's folder: there is no {FILE} in it (zhifu node enrol makes one)"
+        )
     return parse(_document(read_file(directory / FILE, _MAX_FILE)), directory)
 
 

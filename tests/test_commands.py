@@ -89,6 +89,8 @@ def test_a_line_at_fault_is_named(tmp_path: Path) -> None:
         ("wallet", "review", "missing", "missing.request"),
         ("wallet", "history", "missing"),
         ("node", "serve", "missing"),
+        ("node", "card", "missing"),
+        ("doctor", "missing"),
         ("node", "enrol", "fresh", "--invitation", "missing"),
         ("hospital", "settle", "missing", "--bill", "missing.json"),
         ("broker", "serve", "missing"),
@@ -235,10 +237,21 @@ def test_what_runs_is_not_started_twice(house: House, tmp_path: Path) -> None:
     refused(spawn("node", "serve", hospital), Exit.USAGE, "another process runs the node", "hospital")
     refused(spawn("broker", "serve", broker), Exit.USAGE, "another process serves", "broker")
     assert [(hospital / "api.port").read_text(), (broker / "ports.json").read_text()] == before
-    assert json.loads(run("hospital", "claims", hospital, "--json").out) == []
+    assert isinstance(run("hospital", "claims", hospital, "--json").ok().json, list)
 
 
 def test_a_file_that_cannot_be_written(house: House, tmp_path: Path) -> None:
     for words in (("invite", "--role", "hospital", "--name", "x"), ("contact",)):
         ran = spawn("broker", words[0], house.path / "broker", *words[1:], "-o", tmp_path / "nowhere" / "out.json")
         refused(ran, Exit.USAGE, "nowhere", "No such file")
+
+
+def test_a_list_with_nothing_in_it_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    empty, table = Table("claim"), Table("claim")
+    command.show(empty, "no claims")
+    assert capsys.readouterr() == ("", "no claims\n")
+    command.row(table, "ab")
+    command.show(table, "no claims")
+    shown = capsys.readouterr()
+    assert "ab" in shown.out
+    assert shown.err == ""

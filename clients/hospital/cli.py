@@ -271,13 +271,13 @@ def claims(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("claim", "visit", "state", "patient paid", "insurer pays", "why")
+    table = Table("claim", "visit", "state", "patient paid (yuan)", "insurer pays (yuan)", "why")
     for one in found:
         pays = one.get("insurer_fen")
         paid_ = plain.yuan(one["paid_fen"])
         shown = "" if pays is None else plain.yuan(pays)
         command.row(table, one["settlement"][:16], one["visit"] or "", one["state"], paid_, shown, one["reason"])
-    Console().print(table)
+    command.show(table, "no claims")
 
 
 @app.command()
@@ -321,7 +321,9 @@ def cashier(folder: Folder) -> None:
     try:
         port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
     except OSError as error:
-        raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
+        raise Refused(
+            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
+        ) from error
     typer.echo(f"http://127.0.0.1:{port}/desk?key={token}")
 
 
@@ -349,7 +351,7 @@ def _print(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        table = Table("", "", title=f"{found['settlement'][:16]}  {found['state']}", show_header=False)
+        table = Table("", "", title=f"{found['settlement'][:16]}  {found['state']}, yuan", show_header=False)
         for name in ("total", "public", "commercial", "patient"):
             amount = found[f"{name}_fen"]
             command.row(table, name, plain.yuan(amount) if amount is not None else "-")

@@ -45,7 +45,9 @@ def connect(folder: Path) -> httpx.Client:
     try:
         port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
     except OSError as error:
-        raise Refused("unavailable.broker", f"the node in {settings.directory.name} is not running") from error
+        raise Refused(
+            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
+        ) from error
     headers = {"Authorization": f"Bearer {token}"}
     url = f"http://127.0.0.1:{port}"
     return httpx.Client(base_url=url, headers=headers, timeout=75.0, trust_env=False, verify=_NO_AUTHORITY)
@@ -62,7 +64,7 @@ def answered(client: httpx.Client, method: str, path: str, **more: Any) -> httpx
         answer = client.request(method, path, **more)
         found = answer.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise Refused("unavailable.broker", "the node's local API does not answer") from error
+        raise Refused("unavailable.broker", "the node does not answer; where it has ended: zhifu node serve") from error
     if answer.is_error:
         raise Refused(found["reason"] if found.get("reason") in CATALOGUE else "internal", found.get("detail", ""))
     return answer

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -42,7 +41,13 @@ _MOST_DOCUMENTS = 8
 @clear
 def build(
     folder: Folder,
-    persons: Annotated[Path, typer.Argument(metavar="FILE", help=f"CSV with {','.join(books.COLUMNS)}.")],
+    persons: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help=f"CSV; its first line: {','.join(books.COLUMNS[:6])}, and if need be {', '.join(books.COLUMNS[6:])}.",
+        ),
+    ],
     quota: Annotated[Path | None, typer.Option(help="The quota that two operators of the service signed.")] = None,
     add: Annotated[bool, typer.Option("--add", help="Keep the persons that are not in the file.")] = False,
     as_json: Json = False,
@@ -91,11 +96,11 @@ def queue_(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         print_json([_item(item, now) for item in items])
         return
-    table = Table("claim", "policy", "proposed", "why", "decide by")
+    table = Table("claim", "policy", "proposed (yuan)", "why", "decide by")
     for item in items:
         by = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.deadline)) + (" OVERDUE" * (now > item.deadline))
         command.row(table, item.claim.hex()[:16], item.policy, plain.yuan(item.proposed), ", ".join(item.reasons), by)
-    Console().print(table)
+    command.show(table, "no claim waits for a person")
 
 
 def _item(item: review.Item, now: int) -> dict[str, object]:

@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from clients import command, plain
@@ -33,12 +32,12 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("claim", "hospital", "insurer", "you paid", "pays", "state")
+    table = Table("claim", "hospital", "insurer", "you paid (yuan)", "pays (yuan)", "state")
     for one in rows:
         pays = "" if one["pay_fen"] is None else plain.yuan(one["pay_fen"] + (one["late_fen"] or 0))
         paid = plain.yuan(one["paid"].get("patient", 0))
         command.row(table, one["claim"][:16], one["hospital"], one["insurer"], paid, pays, one["state_words"])
-    Console().print(table)
+    command.show(table, "no claims")
     for one in rows:
         for sentence in one["words"]:
             # What an insurer asks for is its own words.

@@ -314,7 +314,9 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     out.print(shown["purpose_words"])
     # The hospital's own words: nothing in them may hide or colour what stands below.
     out.print(plain.line(shown["notice"]), markup=False)
-    table = Table("", "", "", "")
+    table = Table(
+        *screen.pick((("信息", "精度", "对方所见", "保存"), ("unit", "level", "what they see", "kept")), lang)
+    )
     for one in shown["units"]:
         sooner = screen.pick(_SOONER, lang).format(one["days"]) if one["days"] else ""
         value = one["value"] or screen.pick(_NOT_YET, lang)
@@ -323,7 +325,7 @@ def _print_screen(shown: dict[str, Any], lang: str) -> None:
     hidden = screen.pick(("不提供：", "Not shared: "), lang)
     out.print(hidden + "、".join(one["title"] for one in shown["not_shared"]))
     cap = plain.yuan(shown["cap_fen"]) if shown["cap_fen"] is not None else "—"
-    words = ("次数 {}，有效至 {}，删除于 {}，上限 {}", "uses {}, until {}, erased by {}, at most {}")
+    words = ("次数 {}，有效至 {}，删除于 {}，上限（元）{}", "uses {}, until {}, erased by {}, at most (yuan) {}")
     out.print(
         screen.pick(words, lang).format(
             shown["uses"], plain.moment(shown["until"]), plain.moment(shown["erase_at"]), cap

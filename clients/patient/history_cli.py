@@ -18,6 +18,11 @@ from clients.patient.wallet import Wallet
 from zhifu import presentation, schema
 from zhifu.schema import ABSENT
 
+_HEADS = (
+    ("时间", "提供方", "接收方", "用途", "状态", "提供的信息"),
+    ("time", "from", "to", "purpose", "state", "shared"),
+)
+
 
 @clear
 def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
@@ -32,11 +37,12 @@ def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> Non
     if as_json:
         print_json(rows)
         return
-    table = Table("time", "from", "to", "purpose", "state", "shared")
+    table = Table(*screen.pick(_HEADS, lang))
     for row in rows:
-        shared = ", ".join(f"{unit}: {level}" for unit, level in row["shared"].items())
-        command.row(table, row["time"], row["sender"], row["recipient"], row["purpose"], row["state"], shared)
-    Console().print(table)
+        shared = "; ".join(f"{unit['title']}: {unit['level_title']}" for unit in row["shown"])
+        purpose: str = screen.pick(screen.PURPOSES.get(row["purpose"], (row["purpose"], row["purpose"])), lang)
+        command.row(table, row["time"], row["sender"], row["recipient"], purpose, row["state"], shared)
+    command.show(table, screen.pick(("还没有人查看过。", "Nobody was given anything yet."), lang))
 
 
 def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any]:

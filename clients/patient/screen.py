@@ -7,7 +7,7 @@ would see it, coarsened here, on her side. Nothing is chosen for her: what she n
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from clients import plain
 from clients.decision import ELIGIBILITY
@@ -20,6 +20,8 @@ from zhifu import ladder, schema
 from zhifu.cbor import Value
 from zhifu.schema import ABSENT, Schema, Unit
 from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
+
+T = TypeVar("T")
 
 PURPOSES: Final = {
     "commercial-settlement": ("由商业保险直接结算本次住院费用", "your insurer settles this stay directly"),
@@ -171,6 +173,6 @@ def _is_question(seen: Review) -> bool:
     return all(schema.by_hash(digest).name == ELIGIBILITY for digest, _ in seen.request.scopes)
 
 
-def pick(pair: tuple[str, str], language: str) -> str:
-    """The Chinese or the English of two texts."""
+def pick(pair: tuple[T, T], language: str) -> T:
+    """The Chinese or the English of two texts, or of two rows of them."""
     return pair[0] if language == "zh" else pair[1]
