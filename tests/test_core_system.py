@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
@@ -16,7 +18,10 @@ import pytest
 
 from clients.hospital.sample import sample_bill
 from clients.insurer import core_system
+from clients.insurer.core_system import CoreSystem
+from clients.insurer.review import Item
 from tests.house import House, open_house, until
+from zhifu.errors import Error
 
 Answer = tuple[int, bytes, dict[str, str]]
 Script = Callable[[int, dict[str, Any]], Answer]
@@ -171,3 +176,26 @@ def claim_of(house: House, settlement: str) -> str:
     """The claim's exchange, once its insurer answered that a person decides."""
     steps = {one["step"]: one["id"] for one in house.look(settlement)["exchanges"]}
     return str(steps["claim"]) if "claim-answer" in steps else ""
+
+
+@pytest.mark.parametrize(
+    ("piece", "pause_s", "expected"),
+    [(b"x" * 65_536, 0.0, "usage.file"), (b" ", 0.05, "unavailable.recipient")],
+)
+async def test_an_answer_without_end_is_left(piece: bytes, pause_s: float, expected: str) -> None:
+    async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            while not writer.is_closing():
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(pause_s)
+
+    server = await asyncio.start_server(endless, "127.0.0.1", 0)
+    core = CoreSystem(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"secret", 2.0)
+    item = Item(b"c" * 32, "open", "p", b"a" * 32, 0, 0, {}, 0, (), 0, 0)
+    async with server, asyncio.timeout(20):
+        with pytest.raises(Error) as caught:
+            await core.ask(item)
+        await core.close()
+    assert caught.value.reason == expected

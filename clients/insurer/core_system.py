@@ -9,10 +9,12 @@ is tried again, ever later. The first decision counts. It goes to https, or to t
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,6 +67,7 @@ class CoreSystem:
             raise Malformed("usage.argument", "a core system is asked over https, or on this computer")
         self._url = url
         self._key = key
+        self._timeout_s = timeout_s
         self._client = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
 
     async def ask(self, item: Item) -> Verdict | Later:
@@ -79,16 +82,28 @@ class CoreSystem:
             "Zhifu-Signature": sign(self._key, body),
         }
         try:
-            answer = await self._client.post(self._url, content=body, headers=headers)
-        except httpx.HTTPError as error:
+            # The client's own time is for each piece of an answer: one that trickles in would take for ever.
+            async with asyncio.timeout(self._timeout_s):
+                answer, content = await self._post(body, headers)
+        except (httpx.HTTPError, TimeoutError) as error:
             raise Refused("unavailable.recipient", "the core system does not answer") from error
         if answer.status_code == httpx.codes.ACCEPTED:
             return Later(_seconds(answer.headers.get("Retry-After")))
         if answer.status_code != httpx.codes.OK:
             raise Refused("unavailable.recipient", f"the core system answers {answer.status_code}")
-        if len(answer.content) > _MAX_ANSWER:
+        if len(content) > _MAX_ANSWER:
             raise Malformed("usage.file", "the core system's answer is too long")
-        return _verdict(answer.content)
+        return _verdict(content)
+
+    async def _post(self, body: bytes, headers: Mapping[str, str]) -> tuple[httpx.Response, bytes]:
+        """The answer and what it says, read no further than to know that it is too long."""
+        content = b""
+        async with self._client.stream("POST", self._url, content=body, headers=headers) as answer:
+            async for piece in answer.aiter_bytes(_MAX_ANSWER):
+                content += piece
+                if len(content) > _MAX_ANSWER:
+                    break
+        return answer, content
 
     async def close(self) -> None:
         await self._client.aclose()
