@@ -160,6 +160,8 @@ async def _broker(settings: NodeConfig, keystore: FileKeystore, address: str) ->
 def _remedy(error: Error) -> str:
     if error.reason == "unavailable.clock":
         return "set this computer's clock (NTP)"
+    if error.reason == "participant.suspended":
+        return "the broker's operator said so: telephone; it is resumed there, and this node's keys stay as they are"
     if error.reason.startswith("participant."):
         return _ENROL
     if error.exit.value == 5:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clients import config
-from tests.house import House, Ran, open_house, run, spawn
+from tests.house import House, Ran, open_house, operate, run, spawn
 from zhifu import findings
 from zhifu.errors import Exit
 
@@ -100,6 +100,19 @@ def test_a_clock_that_is_off_and_a_certificate_near_its_end(copy: Path) -> None:
     ran = examined(copy, code="import time; real = time.time_ns; time.time_ns = lambda: real() - 3_600_000_000_000")
     assert (ran.code, bad(ran)["broker"][0]) == (Exit.UNAVAILABLE, "fail")
     assert "s behind the broker's" in bad(ran)["broker"][1]
+
+
+def test_a_node_that_is_suspended_is_not_enrolled_anew(house: House, copy: Path) -> None:
+    insurer = run("node", "card", copy).ok().json["id"]
+    words = ("--reason", "test", "--operator", house.path / "operator-a.key")
+    operate("suspend", house.path / "broker", insurer, *words)
+    try:
+        ran = examined(copy)
+        found = next(one for one in ran.json["findings"] if one["check"] == "broker")
+        assert found["level"] == "fail"
+        assert "telephone" in found["remedy"]
+    finally:
+        operate("resume", house.path / "broker", insurer, *words)
 
 
 def test_a_broker_that_is_gone(house: House, copy: Path) -> None:
