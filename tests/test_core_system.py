@@ -183,6 +183,8 @@ def claim_of(house: House, settlement: str) -> str:
     [(b"x" * 65_536, 0.0, "usage.file"), (b" ", 0.05, "unavailable.recipient")],
 )
 async def test_an_answer_without_end_is_left(piece: bytes, pause_s: float, expected: str) -> None:
+    left = asyncio.Event()
+
     async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -190,6 +192,8 @@ async def test_an_answer_without_end_is_left(piece: bytes, pause_s: float, expec
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(pause_s)
+        writer.close()
+        left.set()
 
     server = await asyncio.start_server(endless, "127.0.0.1", 0)
     core = CoreSystem(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", b"secret", 2.0)
@@ -198,4 +202,5 @@ async def test_an_answer_without_end_is_left(piece: bytes, pause_s: float, expec
         with pytest.raises(Error) as caught:
             await core.ask(item)
         await core.close()
+        await left.wait()
     assert caught.value.reason == expected

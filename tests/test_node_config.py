@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, complaint: s
 
 
 def test_a_folder_without_a_file(tmp_path: Path) -> None:
-    with pytest.raises(Malformed, match=r"usage\.file: node\.toml cannot be read"):
+    with pytest.raises(Malformed, match=r"usage\.file: .* is no node's folder"):
         config.load(tmp_path)
 
 
