@@ -103,7 +103,7 @@ async def ends_what_was_begun(server: Server, reserve: Reserve, disk: Path, is_k
     assert server.core.log.size > size
     assert server.rows(tables.Delivery) == []
     filler.unlink()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):  # the longest pause between two tries is a minute
         while not readiness.ready:
             await asyncio.sleep(0.1)
     assert is_kept()
