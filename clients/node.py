@@ -7,14 +7,12 @@ awaiting can be taken up again by another process.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -28,6 +26,7 @@ from clients.counts import COUNTS
 from clients.directory import Directory
 from clients.keystore import Keystore
 from clients.live_keys import LiveKeystore
+from clients.locking import locked
 from clients.outbox import Outbox
 from clients.renewal import Renewal
 from clients.retention import Retention
@@ -384,16 +383,6 @@ def _is_final(error: Error) -> bool:
     return error.reason == "unavailable.clock" or not (error.retryable or error.reason in _MAY_PASS)
 
 
-@contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Two processes of one node would both answer. Raises `Refused` (usage.argument)."""
-    descriptor = os.open(directory / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Refused("usage.argument", f"another process runs the node in {directory.name}") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+def alone(directory: Path) -> AbstractContextManager[None]:
+    """Two processes of one node would both answer. Raises `Refused` (usage.argument, usage.file)."""
+    return locked(directory / "node.lock", f"another process runs the node in {directory.name}")

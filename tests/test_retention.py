@@ -222,15 +222,20 @@ def test_a_legal_hold_wins_until_it_is_released(keeper: Keeper) -> None:
     assert keeper.kept(held) == set()
 
 
-def test_a_revocation_does_not_erase_what_a_hold_stands_on(keeper: Keeper) -> None:
-    exchange, store = keeper.take(opened(claim())), keeper.parts.store
-    holding.place(store, exchange, "case-1", NOW * 1000)
+def revoke(keeper: Keeper, exchange: bytes) -> None:
+    """The node reads in the log that the grant of its claim was revoked."""
     signed = claim().grant_envelope
     assert signed is not None
     said = Detail(grant=consent.hash_of(signed.payload))
     entry = receipt.entry(7, NOW * 1000, Meta("grant.revoked").to_bytes(), said.to_bytes())
-    with store.transaction():
+    with keeper.parts.store.transaction():
         deletion._obey(keeper.parts, exchange, entry)
+
+
+def test_a_revocation_does_not_erase_what_a_hold_stands_on(keeper: Keeper) -> None:
+    exchange, store = keeper.take(opened(claim())), keeper.parts.store
+    holding.place(store, exchange, "case-1", NOW * 1000)
+    revoke(keeper, exchange)
     (job,) = store.jobs.find("deletion", "signed")
     word = parse_deletion(envelope.from_bytes(envelope.DELETION, job.payload).payload)
     assert (word.outcome, word.reason) == (DELETION_OUTCOME_KEPT, holding.REASON)
@@ -251,12 +256,7 @@ def test_what_was_paid_stays_when_a_hold_on_it_is_released(keeper: Keeper) -> No
         ledger.reserve(ledger.account("policy-year", "P1"), Holding(exchange, "reserved", {"pay": 1}, NOW + 60), NOW)
         ledger.step(exchange, "confirm", NOW)
     holding.place(store, exchange, "case-1", NOW * 1000)
-    signed = claim().grant_envelope
-    assert signed is not None
-    said = Detail(grant=consent.hash_of(signed.payload))
-    entry = receipt.entry(7, NOW * 1000, Meta("grant.revoked").to_bytes(), said.to_bytes())
-    with store.transaction():
-        deletion._obey(keeper.parts, exchange, entry)
+    revoke(keeper, exchange)
     holding.release(store, exchange, "", NOW * 1000)
     deletion.resume(keeper.parts)
     assert keeper.kept(exchange) == came

@@ -106,8 +106,8 @@ class TableReserve:
     def _make(self) -> bool:
         """Make it, if there is room for it twice over and no other broker makes it now; whether it is there."""
         with self._alone() as is_mine:
-            if not is_mine or self._size() >= self.size:
-                return self._size() >= self.size
+            if not is_mine:
+                return False
             try:
                 self._fill(2 * self.size, keep=False)
                 self._fill(self.size, keep=True)

@@ -7,12 +7,11 @@ device: then its seed is empty here, and whoever opens the wallet says how it si
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +20,7 @@ from nacl.signing import SigningKey
 
 from clients import desk
 from clients.clock import MAX_SKEW_MS
+from clients.locking import locked
 from zhifu import envelope
 from zhifu.checkpoint import VerifierKey
 from zhifu.envelope import Envelope, Kind
@@ -287,34 +287,21 @@ def load(path: Path) -> Wallet:
     """Raises as `read`, and `Refused` (usage.argument) while its pages hold it: who saved beside them would lose what
     they save, or they would, and it may be a key.
     """
-    with _locked(path, fcntl.LOCK_SH):
+    with _locked(path, shared=True):
         return read(path)
 
 
 @contextmanager
 def held(path: Path) -> Iterator[Wallet]:
     """The wallet, which no other process opens within the block. Raises as `load`."""
-    with _locked(path, fcntl.LOCK_EX):
+    with _locked(path, shared=False):
         yield read(path)
 
 
-@contextmanager
-def _locked(path: Path, how: int) -> Iterator[None]:
+def _locked(path: Path, *, shared: bool) -> AbstractContextManager[None]:
     if not path.is_dir():
         raise Refused("usage.file", f"no wallet in {path}")
-    try:
-        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise Refused("usage.file", f"{LOCK} cannot be written: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Refused("usage.argument", f"this wallet's pages hold {path.name}: do it there, or end them") from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
+    return locked(path / LOCK, f"this wallet's pages hold {path.name}: do it there, or end them", shared=shared)
 
 
 def read(path: Path) -> Wallet:
