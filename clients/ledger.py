@@ -78,6 +78,10 @@ class Ledger:
                     sums[token] = sums.get(token, 0) + fen
         return sums
 
+    def last(self, account: bytes) -> int:
+        """When anything of an account changed last, Unix s; 0 where nothing was ever held."""
+        return max((one.since for one in self._holdings(account)), default=0)
+
     def reserve(self, account: bytes, holding: Holding, now: int, *, anew: bool = False) -> None:
         """Hold amounts; the same id again changes nothing.
 

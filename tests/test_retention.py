@@ -178,7 +178,7 @@ def test_what_a_reviewer_has_before_him_is_kept_whole_until_he_decided(keeper: K
     came = keeper.kept(exchange)
     with store.transaction():
         store.jobs.put(Job("claim", one.presentation.workflow, "complete", cbor.encode([exchange, bytes(32)]), NOW))
-        review.queue(store, exchange, "P1", b"", (), None, {}, {}, NOW + DAY_S, NOW)
+        review.queue_bare(store, exchange, "P1", (), NOW + DAY_S, NOW)
     assert keeper.after(100) == 1
     assert keeper.kept(exchange) == came
     assert keeper.after(100.5) == 0, "it is looked at again a day later"
@@ -194,7 +194,7 @@ def test_an_open_review_does_not_outlast_the_patients_own_time(keeper: Keeper) -
     exchange = keeper.take(one)
     with store.transaction():
         store.jobs.put(Job("claim", one.presentation.workflow, "complete", cbor.encode([exchange, bytes(32)]), NOW))
-        review.queue(store, exchange, "P1", b"", (), None, {}, {}, NOW + DAY_S, NOW)
+        review.queue_bare(store, exchange, "P1", (), NOW + DAY_S, NOW)
     keeper.after(GRANTED_S / DAY_S)
     assert keeper.kept(exchange)
     keeper.after(GRANTED_S / DAY_S + 0.01)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,21 @@ import pytest
 
 from clients.insurer import product as products
 from clients.insurer import progress, promise, review, self_claim
-from clients.insurer.adjudicate import Claim, limits
-from clients.insurer.cover import OPEN
-from clients.insurer.decision import Question, decide, held
+from clients.insurer.adjudicate import Claim
+from clients.insurer.book import Policy
+from clients.insurer.cover import OPEN, Cover, Range, Span
+from clients.insurer.decision import Question, decide
+from clients.insurer.facts import Facts
 from clients.insurer.review import Item, Verdict
 from clients.insurer.reviewing import Reviewing
 from clients.keystore import FileKeystore
-from clients.ledger import Ledger
+from clients.ledger import Holding, Ledger
 from clients.role import Transaction
 from clients.store import Job, Store
 from tests.formats import claim
 from tests.test_retention import Keeper, opened
 from tests.test_retention import keeper as keeper  # a fixture
-from zhifu import ladder
+from zhifu import cbor, ladder
 from zhifu.errors import Malformed
 from zhifu.pricing import Split
 
@@ -54,53 +57,151 @@ NO_OUTBOX: Any = None
 """Nothing is sent here."""
 
 
-def waits(store: Store, place: int, total: int) -> Item:
+def waits(store: Store, place: int, total: int, deductible: int = 0) -> Item:
     """A claim of ``total`` fen that the rules leave to a person; with what they propose for it now."""
-    ledger, product = Ledger(store), products.load("full").with_sums(None, WHOLE)
+    ledger, product = Ledger(store), products.load("full").with_sums(deductible, WHOLE)
     asked = Question(product, OPEN, ledger.account("policy-year", "P1"), place.to_bytes(32, "big"), None, True)
     shown = Claim(Split(total, 0, 0, 0, total), True, diagnoses=("K80",))
-    decided, proposed = decide(shown, asked, ledger, NOW)
-    review.queue(
-        store, asked.exchange, "P1", asked.account, decided.clauses, proposed, held(proposed), limits(product), NOW, NOW
-    )
+    decided = decide(shown, asked, ledger, NOW)
+    facts = Facts.of(shown, Policy("P1", ""), product)
+    review.queue(store, asked.exchange, asked.account, facts, decided.clauses, NOW, NOW)
     # Its patient reported it: it is answered without a hospital.
     store.jobs.put(Job(progress.REPORTED, asked.exchange, "open", b"", NOW * 1000))
     return review.get(store, asked.exchange)
 
 
-def paid(store: Store, claim: Item) -> int:
-    """A reviewer pays all that was proposed: what is held then, in fen."""
-    review.decide(store, claim.claim, Verdict(claim.proposed, "审核通过", "review.passed", "officer"), NOW)
+def current(store: Store, claim: Item) -> Item:
+    return review.current(store, review.get(store, claim.claim), NOW)
+
+
+def decided(store: Store, claim: Item, *, refused: bool = False) -> int:
+    """A reviewer pays all that is proposed by now, or refuses: what he wrote down, in fen."""
+    with store.transaction():
+        pay = 0 if refused else current(store, claim).proposed
+        review.decide(store, claim.claim, Verdict(pay, "审核通过", "review.passed", "officer", refused), NOW)
+    return pay
+
+
+def sent(store: Store, claim: Item) -> dict[str, int]:
+    """The node answers: what is held then, in fen."""
     with store.transaction():
         review.answer(review.get(store, claim.claim), Transaction(store, NO_OUTBOX, NOW))
     holding = Ledger(store).find(claim.claim)
     assert holding is not None
-    return holding.amounts["pay"]
+    return dict(holding.amounts)
 
 
-def test_claims_that_wait_together_are_paid_no_more_than_the_year_has(tmp_path: Path) -> None:
-    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+def paid(store: Store, claim: Item, *, refused: bool = False) -> int:
+    """Decided, and answered at once: what is held then, in fen."""
+    decided(store, claim, refused=refused)
+    return sent(store, claim)["pay"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    found = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+    yield found
+    found.close()
+
+
+def test_claims_that_wait_together_are_paid_no_more_than_the_year_has(store: Store) -> None:
     with store.transaction():
         waiting = [waits(store, place, 800_000) for place in range(3)]
     assert [one.proposed for one in waiting] == [800_000] * 3
     assert [paid(store, one) for one in waiting] == [800_000, 200_000, 0]
     assert Ledger(store).used(waiting[0].account, NOW)["pay"] == WHOLE
-    store.close()
 
 
-def test_who_is_paid_less_than_was_decided_is_told_why(tmp_path: Path) -> None:
-    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_claims_that_wait_together_bear_the_deductible_once(store: Store, at_once: bool) -> None:
+    """Whether the node answers in between, or a reviewer decides them all first, and in whatever order they are sent.
+
+    300,000 fen each, 400,000 of a deductible: of the first all is below it, and uses it nevertheless.
+    """
+    with store.transaction():
+        waiting = [waits(store, place, 300_000, 400_000) for place in range(3)]
+    assert [one.proposed for one in waiting] == [0, 0, 0]
+    if at_once:
+        assert [paid(store, one) for one in waiting] == [0, 200_000, 300_000]
+    else:
+        assert [decided(store, one) for one in waiting] == [0, 200_000, 300_000]
+        assert [sent(store, one)["pay"] for one in reversed(waiting)] == [300_000, 200_000, 0]
+    used = Ledger(store).used(waiting[0].account, NOW)
+    assert (used["pay"], used["deductible_used"]) == (500_000, 400_000)
+
+
+def test_what_is_refused_uses_nothing_of_the_deductible(store: Store) -> None:
+    with store.transaction():
+        first, second = waits(store, 1, 300_000, 400_000), waits(store, 2, 500_000, 400_000)
+    assert paid(store, first, refused=True) == 0
+    assert current(store, second).proposed == 100_000
+    assert paid(store, second) == 100_000
+
+
+def test_more_than_is_proposed_by_now_is_not_decided(store: Store) -> None:
     with store.transaction():
         first, second = waits(store, 1, 700_000), waits(store, 2, 700_000)
     paid(store, first)
-    verdict = Verdict(700_000, "审核通过", "review.passed", "officer")
+    with pytest.raises(Malformed, match="3000"):
+        review.decide(store, second.claim, Verdict(700_000, "审核通过", "review.passed", "officer"), NOW)
+    assert [row.amount for row in current(store, second).rows if row.reason == "pay.sum_insured_limit"] == [300_000]
+
+
+def test_a_core_systems_word_is_kept_within_what_others_left_since_it_was_asked(store: Store) -> None:
+    """It would say the same again: an answer that never fits would keep the claim waiting for ever."""
+    reviewing = Reviewing(store, lambda: nullcontext(Transaction(store, NO_OUTBOX, NOW)), None)
     with store.transaction():
-        found = review._decision(second, verdict, None, Transaction(store, NO_OUTBOX, NOW))
+        first, second = waits(store, 1, 700_000), waits(store, 2, 700_000)
+    paid(store, first)
+    with pytest.raises(Malformed, match=r"usage\.argument"):
+        reviewing._decided(second, Verdict(700_001, "核心系统", "core.decision", "core system"))
+    reviewing._decided(second, Verdict(700_000, "核心系统", "core.decision", "core system"))
+    assert sent(store, second)["pay"] == 300_000
+
+
+def test_the_reviewer_sees_why_whenever_he_looks(store: Store) -> None:
+    with store.transaction():
+        one = waits(store, 1, 700_000)
+    assert current(store, one) == one
+    assert one.reasons == ("review.core_system",)
+
+
+def test_who_is_paid_less_than_was_decided_is_told_why(store: Store) -> None:
+    """The desk was quicker than the node."""
+    with store.transaction():
+        first, second = waits(store, 1, 700_000), waits(store, 2, 700_000)
+        decided(store, second)
+        holding = Holding(first.claim, "committed", {"pay": 700_000, "part_pay": 700_000}, NOW, NOW)
+        Ledger(store).reserve(first.account, holding, NOW)
+        item = review.get(store, second.claim)
+        assert item.verdict is not None
+        found = review._decision(item, item.verdict, None, Transaction(store, NO_OUTBOX, NOW))
     assert (found.amounts["pay"], found.amounts["patient"]) == (300_000, 400_000)
     assert [(row.amount, row.reason) for row in found.clauses[-2:]] == [
         (700_000, "review.passed"), (300_000, "pay.sum_insured_limit"),
     ]  # fmt: skip
-    store.close()
+
+
+def test_a_claim_that_was_queued_before_facts_were_kept_is_decided_as_it_was_proposed(store: Store) -> None:
+    rows = [["pay", 0, "clause", "review.core_system"]]
+    before = ["P1", bytes(32), 300, 200, [["pay", 500]], 700, rows, NOW, NOW, None]
+    with store.transaction():
+        store.jobs.put(Job(review.KIND, bytes(32), review.OPEN, cbor.encode(before), NOW * 1000))
+        store.jobs.put(Job(progress.REPORTED, bytes(32), "open", b"", NOW * 1000))
+    item = review.get(store, bytes(32))
+    assert (current(store, item), item.proposed, item.left) == (item, 500, 700)
+    assert paid(store, item) == 500
+
+
+def test_facts_are_read_as_they_were_written() -> None:
+    cover = Cover(date(2026, 3, 1), None, True, (Range("E10", "E14"),))
+    shown = Claim(
+        Split(100, 10, 5, 5, 80), True, 40, 3, 2, ("K80", 11), Span.of("2026-04"), "03", {"09": 60, "14": 40}
+    )  # fmt: skip
+    for one in (shown, Claim(Split(1, 0, 0, 0, 1), False)):
+        facts = Facts.of(one, Policy("P1", "", cover=cover), products.load("million-yuan").with_sums(7, None))
+        assert Facts.from_bytes(facts.to_bytes()) == facts
+        assert facts.terms() == products.load("million-yuan").with_sums(7, None)
 
 
 # Words that no answer holds
@@ -109,8 +210,7 @@ def test_who_is_paid_less_than_was_decided_is_told_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("clause", "code"), [("x" * 161, "ok"), ("一行\n二行", "ok"), ("", "ok"), ("通过", "two words")]
 )
-def test_what_no_answer_holds_is_not_decided(tmp_path: Path, clause: str, code: str) -> None:
-    store = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys"))
+def test_what_no_answer_holds_is_not_decided(store: Store, clause: str, code: str) -> None:
     with store.transaction():
         one = waits(store, 1, 100)
     with pytest.raises(Malformed, match=r"usage\.argument"):
@@ -118,7 +218,6 @@ def test_what_no_answer_holds_is_not_decided(tmp_path: Path, clause: str, code: 
     assert review.get(store, one.claim).state == review.OPEN
     with pytest.raises(Malformed, match=r"usage\.argument"):
         review.ask(store, one.claim, ["病历\x1b[2J"], NOW)
-    store.close()
 
 
 def test_a_decision_in_such_words_is_open_again_and_holds_up_nothing(keeper: Keeper) -> None:
@@ -131,7 +230,7 @@ def test_a_decision_in_such_words_is_open_again_and_holds_up_nothing(keeper: Kee
             yield keeper.parts.transaction()
 
     with store.transaction():
-        review.queue(store, exchange, "P1", bytes(32), (), None, {}, {}, NOW + 1, NOW)
+        review.queue_bare(store, exchange, "P1", (), NOW + 1, NOW)
         verdict = Verdict(0, "一行\n二行", "ok", "officer")
         review.put(store, replace(review.get(store, exchange), state=review.DECIDED, verdict=verdict), NOW)
         promise.start(store, exchange, promise.INPATIENT, products.load("full"), NOW)

@@ -13,9 +13,11 @@ from clients.hospital.fhir import claim
 from clients.hospital.fhir.resources import Resources
 from clients.insurer import product as products
 from clients.insurer import review
+from clients.insurer.book import Policy
 from clients.insurer.cover import OPEN
-from clients.insurer.decision import Question, decide, held, narrowed
+from clients.insurer.decision import Question, decide, narrowed
 from clients.insurer.decision import claim as claimed
+from clients.insurer.facts import Facts
 from clients.keystore import FileKeystore
 from clients.ledger import Ledger
 from clients.store import Store
@@ -59,14 +61,14 @@ def test_500_claims_are_decided_or_queued_with_a_reason(tmp_path: Path) -> None:
             shown = released(kind, record.claim(bill, bytes(32)), levels)
             reasons: tuple[Explanation, ...] = narrowed(shown, paid)
             if reasons:
-                review.queue(store, name, "P1", b"", reasons, None, {}, {}, NOW + 1, NOW)
+                review.queue_bare(store, name, "P1", reasons, NOW + 1, NOW)
             else:
                 asked = Question(product, OPEN, ledger.account("policy-year", str(number)), name, None)
-                decided, proposed = decide(claimed(shown, paid), asked, ledger, NOW)
+                found = claimed(shown, paid)
+                decided = decide(found, asked, ledger, NOW)
                 if decided.outcome == "review":
-                    review.queue(
-                        store, name, "P1", asked.account, decided.clauses, proposed, held(proposed), {}, NOW + 1, NOW
-                    )
+                    facts = Facts.of(found, Policy("P1", ""), product)
+                    review.queue(store, name, asked.account, facts, decided.clauses, NOW + 1, NOW)
             seen["claims"] += 1
         queue = review.find(store, review.OPEN)
     assert seen["claims"] == MOST

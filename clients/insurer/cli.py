@@ -92,7 +92,8 @@ def queue_(folder: Folder, as_json: Json = False) -> None:
     """List the claims that the rules could not decide, the nearest deadline first."""
     now = int(time.time())
     with _store(folder) as store:
-        items = review.find(store, review.OPEN, review.ASKED, review.WAITING)
+        waiting = review.find(store, review.OPEN, review.ASKED, review.WAITING)
+        items = [review.current(store, item, now) for item in waiting]
     if as_json:
         print_json([_item(item, now) for item in items])
         return
@@ -131,14 +132,15 @@ def decide(
     """Decide a claim of the queue; the running node answers the hospital, and holds what it uses."""
     if (pay is not None) + propose + refuse != 1:
         raise Malformed("usage.argument", "exactly one of --pay, --proposed and --refuse")
-    with _store(folder) as store:
-        found = [_of_queue(store, claim)]
-        fen = found[0].proposed if propose else 0 if pay is None else money.fen(pay)
+    now = int(time.time())
+    # One transaction, so that what is paid is what is proposed at that very moment.
+    with _store(folder) as store, store.transaction():
+        item = review.current(store, _of_queue(store, claim), now)
+        fen = item.proposed if propose else 0 if pay is None else money.fen(pay)
         if fen is None:
             raise Malformed("usage.argument", "--pay is yuan with two places")
-        verdict = review.Verdict(fen, clause, reason, officer)
-        review.decide(store, found[0].claim, verdict, int(time.time()))
-    typer.echo(f"{found[0].claim.hex()} {money.yuan(fen)}")
+        review.decide(store, item.claim, review.Verdict(fen, clause, reason, officer, refuse), now)
+    typer.echo(f"{item.claim.hex()} {money.yuan(fen)}")
 
 
 def _of_queue(store: Store, digits: str) -> review.Item:

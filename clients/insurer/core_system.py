@@ -135,4 +135,4 @@ def _verdict(content: bytes) -> Verdict:
     top = Fields(document, "", "usage.file")
     outcome = top.need(_OUTCOME, "outcome")
     pay = top.need(AMOUNT, "pay") if outcome == "pay" else 0
-    return Verdict(pay, top.need(CLAUSE, "clause"), top.need(text(64), "reason"), "core system")
+    return Verdict(pay, top.need(CLAUSE, "clause"), top.need(text(64), "reason"), "core system", outcome == "refuse")

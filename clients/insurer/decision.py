@@ -88,30 +88,31 @@ class Question:
     doubts: tuple[Explanation, ...] = ()
 
 
-def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> tuple[Decision, adjudicate.Decision]:
+def decide(found: Claim, asked: Question, ledger: Ledger, now: int) -> Decision:
     """Decide and hold what it uses of the policy year: deductibles and sum insured.
 
     What the rules cannot decide, or what is above the cap, goes to a reviewer: nothing is held, nothing is refused.
     """
     product, cover, exchange = asked.terms, asked.cover, asked.exchange
     used = ledger.used(asked.account, now)
-    decided = adjudicate.decide(product, found, _left(product, found, cover, used), cover)
+    decided = adjudicate.decide(product, found, left(product, found, cover, used), cover)
     above = asked.cap is not None and decided.pay > asked.cap
     doubts = asked.doubts
     if decided.outcome == "pay" and (above or asked.core_decides):
         doubts = (*doubts, _CAP if above else _CORE)
     if doubts:
-        left, reasons = decided.patient + decided.pay, (*decided.reasons, *doubts)
-        decided = replace(decided, outcome="review", pay=0, patient=left, deductible_used=0, reasons=reasons)
+        whole, reasons = decided.patient + decided.pay, (*decided.reasons, *doubts)
+        decided = replace(decided, outcome="review", pay=0, patient=whole, deductible_used=0, reasons=reasons)
     if decided.outcome == "review":
         rows = (*decided.explain, *decided.reasons)
-        return Decision("review", _amounts(decided), rows, exchange, 0), decided
+        return Decision("review", _amounts(decided), rows, exchange, 0)
     holding = Holding(exchange, "reserved", held(decided), now + asked.holds_s, now)
     ledger.reserve(asked.account, holding, now)
-    return Decision("reserved", _amounts(decided), decided.explain, holding.id, holding.expires), decided
+    return Decision("reserved", _amounts(decided), decided.explain, holding.id, holding.expires)
 
 
-def _left(product: Product, found: Claim, cover: Cover, used: Mapping[str, int]) -> Standing:
+def left(product: Product, found: Claim, cover: Cover, used: Mapping[str, int]) -> Standing:
+    """What a claim finds of its policy year after ``used``, the sums of a ledger by token (fen)."""
     existing = any(known.holds(code) for known in cover.existing for code in found.diagnoses)
     return adjudicate.standing(product, used, existing=existing)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from clients.decision import COVERED, NOT_COVERED, UNCLEAR, Decision
-from clients.insurer import adjudicate
+from clients.insurer import adjudicate, policy_year
 from clients.insurer.book import Policy
 from clients.insurer.cover import Found, Span, Visit, examine
 from clients.insurer.product import Product
@@ -30,7 +30,8 @@ def answer(values: Mapping[str, Value], policy: Policy, own: Product, ledger: Le
     terms = policy.terms(own)
     visit = _visit(values)
     found = examine(terms, policy.cover, visit, public_settled=True)
-    rows = tuple(_left(terms, ledger.used(ledger.account("policy-year", policy.number), now), existing=found.existing))
+    used = ledger.used(policy_year.account(ledger, policy, visit.span, now), now)
+    rows = tuple(_left(terms, used, existing=found.existing))
     refused, left_open = _sorted(found, visit)
     amounts = {row.field: row.amount for row in rows}
     if refused:

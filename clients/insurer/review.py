@@ -1,7 +1,8 @@
 """The reviewer's queue: what the rules could not decide, with the reasons, until a person or the core system does.
 
 An item stands beside the answer "review" that the hospital got. A decision about it is written down first; the node
-sends it as a further answer to the same claim, together with what it then holds of the policy year.
+sends it as a further answer to the same claim, together with what it then holds of the policy year. What is proposed is
+made anew whenever somebody looks (`clients.insurer.facts`), and stands as it was when he decided.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Final
 
 from clients.decision import DECISION, RESERVED_S, Decision
 from clients.insurer import adjudicate, progress, promise
-from clients.insurer.decision import QUICK_HELD_S
+from clients.insurer.decision import QUICK_HELD_S, held
+from clients.insurer.facts import Facts
 from clients.insurer.promise import Promise
 from clients.ledger import LATE, Holding, Ledger
 from clients.role import Draft, Transaction
@@ -36,12 +38,17 @@ _MAX_BYTES: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What was decided: ``pay`` fen, at most what was proposed, with the clause and reason that the patient reads."""
+    """What was decided: ``pay`` fen, at most what was proposed, with the clause and reason that the patient reads.
+
+    ``refused``: not covered, which uses nothing of a deductible; a covered claim may be paid nothing since all of it
+    is below the deductible.
+    """
 
     pay: int
     clause: str
     reason: str
     officer: str
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,8 @@ class Item:
 
     ``inside`` and ``outside`` (fen) are what the arithmetic proposes in the catalogue and out of it, ``uses`` what that
     would use of the policy year, by the ledger's token, and ``limits`` what a whole year has of it.
-    ``left`` is what the bill leaves before this insurer pays.
+    ``left`` is what the bill leaves before this insurer pays. ``facts`` is what all of these are made anew from: None
+    where nothing could be calculated, or where the claim was queued before they were kept.
     ``deadline`` and ``since`` are Unix s.
     """
 
@@ -67,6 +75,7 @@ class Item:
     deadline: int
     verdict: Verdict | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    facts: Facts | None = None
 
     @property
     def proposed(self) -> int:
@@ -80,12 +89,12 @@ class Item:
 def put(store: Store, item: Item, now: int) -> None:
     """Queue an item, or what became of it. Durable with the transaction; ``now`` is Unix s."""
     found = item.verdict
-    verdict = [found.pay, found.clause, found.reason, found.officer] if found else None
+    verdict = [found.pay, found.clause, found.reason, found.officer, found.refused] if found else None
     rows = [[row.field, row.amount, row.clause, row.reason] for row in item.rows]
     uses = [[token, fen] for token, fen in item.uses.items()]
     payload = [
         item.policy, item.account, item.inside, item.outside, uses, item.left, rows, item.since, item.deadline, verdict,
-        [[token, fen] for token, fen in item.limits.items()],
+        [[token, fen] for token, fen in item.limits.items()], item.facts.to_bytes() if item.facts else None,
     ]  # fmt: skip
     store.jobs.put(Job(KIND, item.claim, item.state, cbor.encode(payload), now * 1000))
 
@@ -137,17 +146,54 @@ def is_open(store: Store, claim: bytes) -> bool:
 
 
 def queue(
-    store: Store, claim: bytes, policy: str, account: bytes, rows: Sequence[Explanation],
-    proposed: adjudicate.Decision | None, uses: dict[str, int], limits: Mapping[str, int], deadline: int, now: int,
-) -> None:  # fmt: skip
+    store: Store, claim: bytes, account: bytes, facts: Facts, rows: Sequence[Explanation], deadline: int, now: int
+) -> None:
     """Put a claim into the queue, unless it is there. ``deadline`` (Unix s): by when it is to be decided."""
-    if store.jobs.get(KIND, claim) is not None:
-        return
-    paid = proposed.paid if proposed else ()
-    inside, outside = sum(one.in_catalog for one in paid), sum(one.out_of_catalog for one in paid)
-    left = proposed.patient if proposed else 0
-    item = Item(claim, OPEN, policy, account, inside, outside, uses, left, tuple(rows), now, deadline, limits=limits)
-    put(store, item, now)
+    bare = Item(claim, OPEN, facts.policy.number, account, 0, 0, {}, 0, tuple(rows), now, deadline, facts=facts)
+    _enter(store, _after(bare, Ledger(store).used(account, now)), now)
+
+
+def queue_bare(
+    store: Store, claim: bytes, policy: str, rows: Sequence[Explanation], deadline: int, now: int
+) -> None:  # fmt: skip
+    """The same for a claim of which nothing can be calculated."""
+    _enter(store, Item(claim, OPEN, policy, b"", 0, 0, {}, 0, tuple(rows), now, deadline), now)
+
+
+def _enter(store: Store, item: Item, now: int) -> None:
+    if store.jobs.get(KIND, item.claim) is None:
+        put(store, item, now)
+
+
+def current(store: Store, item: Item, now: int) -> Item:
+    """The item with what is proposed after all that is used by now, or was decided and only waits to be sent."""
+    if item.facts is None or item.state not in (OPEN, ASKED, WAITING):
+        return item
+    used = Ledger(store).used(item.account, now)
+    for other in find(store, DECIDED):
+        if other.account == item.account and other.verdict is not None:
+            for token, fen in _part(other, other.verdict.pay).items():
+                used[token] = used.get(token, 0) + fen
+    return _after(item, used)
+
+
+def _after(item: Item, used: Mapping[str, int]) -> Item:
+    """What the rules give after ``used``; a product that is gone leaves what was proposed as it was."""
+    if item.facts is None:
+        return item
+    try:
+        terms, found = item.facts.terms(), item.facts.propose(used)
+    except Malformed:
+        return item
+    return replace(
+        item,
+        inside=sum(one.in_catalog for one in found.paid),
+        outside=sum(one.out_of_catalog for one in found.paid),
+        uses=held(found),
+        left=found.patient + found.pay,
+        rows=(*found.explain, *(row for row in item.rows if row.reason.startswith("review."))),
+        limits=adjudicate.limits(terms),
+    )
 
 
 def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
@@ -159,9 +205,10 @@ def decide(store: Store, claim: bytes, verdict: Verdict, now: int) -> Item:
     if not ladder.conforms("clauses", [["pay", verdict.pay, verdict.clause, verdict.reason]]):
         raise Malformed("usage.argument", "a clause is one line of at most 160 characters, a reason a code of letters")
     with store.transaction():
-        item = _read(store.jobs.need(KIND, claim))
+        item = get(store, claim)
         if item.verdict == verdict:
             return item
+        item = current(store, item, now)
         if item.state not in (OPEN, ASKED, WAITING):
             raise Refused("exchange.state", f"the claim is {item.state}")
         if not 0 <= verdict.pay <= item.proposed or (verdict.pay and not item.account):
@@ -237,8 +284,7 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     ledger = Ledger(tx.store)
     pay = _at_most(item, verdict.pay, ledger.used(item.account, tx.now))
     inside = money.half_up(pay * item.inside, item.proposed) if pay else 0
-    part = {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()} if pay else {}
-    part["pay"] = pay
+    part = _part(item, pay)
     late = clock.compensation(tx.now) if clock is not None else 0
     part |= {LATE: late} if late else {}
     until = tx.now + (RESERVED_S if clock is None else QUICK_HELD_S)
@@ -261,6 +307,13 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     return Decision("reserved", amounts, rows, item.claim, until)
 
 
+def _part(item: Item, pay: int) -> dict[str, int]:
+    """What paying ``pay`` (fen) of what is proposed uses of the policy year; a claim that is refused uses nothing."""
+    refused = item.verdict is None or item.verdict.refused or (item.proposed > 0 and not item.verdict.pay)
+    part = {} if refused else {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()}
+    return part | {"pay": pay}
+
+
 def _at_most(item: Item, pay: int, used: Mapping[str, int]) -> int:
     """Of ``pay`` (fen), what the year still has: several claims may have been proposed from the same rest."""
     for token, most in item.limits.items():
@@ -276,16 +329,19 @@ def _lateness(clock: Promise, late: int, now: int) -> Explanation:
 
 def _portion(fen: int, pay: int, proposed: int, token: str) -> int:
     """A deductible is used whole; what parts pay shrinks with the sum."""
-    return money.half_up(fen * pay, proposed) if token.startswith(("pay", "part_pay")) else fen
+    if not token.startswith(("pay", "part_pay")):
+        return fen
+    return money.half_up(fen * pay, proposed) if proposed else 0
 
 
 def _read(job: Job) -> Item:
-    policy, account, inside, outside, uses, left, rows, since, deadline, verdict, *limits = cbor.decode(
+    policy, account, inside, outside, uses, left, rows, since, deadline, verdict, *later = cbor.decode(
         job.payload, _MAX_BYTES
     )
     explained = tuple(Explanation(*row) for row in rows)
     found = Verdict(*verdict) if verdict else None
+    limits, facts = (*later, None, None)[:2]
     return Item(
         job.id, job.state, policy, account, inside, outside, dict(uses), left, explained, since, deadline, found,
-        dict(limits[0]) if limits else {},
+        dict(limits or ()), Facts.from_bytes(facts) if facts else None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Final
 
 from clients.insurer import progress, promise, review
 from clients.insurer.core_system import CoreSystem, Later
-from clients.insurer.review import Item
+from clients.insurer.review import Item, Verdict
 from clients.role import Transaction
 from clients.store import Store
 from zhifu.errors import Error, Malformed
@@ -94,7 +94,7 @@ class Reviewing:
                 return
             first = 0.0 if state == review.OPEN else math.inf
             if self._again.get(claim, first) <= now and claim not in self._asking:
-                item = review.get(self._store, claim)
+                item = review.current(self._store, review.get(self._store, claim), int(time.time()))
                 self._asking[claim] = asyncio.create_task(self._ask_one(core, item))
 
     def _later(self, claim: bytes) -> None:
@@ -111,9 +111,17 @@ class Reviewing:
                 review.mark_asked(self._store, item, now)
                 self._again[item.claim] = math.inf if said.again_s is None else time.monotonic() + said.again_s
             else:
-                review.decide(self._store, item.claim, said, now)
+                self._decided(item, said)
                 self._again.pop(item.claim, None)
                 self._pause.pop(item.claim, None)
         except Error as error:
             self._later(item.claim)
             _log.warning("core.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})
+
+    def _decided(self, asked: Item, said: Verdict) -> None:
+        """By what was proposed when it was asked; of that, what others have not used of the policy year since."""
+        now = int(time.time())
+        with self._store.transaction():
+            most = review.current(self._store, review.get(self._store, asked.claim), now).proposed
+            fits = replace(said, pay=min(said.pay, most)) if said.pay <= asked.proposed else said
+            review.decide(self._store, asked.claim, fits, now)

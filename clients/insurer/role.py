@@ -12,9 +12,10 @@ from typing import Final
 
 from clients import parcel_jobs
 from clients.decision import CLAIMS, COORDINATION, DECISION, ELIGIBILITY, NOTICE, RESERVED_S, Decision
-from clients.insurer import adjudicate, eligibility, progress, promise, review, self_claim, visit
+from clients.insurer import eligibility, policy_year, progress, promise, review, self_claim, visit
 from clients.insurer.book import Book, Policy
-from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, held, narrowed, undecided
+from clients.insurer.decision import PATIENT, QUICK_HELD_S, Question, claim, decide, narrowed, undecided
+from clients.insurer.facts import Facts
 from clients.insurer.product import Product
 from clients.insurer.promise import Promise
 from clients.ledger import Ledger, follow
@@ -139,7 +140,7 @@ class Insurer:
         tx: Transaction,
     ) -> Decision:  # fmt: skip
         """What cannot even be calculated."""
-        review.queue(tx.store, bill.hash, policy, b"", reasons, None, {}, {}, _deadline(terms, clock, tx.now), tx.now)
+        review.queue_bare(tx.store, bill.hash, policy, reasons, _deadline(terms, clock, tx.now), tx.now)
         return undecided(bill.hash, reasons)
 
     def _by_rules(
@@ -148,15 +149,14 @@ class Insurer:
     ) -> Decision:  # fmt: skip
         """The rules' decision; what they leave open waits in the queue, with what they propose."""
         ledger, terms = Ledger(tx.store), policy.terms(self._product)
-        account = ledger.account("policy-year", policy.number)
+        shown = claim(bill.values, coordination.values)
+        account = policy_year.account(ledger, policy, shown.span, tx.now)
         holds_s = RESERVED_S if clock is None else QUICK_HELD_S
         question = Question(terms, policy.cover, account, bill.hash, _cap(bill), self._core_decides, holds_s, doubts)
-        decided, proposed = decide(claim(bill.values, coordination.values), question, ledger, tx.now)
+        decided = decide(shown, question, ledger, tx.now)
         if decided.outcome == "review":
-            uses, limits = held(proposed), adjudicate.limits(terms)
-            rows = decided.clauses
-            deadline = _deadline(terms, clock, tx.now)
-            review.queue(tx.store, bill.hash, policy.number, account, rows, proposed, uses, limits, deadline, tx.now)
+            facts, deadline = Facts.of(shown, policy, terms), _deadline(terms, clock, tx.now)
+            review.queue(tx.store, bill.hash, account, facts, decided.clauses, deadline, tx.now)
         return decided
 
     def on_notice(self, noticed: Noticed, tx: Transaction) -> None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
-from clients.insurer import adjudicate, progress, promise, review
+from clients.insurer import adjudicate, policy_year, progress, promise, review
 from clients.insurer.book import Book, Policy
 from clients.insurer.cover import Span
-from clients.insurer.decision import held
+from clients.insurer.facts import Facts
 from clients.insurer.product import Product
 from clients.ledger import LATE, Ledger
 from clients.parcel_jobs import Kept
@@ -106,23 +106,18 @@ def _reported(one: Kept, message: Message, product: Product, tx: Transaction) ->
     schema_name = promise.OUTPATIENT if report.outpatient else promise.INPATIENT
     clock = promise.start(tx.store, one.hash, schema_name, terms, tx.now)
     if policy is None:
-        review.queue(tx.store, one.hash, "", b"", (_NOT_INSURED,), None, {}, {}, clock.due(tx.now), tx.now)
+        review.queue_bare(tx.store, one.hash, "", (_NOT_INSURED,), clock.due(tx.now), tx.now)
     else:
-        ledger = Ledger(tx.store)
-        account = ledger.account("policy-year", policy.number)
-        proposed = _proposed(report, policy, terms, ledger.used(account, tx.now))
-        rows = (*proposed.explain, *proposed.reasons, Explanation("pay", 0, _CLAUSE, _REASON))
-        uses, limits = held(proposed), adjudicate.limits(terms)
-        review.queue(
-            tx.store, one.hash, policy.number, account, rows, proposed, uses, limits, clock.due(tx.now), tx.now
-        )
+        facts = Facts.of(_claim(report), policy, terms)
+        account = policy_year.account(Ledger(tx.store), policy, facts.claim.span, tx.now)
+        review.queue(tx.store, one.hash, account, facts, _rows(facts, account, tx), clock.due(tx.now), tx.now)
     review.tell_open(tx, one.hash, clock)
     return one.hash
 
 
-def _proposed(report: Report, policy: Policy, terms: Product, used: dict[str, int]) -> adjudicate.Decision:
-    """What the clauses give for the figures that she stated, if documents bear them out."""
-    claim = adjudicate.Claim(
+def _claim(report: Report) -> adjudicate.Claim:
+    """The figures that she stated, as adjudication sees them, if documents bear them out."""
+    return adjudicate.Claim(
         split=Split(report.total, 0, 0, 0, report.total),
         public_settled=bool(report.public),
         public=report.public,
@@ -130,8 +125,12 @@ def _proposed(report: Report, policy: Policy, terms: Product, used: dict[str, in
         diagnoses=(report.diagnosis,) if report.diagnosis else (),
         span=Span.of(report.day.isoformat()),
     )
-    found = adjudicate.decide(terms, claim, adjudicate.standing(terms, used), policy.cover)
-    return replace(found, outcome="review", pay=0, patient=found.patient + found.pay)
+
+
+def _rows(facts: Facts, account: bytes, tx: Transaction) -> tuple[Explanation, ...]:
+    """What the clauses give, what of it is open, and that a person decides."""
+    proposed = facts.propose(Ledger(tx.store).used(account, tx.now))
+    return *proposed.explain, *proposed.reasons, Explanation("pay", 0, _CLAUSE, _REASON)
 
 
 def _check_hers(one: Kept, claim: bytes, tx: Transaction) -> None:
