@@ -6,118 +6,28 @@ in the hospital's memory: a search that finds nothing anywhere would show nothin
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from clients.hospital.sample import sample_bill
-from tests.house import House, Patient, open_house, run, until
+from tests.collector import Collector, collecting
+from tests.house import NODES, House, Patient, open_house, run, until
+from tests.needles import HEAD, LINE, Needles, as_bytes, as_text, needles, search
+from tests.troubles import Troubled, Verbose, trouble
 from zhifu import bill as bills
-from zhifu import money
 from zhifu.keys import participant_id
 
 SEED: Final = 77
 PAGE: Final = 4096
 OVERLAP: Final = 256
-TEXTS: Final = ("utf-8", "utf-16-le", "gb18030")
-# Dates, sex, ICD-10 codes and the interface's own code values cannot be told from chance (clients.hospital.sample).
-HEAD: Final = ("psn_name", "certno", "tel", "addr", "psn_no", "bankacct", "mdtrt_id", "medcasno", "setl_id", "invono",
-               "fixmedins_code", "fixmedins_name")  # fmt: skip
-LINE: Final = ("med_list_codg", "medins_list_name", "bilg_dr_name", "bilg_dept_name")
 HIDDEN_FROM_INSURERS: Final = (*HEAD[:10], *LINE)
-
-Needles = Mapping[str, frozenset[bytes]]
-"""What is looked for: the encodings of each value by its place in the bill."""
-
-
-# --- what is looked for -----------------------------------------------------------------------------------------------
-
-
-def as_text(value: str) -> frozenset[bytes]:
-    """A text in every character set, and its UTF-8 in base64 (at each of the three places in a group) and in hex."""
-    plain = value.encode()
-    coded = [base64.b64encode(b"\0" * shift + plain) for shift in range(3)]
-    # The first and the last group hold bits of the neighbours.
-    inner = [text[4 * (shift > 0) : -4] for shift, text in enumerate(coded)]
-    encoded = {value.encode(name) for name in TEXTS} | {plain.hex().encode(), plain.hex().upper().encode(), *inner}
-    return frozenset(one for one in encoded if len(one) >= 7)
-
-
-def as_bytes(value: bytes) -> frozenset[bytes]:
-    return frozenset({value}) | as_text(value.hex()) | as_text(base64.b64encode(value).decode())
-
-
-def as_amount(value: int, *written: str) -> frozenset[bytes]:
-    """A number as text, in CBOR, and as Python holds it. Eight bytes alone could be there by chance."""
-    python = [struct.pack("<qI", size, value) for size in (1, 8)]  # one digit: CPython 3.11, and from 3.12 on
-    texts = [
-        name for text in (*written, str(value)) if len(text) >= 6 for name in (text.encode(), text.encode(TEXTS[1]))
-    ]
-    return frozenset({b"\x1a" + struct.pack(">I", value), *python, *texts})
-
-
-def as_column(values: Sequence[int]) -> frozenset[bytes]:
-    """Four neighbours in a column, as CBOR and as arrays of machine integers of either order and width."""
-    fours = [values[at : at + 4] for at in range(len(values) - 3)]
-    packed = {struct.pack(form, *four) for four in fours for form in ("<4i", ">4i", "<4q", ">4q")}
-    return frozenset(packed | {b"".join(b"\x1a" + struct.pack(">I", one) for one in four) for four in fours})
-
-
-def needles(content: bytes) -> dict[str, frozenset[bytes]]:
-    document, bill = json.loads(content), bills.parse(content)
-    found = {name: as_text(document["setlinfo"][name]) for name in HEAD}
-    for number, (row, line) in enumerate(zip(document["feedetail"], bill.lines, strict=True)):
-        found |= {f"{name}[{number}]": as_text(row[name]) for name in LINE}
-        found[f"pric[{number}]"] = as_amount(line.pric, row["pric"])
-        found[f"amt[{number}]"] = as_amount(line.amt, row["amt"])
-    for number, row in enumerate(document["diseinfo"]):
-        found[f"diag_name[{number}]"] = as_text(row["diag_name"])
-    for name in ("total", "own", "over", "pre", "inscp"):
-        amount = getattr(bill.split, name)
-        found[name] = as_amount(amount, money.yuan(amount))
-    for name in ("pric", "amt", "cnt"):
-        found[f"{name} as a column"] = as_column([getattr(line, name) for line in bill.lines])
-    return found
-
-
-# --- the search -------------------------------------------------------------------------------------------------------
-
-
-def search(wanted: Needles, where: bytes) -> set[str]:
-    """The places of the bill of which some encoding occurs in ``where``."""
-    every = {one for encodings in wanted.values() for one in encodings}
-    short = {one for one in every if len(one) < 15}
-    present = _long(every - short, where) | _short(short, where)
-    return {place for place, encodings in wanted.items() if encodings & present}
-
-
-def _long(wanted: set[bytes], where: bytes) -> set[bytes]:
-    """Of 15 bytes, eight begin at a multiple of eight, wherever they lie: so memory is read once, by such words."""
-    by_word: dict[int, set[bytes]] = {}
-    for one in wanted:
-        for shift in range(8):
-            by_word.setdefault(struct.unpack_from("=Q", one, shift)[0], set()).add(one)
-    words = memoryview(where)[: len(where) // 8 * 8].cast("Q")
-    candidates = {one for word in by_word.keys() & set(by_word.keys()).intersection(words) for one in by_word[word]}
-    return {one for one in candidates if one in where}
-
-
-def _short(wanted: set[bytes], where: bytes) -> set[bytes]:
-    found: set[bytes] = set()
-    for _, alike in groupby(sorted(wanted), key=lambda one: one[:1]):
-        # The longest first, or a shorter one that it begins with would hide it.
-        words = sorted(alike, key=len, reverse=True)
-        found |= set(re.findall(b"|".join(map(re.escape, words)), where, re.DOTALL))
-    return found | {one for one in wanted if any(one in other for other in found)}
 
 
 def memory(pid: int, known: set[bytes]) -> bytes:
@@ -158,7 +68,10 @@ def _mappings(pid: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class Settled:
-    """The house after a settlement, and what was in the memories: the broker's and the hospital's also halfway."""
+    """The house after a settlement, and what was in the memories: the broker's and the hospital's also halfway.
+
+    Then came what is refused, fails, or is hostile: ``troubled``, whose patient is another.
+    """
 
     house: House
     bill: bytes
@@ -166,10 +79,16 @@ class Settled:
     hospital: bytes
     insurer: bytes
     secrets: Needles
+    troubled: Troubled
+    spans: Collector
 
     @cached_property
     def needles(self) -> Needles:
         return {**needles(self.bill), **self.secrets}
+
+    @cached_property
+    def all_needles(self) -> Needles:
+        return {**self.needles, **{f"{place}, troubled": found for place, found in self.troubled.needles.items()}}
 
 
 def secrets(house: House, patient: Patient) -> dict[str, frozenset[bytes]]:
@@ -185,7 +104,9 @@ def secrets(house: House, patient: Patient) -> dict[str, frozenset[bytes]]:
 @pytest.fixture(scope="module")
 def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
     bill = sample_bill(SEED, canaries=True)
-    with open_house(tmp_path_factory.mktemp("house")) as house:
+    path = tmp_path_factory.mktemp("house")
+    with collecting() as spans, pytest.MonkeyPatch.context() as patch, open_house(path, kind=Verbose) as house:
+        patch.setenv("TMPDIR", str(path / "tmp"))
         patient = house.enrol(bill)
         consent, _ = house.agree(patient, house.ask(patient, bill))
         # The processes are forks of one that never sees a record: what it holds says nothing, and need not be searched.
@@ -202,7 +123,8 @@ def settled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settled]:
             lambda: len(run("wallet", "statement", patient.wallet, "--json").ok().json) == 1, "the statement is there"
         )
         broker += memory(house.pid("broker"), pages)
-        yield Settled(house, bill, broker, hospital, memory(house.pid("insurer"), blank), secrets(house, patient))
+        insurer, known = memory(house.pid("insurer"), blank), secrets(house, patient)
+        yield Settled(house, bill, broker, hospital, insurer, known, trouble(house), spans)
 
 
 def parent(pid: int) -> int:
@@ -240,9 +162,14 @@ def files(folder: Path) -> list[Path]:
 def test_the_brokers_files(settled: Settled) -> None:
     found = files(settled.house.path / "broker")
     assert {"broker.db", "broker.db-wal", "broker.db-shm", "log.jsonl"} <= {path.name for path in found}
-    assert {path.name: search(settled.needles, path.read_bytes()) for path in found} == {
-        path.name: set() for path in found
-    }
+    nothing_in(settled, found)
+
+
+def nothing_in(settled: Settled, found: list[Path]) -> None:
+    """No value and no secret, but for a secret's own file."""
+    places = {path: str(path.relative_to(settled.house.path)) for path in found}
+    said = {place: search(settled.all_needles, path.read_bytes()) for path, place in places.items()}
+    assert {place: names - {f"{place}, troubled"} for place, names in said.items()} == {place: set() for place in said}
 
 
 @pytest.mark.parametrize("role", ["hospital", "public-payer", "insurer"])
@@ -250,8 +177,30 @@ def test_the_nodes_files(settled: Settled, role: str) -> None:
     """Neither a log line nor a row of a node tells a thief of the disk anything: values lie wrapped."""
     found = files(settled.house.path / role)
     assert {"node.db", "node.db-wal", "log.jsonl"} <= {path.name for path in found}
-    for path in found:
-        assert search(settled.needles, path.read_bytes()) == set(), path.name
+    nothing_in(settled, found)
+
+
+def test_what_is_left_in_the_folder_for_temporary_files(settled: Settled) -> None:
+    nothing_in(settled, files(settled.house.path / "tmp"))
+
+
+def test_logs_say_what_libraries_say_without_its_text(settled: Settled) -> None:
+    """At their most verbose, and all of it JSON."""
+    for role in ("broker", *NODES):
+        lines = [json.loads(line) for line in settled.house.log(role).splitlines()]
+        assert "library" in {line["event"] for line in lines}
+
+
+def test_what_is_refused_is_refused_without_its_values(settled: Settled) -> None:
+    assert search(settled.all_needles, settled.troubled.said) == set()
+
+
+def test_figures_and_spans(settled: Settled) -> None:
+    house = settled.house
+    assert isinstance(house, Verbose)
+    told = b"".join(house.told(role) for role in ("broker", *NODES))
+    until(lambda: len(settled.spans.spans) > 50, "the broker sends its spans")
+    assert search(settled.all_needles, told + b"".join(settled.spans.bodies)) == set()
 
 
 def test_the_insurers_memory(settled: Settled) -> None:

@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from broker import tracing
 from tests.broker_rig import present, rig
+from tests.collector import Collector, collecting
 from tests.formats import RIVAL
 
 STAGES = {"accept", "decide", "consent", "consume", "gate.check", "gate.release", "commit"}
 
 
-@dataclass
-class Collector:
-    url: str = ""
-    bodies: list[bytes] = field(default_factory=list)
-
-    @property
-    def spans(self) -> list[Any]:
-        requests = [ExportTraceServiceRequest.FromString(body) for body in self.bodies]
-        scopes = [scope for one in requests for resource in one.resource_spans for scope in resource.scope_spans]
-        return [span for scope in scopes for span in scope.spans]
-
-
 @pytest.fixture
-def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    found = Collector()
-
-    class Taking(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            found.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Taking) as server:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+def collector() -> Iterator[Collector]:
+    with collecting() as found:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 async def test_spans_name_stages_and_nothing_else(tmp_path: Path, collector: Collector) -> None:
