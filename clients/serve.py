@@ -22,7 +22,7 @@ from starlette.routing import Mount
 from clients import config
 from clients.code_service import CodeService
 from clients.config import NodeConfig
-from clients.hospital import icd_tables, listing
+from clients.hospital import icd_tables, listing, record
 from clients.hospital.api import Api
 from clients.hospital.cashier.pages import Cashier
 from clients.hospital.driving import Driving
@@ -106,6 +106,8 @@ async def _run(node: Node, own: Role, settings: NodeConfig, options: Options) ->
     beside = [asyncio.create_task(_announce(node, settings.role, monitored))]
     if monitored is not None:
         beside.append(asyncio.create_task(_monitor(node, monitored)))
+    if settings.role == "hospital":
+        beside.append(asyncio.create_task(asyncio.to_thread(record.prepare)))
     if settings.role in _CALLING:
         beside.append(asyncio.create_task(_keep_keys(node, service)))
     if settings.role == "insurer":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from importlib import import_module
 
 from clients.decision import ELIGIBILITY, INPATIENT, OUTPATIENT
 from clients.hospital.icd_tables import NO_TABLES, Tables
@@ -171,6 +172,12 @@ def _notes(bill: Bill) -> Value:
     from clients.hospital.scrub.text import scrub
 
     return [text, scrub(text, known.from_bill(bill)).text]
+
+
+def prepare() -> None:
+    """Import what takes people out of text, so that nobody at a desk waits for it."""
+    import_module("clients.hospital.scrub.text")
+    import_module("clients.hospital.scrub.known")
 
 
 def _day(day: date | None) -> str | None:
