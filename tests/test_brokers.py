@@ -20,7 +20,7 @@ from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
 from tests.broker_rig import present, rig
-from tests.house import NODES, House, built, operate, run, until
+from tests.house import NODES, House, built, command, operate, run, until
 from tests.postgres import Server
 from zhifu.receipt import Detail, Meta
 
@@ -70,7 +70,7 @@ class Brokers(House):
         ports = self.said(role) if role in self.running else {"node_port": 0, "public_port": 0}
         words = ["serve", str(self.path / role)]
         words += ["--node-port", str(ports["node_port"]), "--public-port", str(ports["public_port"])]
-        self.running[role] = self.stage.start(role, "broker", *words)
+        self.running[role] = self.stage.start(role, *command("broker", *words, *more, code=code))
 
     def broker_rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.address) as connection:

@@ -15,8 +15,9 @@ from broker.auditing import Opened, Page
 from broker.core import Core
 from broker.directory import Member
 from broker.indexing import Indexer
+from broker.services import frames
 from broker.services.errors import refusing
-from broker.services.frames import directory_entry, opening
+from broker.services.frames import opening
 from broker.services.identity import caller
 from broker.store import tables
 from broker.store.interface import Reader
@@ -83,6 +84,9 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
             )
             commit = self._commit()
             known, consistency = self._consistency(head, commit)
+            members = sorted(self._core.directory.members, key=lambda one: one.id)
+            parts = frames.directory(one for one in members if one.id > request.directory_after)
+            entries, more = next(parts, []), next(parts, None) is not None
             return audit_pb2.StatusResponse(
                 checkpoint=commit.note,
                 known_size=known,
@@ -90,7 +94,8 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
                 cosigned=self._cosigned(commit),
                 indexed_size=self._indexer.index.size,
                 clock_ms=self._core.clock_ms(),
-                directory=[directory_entry(one) for one in self._core.directory.members],
+                directory=entries,
+                directory_next=entries[-1].participant if more else b"",
                 scope=auditing.scope_of(who),
             )
         raise AssertionError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, takewhile
 from operator import itemgetter
 from typing import Final, NamedTuple
@@ -25,7 +25,11 @@ from zhifu.v1 import exchange_pb2, signed_pb2
 
 FRAME_BYTES: Final = 4 << 20
 """Of one frame's deliveries: half of what a receiver takes, since 64 long bills would be more."""
+DIRECTORY_BYTES: Final = 1 << 20
+"""Of one answer's key statements; of a mailbox's, a phone fetches them beside its frames."""
 _REST_BYTES: Final = 8192
+_AROUND_BYTES: Final = 8
+"""What stands around an entry in a list of them."""
 _log = logging.getLogger("broker.frames")
 
 
@@ -226,6 +230,19 @@ def _notice(row: tables.Notice, entry: Entry | None) -> exchange_pb2.Notice:
         entry=opening(entry) if entry is not None else None,
         id=row.id,
     )
+
+
+def directory(members: Iterable[Member]) -> Iterator[list[exchange_pb2.DirectoryEntry]]:
+    """Members as a receiver takes them: in parts of at most `DIRECTORY_BYTES`. A statement has about 2.5 KB."""
+    part, size = list[exchange_pb2.DirectoryEntry](), 0
+    for one in map(directory_entry, members):
+        size += one.ByteSize() + _AROUND_BYTES
+        if part and size > DIRECTORY_BYTES:
+            yield part
+            part, size = [], one.ByteSize() + _AROUND_BYTES
+        part.append(one)
+    if part:
+        yield part
 
 
 def directory_entry(one: Member) -> exchange_pb2.DirectoryEntry:

@@ -324,8 +324,10 @@ class Session:
         # Everything to everybody whenever someone's keys change would be a million statements for a thousand nodes.
         directory = self._core.directory
         changed = directory.changed_since(self._shown_version, self._wanted)
-        if changed or not self._shown_version:
-            entries = [frames.directory_entry(one) for one in changed]
+        # Its own first: with the first frame a node looks whether its keys must be stated anew.
+        changed.sort(key=lambda one: one.id != self._member.id)
+        parts = list(frames.directory(changed))
+        for entries in parts or ([] if self._shown_version else [[]]):
             self._unsent.append(Response(directory=exchange_pb2.Directory(entries=entries)))
         self._shown_version = directory.version
 

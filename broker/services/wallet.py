@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from broker import enrolment, grants, parcels, redemption, subject_keys
 from broker.audit import stored_entry
 from broker.core import Core
 from broker.counts import COUNTS
-from broker.delivery import Outgoing
+from broker.delivery import Leased, Outgoing
 from broker.quota import Bucket
 from broker.services import frames
 from broker.services.errors import refusing
@@ -37,6 +37,7 @@ CHALLENGE_S: Final = 60
 MOST_LISTED: Final = 1000
 """Accesses in one answer."""
 _MAX_CHALLENGES: Final = 65_536
+_MAX_WANTED: Final = 64
 _REFUSALS_PER_S: Final = 1.0
 """Refused grants written down: anybody may send some in a patient's name."""
 _REFUSALS_BURST_S: Final = 120.0
@@ -252,10 +253,11 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
             known = Known(Head(request.head_size, request.head_root or Head().root))
             rows = Outgoing(subject.id, core.store.reader).take(0.0)
             made = list(_fitting(frames.deliveries(rows, core, known)))
+            mail = [one for frame in made for one in frame.deliveries]
             return wallet_pb2.FetchMailboxResponse(
                 frames=made,
-                directory=[frames.directory_entry(one) for one in core.directory.members],
-                earlier=self._earlier(one.presentation for frame in made for one in frame.deliveries),
+                directory=self._directory(request.participants, rows),
+                earlier=self._earlier(one.presentation for one in mail),
             )
         raise AssertionError  # the context manager ended the call
 
@@ -274,6 +276,17 @@ class WalletService(wallet_pb2_grpc.WalletServiceServicer):
         signer = subject_keys.acting(proof.key_id, core.store.reader, core.clock_ms())
         self._challenges.prove(proof, signer.public_key, method, core.log.origin, core.now())
         return signer.subject
+
+    def _directory(self, wanted: Sequence[bytes], mail: Sequence[Leased]) -> list[exchange_pb2.DirectoryEntry]:
+        """Statements of ``wanted`` and of whoever wrote. Who names none gets these first, and others as far as they
+        fit. Raises `Malformed`.
+        """
+        if len(wanted) > _MAX_WANTED:
+            raise Malformed("malformed.size", f"at most {_MAX_WANTED} participants")
+        first = {*wanted, *(one.row.sender for one in mail)}
+        members = [one for one in self._core.directory.members if not wanted or one.id in first]
+        members.sort(key=lambda one: one.id not in first)
+        return next(frames.directory(members), [])
 
     def _earlier(self, signed: Iterable[signed_pb2.Envelope]) -> list[exchange_pb2.DirectoryEntry]:
         found = self._core.directory.earlier(signed, self._core.store.reader)

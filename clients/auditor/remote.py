@@ -7,9 +7,10 @@ stand in its tree. Which entries meet a search is the broker's word until a full
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from clients.keystore import FileKeystore, participant_of
 from clients.store import Evidence, Store
 from zhifu import checkpoint, envelope, merkle, receipt, statement, trail, witness
 from zhifu.checkpoint import Checkpoint, VerifierKey
-from zhifu.errors import Error, NotAuthentic
+from zhifu.errors import Error, Malformed, NotAuthentic
 from zhifu.receipt import Head
 from zhifu.statement import KeyStatement
 from zhifu.trail import Query
@@ -80,6 +81,26 @@ class Counts:
     hours: Sequence[audit_pb2.HourCount]
     waiting: Sequence[int]
     complete: bool
+
+
+async def status(
+    ask: Callable[[audit_pb2.StatusRequest], Awaitable[audit_pb2.StatusResponse]], head: Head
+) -> audit_pb2.StatusResponse:
+    """What ``ask`` answers, with the whole directory, in as many answers as it takes.
+
+    Raises `Malformed` (malformed.field) where the directory has no end.
+    """
+    asked = audit_pb2.StatusRequest(head_size=head.size, head_root=head.root)
+    answer = await ask(asked)
+    after = answer.directory_next
+    while after:
+        asked.directory_after = after
+        more = await ask(asked)
+        answer.directory.extend(more.directory)
+        if more.directory_next and more.directory_next <= after:
+            raise Malformed("malformed.field", "a directory without an end")
+        after = more.directory_next
+    return answer
 
 
 class Auditor:
@@ -161,7 +182,7 @@ class Auditor:
     async def standing(self) -> Standing:
         """The newest head and its witnesses. Raises as `search`."""
         head = self.head
-        answer = await self._call(self._stub.Status, audit_pb2.StatusRequest(head_size=head.size, head_root=head.root))
+        answer = await status(partial(self._call, self._stub.Status), head)
         signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
         statements, refused = self._statements(answer)
         asked = self.settings.witnesses

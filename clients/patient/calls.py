@@ -171,6 +171,8 @@ async def mailbox(wallet: Wallet, pair: Pair) -> wallet_pb2.FetchMailboxResponse
             proof=await _proof(stub, wallet, pair, "FetchMailbox"),
             head_size=wallet.head.size,
             head_root=wallet.head.root,
+            # No others, although more are known here: the broker is not to see which keys are one patient's.
+            participants=[bytes.fromhex(one) for one in (pair.hospital, pair.recipient)],
         )
         return await stub.FetchMailbox(request, timeout=DEADLINE_S)
 

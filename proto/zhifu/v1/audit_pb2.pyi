@@ -142,15 +142,17 @@ class HourCount(_message.Message):
     def __init__(self, hour: _Optional[int] = ..., actor: _Optional[bytes] = ..., event: _Optional[str] = ..., outcome: _Optional[str] = ..., purpose: _Optional[str] = ..., latency: _Optional[int] = ..., count: _Optional[int] = ...) -> None: ...
 
 class StatusRequest(_message.Message):
-    __slots__ = ("head_size", "head_root")
+    __slots__ = ("head_size", "head_root", "directory_after")
     HEAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROOT_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_AFTER_FIELD_NUMBER: _ClassVar[int]
     head_size: int
     head_root: bytes
-    def __init__(self, head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
+    directory_after: bytes
+    def __init__(self, head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., directory_after: _Optional[bytes] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("checkpoint", "known_size", "consistency", "cosigned", "indexed_size", "clock_ms", "directory", "scope")
+    __slots__ = ("checkpoint", "known_size", "consistency", "cosigned", "indexed_size", "clock_ms", "directory", "scope", "directory_next")
     CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     KNOWN_SIZE_FIELD_NUMBER: _ClassVar[int]
     CONSISTENCY_FIELD_NUMBER: _ClassVar[int]
@@ -159,6 +161,7 @@ class StatusResponse(_message.Message):
     CLOCK_MS_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_NEXT_FIELD_NUMBER: _ClassVar[int]
     checkpoint: bytes
     known_size: int
     consistency: bytes
@@ -167,7 +170,8 @@ class StatusResponse(_message.Message):
     clock_ms: int
     directory: _containers.RepeatedCompositeFieldContainer[_exchange_pb2.DirectoryEntry]
     scope: bytes
-    def __init__(self, checkpoint: _Optional[bytes] = ..., known_size: _Optional[int] = ..., consistency: _Optional[bytes] = ..., cosigned: _Optional[_Iterable[_Union[CosignedCheckpoint, _Mapping]]] = ..., indexed_size: _Optional[int] = ..., clock_ms: _Optional[int] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., scope: _Optional[bytes] = ...) -> None: ...
+    directory_next: bytes
+    def __init__(self, checkpoint: _Optional[bytes] = ..., known_size: _Optional[int] = ..., consistency: _Optional[bytes] = ..., cosigned: _Optional[_Iterable[_Union[CosignedCheckpoint, _Mapping]]] = ..., indexed_size: _Optional[int] = ..., clock_ms: _Optional[int] = ..., directory: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., scope: _Optional[bytes] = ..., directory_next: _Optional[bytes] = ...) -> None: ...
 
 class CosignedCheckpoint(_message.Message):
     __slots__ = ("checkpoint", "consistency")

@@ -26,7 +26,7 @@ from zhifu.v1 import exchange_pb2 as zhifu_dot_v1_dot_exchange__pb2
 from zhifu.v1 import signed_pb2 as zhifu_dot_v1_dot_signed__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15zhifu/v1/wallet.proto\x12\x08zhifu.v1\x1a\x17zhifu/v1/exchange.proto\x1a\x15zhifu/v1/signed.proto\"\x12\n\x10\x43hallengeRequest\"8\n\x11\x43hallengeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x10\n\x08\x63lock_ms\x18\x02 \x01(\x04\"\xa0\x01\n\x13\x45nrolSubjectRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x13\n\x0bsubject_key\x18\x02 \x01(\x0c\x12(\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32\x12.zhifu.v1.Envelope\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.zhifu.v1.SignedKeyChange\"[\n\x0fSignedKeyChange\x12\"\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12$\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"`\n\x14\x45nrolSubjectResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\"9\n\x14RegisterGrantRequest\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"u\n\x15RegisterGrantResponse\x12\x12\n\ngrant_hash\x18\x01 \x01(\x0c\x12!\n\x05proof\x18\x02 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\"<\n\x12RevokeGrantRequest\x12&\n\nrevocation\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"\x94\x01\n\x13RevokeGrantResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\x11\n\tdelivered\x18\x03 \x01(\r\x12\x10\n\x08withheld\x18\x04 \x01(\r\x12\x0e\n\x06grants\x18\x05 \x03(\x0c\"G\n\x13ListAccessesRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\x98\x02\n\x06\x41\x63\x63\x65ss\x12\x19\n\x11presentation_hash\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\x0c\x12\x11\n\trecipient\x18\x03 \x01(\x0c\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x13\n\x0bschema_hash\x18\x06 \x01(\x0c\x12\x10\n\x08released\x18\x07 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x08 \x01(\x04\x12\x12\n\ngrant_hash\x18\t \x01(\x0c\x12(\n\x0cpresentation\x18\n \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12$\n\x08\x64\x65letion\x18\x0b \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x14\n\x0c\x64\x65letion_due\x18\x0c \x01(\x08\"s\n\x14ListAccessesResponse\x12\"\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x10.zhifu.v1.Access\x12)\n\x07\x65\x61rlier\x18\x02 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12\x0c\n\x04next\x18\x03 \x01(\x04\"^\n\x13\x46\x65tchMailboxRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x11\n\thead_size\x18\x02 \x01(\x04\x12\x11\n\thead_root\x18\x03 \x01(\x0c\"\x97\x01\n\x14\x46\x65tchMailboxResponse\x12\'\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x17.zhifu.v1.DeliveryFrame\x12+\n\tdirectory\x18\x02 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12)\n\x07\x65\x61rlier\x18\x03 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\"U\n\x19\x41\x63knowledgeMailboxRequest\x12\x38\n\x10\x61\x63knowledgements\x18\x01 \x01(\x0b\x32\x1e.zhifu.v1.AcknowledgementFrame\"\x1c\n\x1a\x41\x63knowledgeMailboxResponse\":\n\x10\x43hangeKeyRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.zhifu.v1.SignedKeyChange\"p\n\x11\x43hangeKeyResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\x11\n\tactive_ms\x18\x03 \x01(\x04\"4\n\x0fListKeysRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"a\n\x08KeyEntry\x12\"\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x11\n\tactive_ms\x18\x03 \x01(\x04\x12\x0e\n\x06signer\x18\x04 \x01(\x0c\"u\n\nGrantEntry\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\r\x12&\n\nrevocation\x18\x04 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"l\n\x10ListKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.zhifu.v1.KeyEntry\x12$\n\x06grants\x18\x02 \x03(\x0b\x32\x14.zhifu.v1.GrantEntry\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\"8\n\x12LeaveParcelRequest\x12\"\n\x06parcel\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"5\n\x13LeaveParcelResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x03(\r\"?\n\x0fPutChunkRequest\x12\x0e\n\x06parcel\x18\x01 \x01(\x0c\x12\r\n\x05place\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"#\n\x10PutChunkResponse\x12\x0f\n\x07missing\x18\x01 \x01(\r\"?\n\x15WithdrawParcelRequest\x12&\n\nrevocation\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"q\n\x16WithdrawParcelResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\r\n\x05taken\x18\x03 \x01(\x08\"W\n\x10OfferCodeRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x10\n\x08hospital\x18\x02 \x01(\x0c\x12\x0e\n\x06sealed\x18\x03 \x01(\x0c\"E\n\x11OfferCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08until_ms\x18\x02 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\x32\xf4\x07\n\rWalletService\x12\x44\n\tChallenge\x12\x1a.zhifu.v1.ChallengeRequest\x1a\x1b.zhifu.v1.ChallengeResponse\x12M\n\x0c\x45nrolSubject\x12\x1d.zhifu.v1.EnrolSubjectRequest\x1a\x1e.zhifu.v1.EnrolSubjectResponse\x12P\n\rRegisterGrant\x12\x1e.zhifu.v1.RegisterGrantRequest\x1a\x1f.zhifu.v1.RegisterGrantResponse\x12J\n\x0bRevokeGrant\x12\x1c.zhifu.v1.RevokeGrantRequest\x1a\x1d.zhifu.v1.RevokeGrantResponse\x12M\n\x0cListAccesses\x12\x1d.zhifu.v1.ListAccessesRequest\x1a\x1e.zhifu.v1.ListAccessesResponse\x12M\n\x0c\x46\x65tchMailbox\x12\x1d.zhifu.v1.FetchMailboxRequest\x1a\x1e.zhifu.v1.FetchMailboxResponse\x12_\n\x12\x41\x63knowledgeMailbox\x12#.zhifu.v1.AcknowledgeMailboxRequest\x1a$.zhifu.v1.AcknowledgeMailboxResponse\x12\x44\n\tChangeKey\x12\x1a.zhifu.v1.ChangeKeyRequest\x1a\x1b.zhifu.v1.ChangeKeyResponse\x12\x41\n\x08ListKeys\x12\x19.zhifu.v1.ListKeysRequest\x1a\x1a.zhifu.v1.ListKeysResponse\x12J\n\x0bLeaveParcel\x12\x1c.zhifu.v1.LeaveParcelRequest\x1a\x1d.zhifu.v1.LeaveParcelResponse\x12\x41\n\x08PutChunk\x12\x19.zhifu.v1.PutChunkRequest\x1a\x1a.zhifu.v1.PutChunkResponse\x12S\n\x0eWithdrawParcel\x12\x1f.zhifu.v1.WithdrawParcelRequest\x1a .zhifu.v1.WithdrawParcelResponse\x12\x44\n\tOfferCode\x12\x1a.zhifu.v1.OfferCodeRequest\x1a\x1b.zhifu.v1.OfferCodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15zhifu/v1/wallet.proto\x12\x08zhifu.v1\x1a\x17zhifu/v1/exchange.proto\x1a\x15zhifu/v1/signed.proto\"\x12\n\x10\x43hallengeRequest\"8\n\x11\x43hallengeResponse\x12\x11\n\tchallenge\x18\x01 \x01(\x0c\x12\x10\n\x08\x63lock_ms\x18\x02 \x01(\x04\"\xa0\x01\n\x13\x45nrolSubjectRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x13\n\x0bsubject_key\x18\x02 \x01(\x0c\x12(\n\x0c\x61ttestations\x18\x03 \x03(\x0b\x32\x12.zhifu.v1.Envelope\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.zhifu.v1.SignedKeyChange\"[\n\x0fSignedKeyChange\x12\"\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12$\n\x08\x61\x63\x63\x65pted\x18\x02 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"`\n\x14\x45nrolSubjectResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\"9\n\x14RegisterGrantRequest\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"u\n\x15RegisterGrantResponse\x12\x12\n\ngrant_hash\x18\x01 \x01(\x0c\x12!\n\x05proof\x18\x02 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x03 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\"<\n\x12RevokeGrantRequest\x12&\n\nrevocation\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"\x94\x01\n\x13RevokeGrantResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\x11\n\tdelivered\x18\x03 \x01(\r\x12\x10\n\x08withheld\x18\x04 \x01(\r\x12\x0e\n\x06grants\x18\x05 \x03(\x0c\"G\n\x13ListAccessesRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\"\x98\x02\n\x06\x41\x63\x63\x65ss\x12\x19\n\x11presentation_hash\x18\x01 \x01(\x0c\x12\x0e\n\x06sender\x18\x02 \x01(\x0c\x12\x11\n\trecipient\x18\x03 \x01(\x0c\x12\x0f\n\x07purpose\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12\x13\n\x0bschema_hash\x18\x06 \x01(\x0c\x12\x10\n\x08released\x18\x07 \x01(\x0c\x12\x0f\n\x07time_ms\x18\x08 \x01(\x04\x12\x12\n\ngrant_hash\x18\t \x01(\x0c\x12(\n\x0cpresentation\x18\n \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12$\n\x08\x64\x65letion\x18\x0b \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x14\n\x0c\x64\x65letion_due\x18\x0c \x01(\x08\"s\n\x14ListAccessesResponse\x12\"\n\x08\x61\x63\x63\x65sses\x18\x01 \x03(\x0b\x32\x10.zhifu.v1.Access\x12)\n\x07\x65\x61rlier\x18\x02 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12\x0c\n\x04next\x18\x03 \x01(\x04\"t\n\x13\x46\x65tchMailboxRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x11\n\thead_size\x18\x02 \x01(\x04\x12\x11\n\thead_root\x18\x03 \x01(\x0c\x12\x14\n\x0cparticipants\x18\x04 \x03(\x0c\"\x97\x01\n\x14\x46\x65tchMailboxResponse\x12\'\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x17.zhifu.v1.DeliveryFrame\x12+\n\tdirectory\x18\x02 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\x12)\n\x07\x65\x61rlier\x18\x03 \x03(\x0b\x32\x18.zhifu.v1.DirectoryEntry\"U\n\x19\x41\x63knowledgeMailboxRequest\x12\x38\n\x10\x61\x63knowledgements\x18\x01 \x01(\x0b\x32\x1e.zhifu.v1.AcknowledgementFrame\"\x1c\n\x1a\x41\x63knowledgeMailboxResponse\":\n\x10\x43hangeKeyRequest\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.zhifu.v1.SignedKeyChange\"p\n\x11\x43hangeKeyResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\x11\n\tactive_ms\x18\x03 \x01(\x04\"4\n\x0fListKeysRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"a\n\x08KeyEntry\x12\"\n\x06\x63hange\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x11\n\tactive_ms\x18\x03 \x01(\x04\x12\x0e\n\x06signer\x18\x04 \x01(\x0c\"u\n\nGrantEntry\x12!\n\x05grant\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\x0c\n\x04uses\x18\x03 \x01(\r\x12&\n\nrevocation\x18\x04 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"l\n\x10ListKeysResponse\x12 \n\x04keys\x18\x01 \x03(\x0b\x32\x12.zhifu.v1.KeyEntry\x12$\n\x06grants\x18\x02 \x03(\x0b\x32\x14.zhifu.v1.GrantEntry\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\"8\n\x12LeaveParcelRequest\x12\"\n\x06parcel\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"5\n\x13LeaveParcelResponse\x12\r\n\x05state\x18\x01 \x01(\t\x12\x0f\n\x07missing\x18\x02 \x03(\r\"?\n\x0fPutChunkRequest\x12\x0e\n\x06parcel\x18\x01 \x01(\x0c\x12\r\n\x05place\x18\x02 \x01(\r\x12\r\n\x05\x63hunk\x18\x03 \x01(\x0c\"#\n\x10PutChunkResponse\x12\x0f\n\x07missing\x18\x01 \x01(\r\"?\n\x15WithdrawParcelRequest\x12&\n\nrevocation\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\"q\n\x16WithdrawParcelResponse\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.LogProof\x12%\n\x05\x65ntry\x18\x02 \x01(\x0b\x32\x16.zhifu.v1.EntryOpening\x12\r\n\x05taken\x18\x03 \x01(\x08\"W\n\x10OfferCodeRequest\x12!\n\x05proof\x18\x01 \x01(\x0b\x32\x12.zhifu.v1.Envelope\x12\x10\n\x08hospital\x18\x02 \x01(\x0c\x12\x0e\n\x06sealed\x18\x03 \x01(\x0c\"E\n\x11OfferCodeResponse\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x10\n\x08until_ms\x18\x02 \x01(\x04\x12\x10\n\x08\x63lock_ms\x18\x03 \x01(\x04\x32\xf4\x07\n\rWalletService\x12\x44\n\tChallenge\x12\x1a.zhifu.v1.ChallengeRequest\x1a\x1b.zhifu.v1.ChallengeResponse\x12M\n\x0c\x45nrolSubject\x12\x1d.zhifu.v1.EnrolSubjectRequest\x1a\x1e.zhifu.v1.EnrolSubjectResponse\x12P\n\rRegisterGrant\x12\x1e.zhifu.v1.RegisterGrantRequest\x1a\x1f.zhifu.v1.RegisterGrantResponse\x12J\n\x0bRevokeGrant\x12\x1c.zhifu.v1.RevokeGrantRequest\x1a\x1d.zhifu.v1.RevokeGrantResponse\x12M\n\x0cListAccesses\x12\x1d.zhifu.v1.ListAccessesRequest\x1a\x1e.zhifu.v1.ListAccessesResponse\x12M\n\x0c\x46\x65tchMailbox\x12\x1d.zhifu.v1.FetchMailboxRequest\x1a\x1e.zhifu.v1.FetchMailboxResponse\x12_\n\x12\x41\x63knowledgeMailbox\x12#.zhifu.v1.AcknowledgeMailboxRequest\x1a$.zhifu.v1.AcknowledgeMailboxResponse\x12\x44\n\tChangeKey\x12\x1a.zhifu.v1.ChangeKeyRequest\x1a\x1b.zhifu.v1.ChangeKeyResponse\x12\x41\n\x08ListKeys\x12\x19.zhifu.v1.ListKeysRequest\x1a\x1a.zhifu.v1.ListKeysResponse\x12J\n\x0bLeaveParcel\x12\x1c.zhifu.v1.LeaveParcelRequest\x1a\x1d.zhifu.v1.LeaveParcelResponse\x12\x41\n\x08PutChunk\x12\x19.zhifu.v1.PutChunkRequest\x1a\x1a.zhifu.v1.PutChunkResponse\x12S\n\x0eWithdrawParcel\x12\x1f.zhifu.v1.WithdrawParcelRequest\x1a .zhifu.v1.WithdrawParcelResponse\x12\x44\n\tOfferCode\x12\x1a.zhifu.v1.OfferCodeRequest\x1a\x1b.zhifu.v1.OfferCodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,41 +58,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTACCESSESRESPONSE']._serialized_start=1262
   _globals['_LISTACCESSESRESPONSE']._serialized_end=1377
   _globals['_FETCHMAILBOXREQUEST']._serialized_start=1379
-  _globals['_FETCHMAILBOXREQUEST']._serialized_end=1473
-  _globals['_FETCHMAILBOXRESPONSE']._serialized_start=1476
-  _globals['_FETCHMAILBOXRESPONSE']._serialized_end=1627
-  _globals['_ACKNOWLEDGEMAILBOXREQUEST']._serialized_start=1629
-  _globals['_ACKNOWLEDGEMAILBOXREQUEST']._serialized_end=1714
-  _globals['_ACKNOWLEDGEMAILBOXRESPONSE']._serialized_start=1716
-  _globals['_ACKNOWLEDGEMAILBOXRESPONSE']._serialized_end=1744
-  _globals['_CHANGEKEYREQUEST']._serialized_start=1746
-  _globals['_CHANGEKEYREQUEST']._serialized_end=1804
-  _globals['_CHANGEKEYRESPONSE']._serialized_start=1806
-  _globals['_CHANGEKEYRESPONSE']._serialized_end=1918
-  _globals['_LISTKEYSREQUEST']._serialized_start=1920
-  _globals['_LISTKEYSREQUEST']._serialized_end=1972
-  _globals['_KEYENTRY']._serialized_start=1974
-  _globals['_KEYENTRY']._serialized_end=2071
-  _globals['_GRANTENTRY']._serialized_start=2073
-  _globals['_GRANTENTRY']._serialized_end=2190
-  _globals['_LISTKEYSRESPONSE']._serialized_start=2192
-  _globals['_LISTKEYSRESPONSE']._serialized_end=2300
-  _globals['_LEAVEPARCELREQUEST']._serialized_start=2302
-  _globals['_LEAVEPARCELREQUEST']._serialized_end=2358
-  _globals['_LEAVEPARCELRESPONSE']._serialized_start=2360
-  _globals['_LEAVEPARCELRESPONSE']._serialized_end=2413
-  _globals['_PUTCHUNKREQUEST']._serialized_start=2415
-  _globals['_PUTCHUNKREQUEST']._serialized_end=2478
-  _globals['_PUTCHUNKRESPONSE']._serialized_start=2480
-  _globals['_PUTCHUNKRESPONSE']._serialized_end=2515
-  _globals['_WITHDRAWPARCELREQUEST']._serialized_start=2517
-  _globals['_WITHDRAWPARCELREQUEST']._serialized_end=2580
-  _globals['_WITHDRAWPARCELRESPONSE']._serialized_start=2582
-  _globals['_WITHDRAWPARCELRESPONSE']._serialized_end=2695
-  _globals['_OFFERCODEREQUEST']._serialized_start=2697
-  _globals['_OFFERCODEREQUEST']._serialized_end=2784
-  _globals['_OFFERCODERESPONSE']._serialized_start=2786
-  _globals['_OFFERCODERESPONSE']._serialized_end=2855
-  _globals['_WALLETSERVICE']._serialized_start=2858
-  _globals['_WALLETSERVICE']._serialized_end=3870
+  _globals['_FETCHMAILBOXREQUEST']._serialized_end=1495
+  _globals['_FETCHMAILBOXRESPONSE']._serialized_start=1498
+  _globals['_FETCHMAILBOXRESPONSE']._serialized_end=1649
+  _globals['_ACKNOWLEDGEMAILBOXREQUEST']._serialized_start=1651
+  _globals['_ACKNOWLEDGEMAILBOXREQUEST']._serialized_end=1736
+  _globals['_ACKNOWLEDGEMAILBOXRESPONSE']._serialized_start=1738
+  _globals['_ACKNOWLEDGEMAILBOXRESPONSE']._serialized_end=1766
+  _globals['_CHANGEKEYREQUEST']._serialized_start=1768
+  _globals['_CHANGEKEYREQUEST']._serialized_end=1826
+  _globals['_CHANGEKEYRESPONSE']._serialized_start=1828
+  _globals['_CHANGEKEYRESPONSE']._serialized_end=1940
+  _globals['_LISTKEYSREQUEST']._serialized_start=1942
+  _globals['_LISTKEYSREQUEST']._serialized_end=1994
+  _globals['_KEYENTRY']._serialized_start=1996
+  _globals['_KEYENTRY']._serialized_end=2093
+  _globals['_GRANTENTRY']._serialized_start=2095
+  _globals['_GRANTENTRY']._serialized_end=2212
+  _globals['_LISTKEYSRESPONSE']._serialized_start=2214
+  _globals['_LISTKEYSRESPONSE']._serialized_end=2322
+  _globals['_LEAVEPARCELREQUEST']._serialized_start=2324
+  _globals['_LEAVEPARCELREQUEST']._serialized_end=2380
+  _globals['_LEAVEPARCELRESPONSE']._serialized_start=2382
+  _globals['_LEAVEPARCELRESPONSE']._serialized_end=2435
+  _globals['_PUTCHUNKREQUEST']._serialized_start=2437
+  _globals['_PUTCHUNKREQUEST']._serialized_end=2500
+  _globals['_PUTCHUNKRESPONSE']._serialized_start=2502
+  _globals['_PUTCHUNKRESPONSE']._serialized_end=2537
+  _globals['_WITHDRAWPARCELREQUEST']._serialized_start=2539
+  _globals['_WITHDRAWPARCELREQUEST']._serialized_end=2602
+  _globals['_WITHDRAWPARCELRESPONSE']._serialized_start=2604
+  _globals['_WITHDRAWPARCELRESPONSE']._serialized_end=2717
+  _globals['_OFFERCODEREQUEST']._serialized_start=2719
+  _globals['_OFFERCODEREQUEST']._serialized_end=2806
+  _globals['_OFFERCODERESPONSE']._serialized_start=2808
+  _globals['_OFFERCODERESPONSE']._serialized_end=2877
+  _globals['_WALLETSERVICE']._serialized_start=2880
+  _globals['_WALLETSERVICE']._serialized_end=3892
 # @@protoc_insertion_point(module_scope)

@@ -131,14 +131,16 @@ class ListAccessesResponse(_message.Message):
     def __init__(self, accesses: _Optional[_Iterable[_Union[Access, _Mapping]]] = ..., earlier: _Optional[_Iterable[_Union[_exchange_pb2.DirectoryEntry, _Mapping]]] = ..., next: _Optional[int] = ...) -> None: ...
 
 class FetchMailboxRequest(_message.Message):
-    __slots__ = ("proof", "head_size", "head_root")
+    __slots__ = ("proof", "head_size", "head_root", "participants")
     PROOF_FIELD_NUMBER: _ClassVar[int]
     HEAD_SIZE_FIELD_NUMBER: _ClassVar[int]
     HEAD_ROOT_FIELD_NUMBER: _ClassVar[int]
+    PARTICIPANTS_FIELD_NUMBER: _ClassVar[int]
     proof: _signed_pb2.Envelope
     head_size: int
     head_root: bytes
-    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ...) -> None: ...
+    participants: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, proof: _Optional[_Union[_signed_pb2.Envelope, _Mapping]] = ..., head_size: _Optional[int] = ..., head_root: _Optional[bytes] = ..., participants: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class FetchMailboxResponse(_message.Message):
     __slots__ = ("frames", "directory", "earlier")
