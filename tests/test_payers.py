@@ -199,6 +199,24 @@ def test_a_reviewer_decides_while_the_desk_waits(house: House, how: tuple[str, .
     assert queue(house, GROUP) == []
 
 
+def test_a_reviewer_may_take_longer_than_others_hold(house: House) -> None:
+    """What the public payer held is over by then: it is asked anew, and the reviewer's word stands."""
+    house.end("public-payer")
+    house.restart("public-payer", code="from clients.public_payer import decision\ndecision.RESERVED_S = 2")
+    insured = Insured(house, 731, (("medical", GROUP, "million-yuan,,,2026-08-20,,,"),)).enter()
+    begun = insured.begin(bill_of(731, B_LINES), patient=True)
+    (queued,) = until(lambda: queue(house, GROUP), "the claim is in the reviewer's queue")
+    held = max(house.holdings("public-payer"), key=lambda one: one.since)
+    until(lambda: time.time() > held.expires + 1, "what the public payer holds is over")
+    house.end("public-payer")
+    house.restart("public-payer")
+    house.decide(GROUP, queued["claim"], "--proposed")
+    assert figures(house.finish(begun)) == ["169350.00", "120650.00", "10000.00"]
+    states = {one.id: one.state for one in house.holdings("public-payer")}
+    assert states[held.id] == "reserved"  # as nobody wrote down that it is over
+    assert newest(house, "public-payer", "committed") is not None
+
+
 def test_who_decides_too_late_holds_nothing(house: House) -> None:
     """The reviewer's deadline passes while the desk waits: what others hold is freed, and his own word is too late."""
     house.end(GROUP)

@@ -99,6 +99,18 @@ class Asking:
                 case = self.save(case)
         return case, await self._decided(case, claim, beside)
 
+    def anew(self, case: Case, payers: Sequence[str]) -> Case:
+        """Present the claim again to payers whose reservation is over, in its workflow: no further use of a grant.
+
+        What they answer then is what counts. Raises as `clients.outbox.Outbox.present`.
+        """
+        with self._node.store.transaction():
+            for payer in payers:
+                before = case.exchanges[case.claim(payer)]
+                mandate = self._node.store.outgoing.mandate(before)
+                case = case.anew(payer, self._node.outbox.present(case.record, mandate))
+            return self.save(case)
+
     async def _decided(self, case: Case, claim: str, beside: str) -> Opened:
         """The first answer, or where the desk is patient the first that a reviewer's queue does not hold."""
         exchange, after = case.exchanges[claim], 0

@@ -125,6 +125,17 @@ class Case:
     def with_exchange(self, step: str, exchange: bytes) -> Case:
         return replace(self, exchanges={**self.exchanges, step: exchange})
 
+    def anew(self, payer: str, exchange: bytes) -> Case:
+        """``payer`` was asked again, since its reservation was over; what was asked first is kept as lapsed."""
+        step = self.claim(payer)
+        before = f"{step}-lapsed-{len(self.lapsed(payer)) + 1}"
+        return replace(self, exchanges={**self.exchanges, before: self.exchanges[step], step: exchange})
+
+    def lapsed(self, payer: str) -> list[bytes]:
+        """Exchanges with ``payer`` whose reservations were over before anything was confirmed."""
+        begins = f"{self.claim(payer)}-lapsed-"
+        return [exchange for step, exchange in self.exchanges.items() if step.startswith(begins)]
+
     def with_wish(self, wish: str) -> Case:
         return replace(self, desk=replace(self.desk, wish=wish))
 

@@ -24,6 +24,7 @@ _EXPECTED: Final[Mapping[str, tuple[str, ...]]] = {
     "failed": ("cancelled", "expired", "reversed"),
     "open": ("reserved", "expired"),
     "reserved": ("reserved", "committed", "expired"),
+    "lapsed": ("reserved", "expired"),
 }
 
 
@@ -60,14 +61,17 @@ def known(store: Store) -> dict[bytes, Known]:
 def _of(store: Store, case: Case) -> Iterator[tuple[bytes, Known]]:
     for payer in case.payers:
         step = case.claim(payer)
-        for opened in store.incoming.answers(case.exchanges[step]) if step in case.exchanges else ():
-            found = asking.read(opened)
-            if found.outcome == "reserved":
-                pay = check.owes(found)
-                yield (
-                    found.reservation,
-                    Known(case.id, opened.presentation.sender, case.state, pay, case.finished // 1000),
-                )
+        if step in case.exchanges:
+            yield from _held(store, case, case.exchanges[step], case.state, case.finished // 1000)
+        for exchange in case.lapsed(payer):
+            yield from _held(store, case, exchange, "lapsed", 0)
+
+
+def _held(store: Store, case: Case, exchange: bytes, state: str, ended: int) -> Iterator[tuple[bytes, Known]]:
+    for opened in store.incoming.answers(exchange):
+        found = asking.read(opened)
+        if found.outcome == "reserved":
+            yield found.reservation, Known(case.id, opened.presentation.sender, state, check.owes(found), ended)
 
 
 def differences(here: Mapping[bytes, Known], there: Iterable[DayStatement], day: date) -> list[Difference]:

@@ -32,6 +32,8 @@ from zhifu.errors import Error, Refused
 from zhifu.receive import Opened
 
 MAX_POLICIES: Final = 8
+CONFIRM_S: Final = 60
+"""How long a reservation must still stand where it is confirmed at once."""
 AT_ONCE: Final = Desk()
 """Nobody at the desk is asked: the split is confirmed as it comes."""
 _log = logging.getLogger("zhifu.hospital")
@@ -196,6 +198,8 @@ class Settlements:
 
     async def _settle_as(self, case: Case, bill: AnyBill, called: asyncio.Future[Sequence[Called]]) -> Case:
         case, answers = await self._ask(case, bill, called)
+        if over := self._lapsed(case, answers):
+            case, answers = await self._ask(self._asking.anew(case, over), bill, called)
         if case.desk.hold and not case.desk.wish:
             case = self._asking.save(case)
             if not case.desk.wish:
@@ -248,6 +252,16 @@ class Settlements:
         sums |= {"account": account, "cash": cash - account}
         expires = min((read(one).expires for one in answers.values()), default=0)
         return replace(case, state="reserved", amounts=sums, expires=expires), answers
+
+    def _lapsed(self, case: Case, answers: Mapping[str, Opened]) -> list[str]:
+        """Who holds nothing any more, or not long enough for a confirmation: a reviewer of another took his time.
+
+        What the desk was shown and confirmed is never asked for again: it might cost the patient something else.
+        """
+        if case.desk.wish:
+            return []
+        soon = self._clock_ms() // 1000 + CONFIRM_S
+        return [payer for payer, opened in answers.items() if read(opened).expires <= soon]
 
     @staticmethod
     def _notice(case: Case, payer: str) -> dict[str, int]:
