@@ -51,6 +51,7 @@ def test_who_waits_is_known_without_reading(tmp_path: Path) -> None:
 
 
 NOW = 1_780_000_000
+DAY_S = 86_400
 WHOLE = 1_000_000
 """The sum insured, in fen."""
 NO_OUTBOX: Any = None
@@ -128,6 +129,14 @@ def test_claims_that_wait_together_bear_the_deductible_once(store: Store, at_onc
         assert [sent(store, one)["pay"] for one in reversed(waiting)] == [300_000, 200_000, 0]
     used = Ledger(store).used(waiting[0].account, NOW)
     assert (used["pay"], used["deductible_used"]) == (500_000, 400_000)
+
+
+def test_what_a_patient_reported_is_held_until_she_accepts_it(store: Store) -> None:
+    """She need not open her wallet within the days that a hospital's node has for it."""
+    with store.transaction():
+        one = waits(store, 1, 500_000)
+    paid(store, one)
+    assert Ledger(store).step(one.claim, "confirm", NOW + 700 * DAY_S).state == "committed"
 
 
 def test_what_is_refused_uses_nothing_of_the_deductible(store: Store) -> None:

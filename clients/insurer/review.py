@@ -32,6 +32,9 @@ DECIDED: Final = "decided"
 ANSWERED: Final = "answered"
 DISPUTED: Final = "review.disputed"
 DAY_S: Final = 86_400
+ACCEPT_S: Final = 730 * DAY_S
+"""How long a patient may accept what was decided on her own report: two years, as long as a claim may be made at all
+(保险法 第二十六条)."""
 _LIMIT: Final = "保险金额：本年度余额为限 / what the policy year has left"
 _MAX_BYTES: Final = 1 << 20
 
@@ -287,7 +290,7 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     part = _part(item, pay)
     late = clock.compensation(tx.now) if clock is not None else 0
     part |= {LATE: late} if late else {}
-    until = tx.now + (RESERVED_S if clock is None else QUICK_HELD_S)
+    until = tx.now + _held_s(item.claim, clock, tx.store)
     holding = Holding(item.claim, "reserved", part, until, tx.now)
     disputed = any(row.reason == DISPUTED for row in item.rows)
     ledger.reserve(item.account or item.claim, holding, tx.now, anew=disputed)
@@ -305,6 +308,13 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     if late and clock is not None:
         rows = (*rows, _lateness(clock, late, tx.now))
     return Decision("reserved", amounts, rows, item.claim, until)
+
+
+def _held_s(claim: bytes, clock: Promise | None, store: Store) -> int:
+    """How long what was decided is held, in s: for a desk, for a hospital's node, or for the patient herself."""
+    if progress.is_reported(store, claim):
+        return ACCEPT_S
+    return RESERVED_S if clock is None else QUICK_HELD_S
 
 
 def _part(item: Item, pay: int) -> dict[str, int]:
