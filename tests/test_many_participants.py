@@ -79,7 +79,7 @@ async def test_a_wallet_fetches_the_statements_of_its_own_two(tmp_path: Path) ->
 
 
 def public(server: Server) -> wallet_pb2_grpc.WalletServiceAsyncStub:
-    return wallet_pb2_grpc.WalletServiceStub(server.channel(None, public=True))  # type: ignore[return-value]
+    return wallet_pb2_grpc.WalletServiceStub(server.channel(None, public=True))
 
 
 async def proof(server: Server, key: SigningKey) -> signed_pb2.Envelope:
