@@ -58,7 +58,7 @@ def quota(arguments: argparse.Namespace) -> None:
     origin = home.open_home(arguments.dir).origin
     given = Quota(origin, arguments.recipient, arguments.epoch, arguments.allowed, int(time.time()))
     quotas.parse(given.to_bytes())
-    _write(arguments.output, [given.sign(operators.key_of(path)) for path in arguments.operator])
+    _write(arguments.output, _signed(given, arguments.operator, []))
 
 
 def countersign(arguments: argparse.Namespace) -> None:
@@ -67,8 +67,17 @@ def countersign(arguments: argparse.Namespace) -> None:
     given = quotas.parse(before[0].payload)
     if given.aud != home.open_home(arguments.dir).origin:
         raise Refused("presentation.audience", "the quota is for another service")
+    signed = _signed(given, arguments.operator, before)
     print(json.dumps({"recipient": given.recipient.hex(), "epoch": given.epoch, "allowed": given.allowed}))
-    _write(arguments.quota, [*before, *(given.sign(operators.key_of(path)) for path in arguments.operator)])
+    _write(arguments.quota, signed)
+
+
+def _signed(given: Quota, operator: list[Path], before: list[Envelope]) -> list[Envelope]:
+    """With more signatures: an operator counts once. Raises `Refused` (usage.argument)."""
+    signed = [*before, *(given.sign(operators.key_of(path)) for path in operator)]
+    if len({one.key_id for one in signed}) != len(signed):
+        raise Refused("usage.argument", "one operator signs twice: a quota takes two different ones")
+    return signed
 
 
 def admit(arguments: argparse.Namespace) -> None:

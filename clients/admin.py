@@ -17,12 +17,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from clients import command, config, desk, enrol, holding, log_to_stderr, node, reconcile, rotation, serve, trimming
+from clients import (
+    command,
+    config,
+    desk,
+    durable,
+    enrol,
+    holding,
+    log_to_stderr,
+    node,
+    reconcile,
+    rotation,
+    serve,
+    trimming,
+)
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.config import Pin
 from clients.hospital.cli import public_key
 from clients.insurer import product as products
 from clients.keystore import FileKeystore, participant_of
+from clients.locking import locked
 from clients.pseudonym_service import contact
 from clients.retention import Retention
 from clients.store import Store
@@ -37,6 +51,7 @@ from zhifu.statement import Attestation
 app = command.app("A participant's node: join, say whom to believe, serve.")
 ATTESTED_S = 365 * 86_400
 _SERVICE = "pseudonym-service.json"
+_PATIENCE_S = 10.0
 
 
 @app.command(name="enrol")
@@ -59,7 +74,7 @@ def card(folder: Folder, output: Annotated[Path | None, typer.Option("-o", "--ou
     if output is None:
         _print_card(settings, True)
     else:
-        config.write_file(output, command.to_json(_card(settings)).encode())
+        durable.write(output, command.to_json(_card(settings)).encode())
 
 
 def _card(settings: config.NodeConfig) -> dict[str, str]:
@@ -87,22 +102,29 @@ def pin(
     ] = None,
 ) -> None:
     """Pin other participants' identities, who says which policy is in force, and whose pseudonym service is used."""
-    settings = config.load(folder)
-    pins = dict(settings.pins)
-    for path in cards or ():
-        found = desk.read_card(path)
-        pins[public_key(found["id"])] = Pin(found["role"], found["name"])
-    key = public_key(registrar) if registrar is not None else settings.registrar
-    settings = replace(settings, pins=pins, registrar=key)
-    if pseudonym_service is not None:
-        settings = replace(settings, pseudonym_service=settings.directory / _SERVICE)
-        config.write_file(settings.directory / _SERVICE, config.read_file(pseudonym_service, 65_536))
-        contact(settings)
-    config.write(settings)
-    if policy is not None:
-        signed = config.read_file(policy, 4096)
-        envelope_from_bytes(POLICY, signed)
-        config.write_file(settings.policy_statement, signed)
+    if not cards and registrar is None and policy is None and pseudonym_service is None:
+        raise Malformed("usage.argument", "say what to pin: cards, --registrar, --policy or --pseudonym-service")
+    config.load(folder)
+    with locked(folder / "settings.lock", f"another command changes {folder.name}", patience_s=_PATIENCE_S):
+        settings = config.load(folder)
+        found = map(desk.read_card, cards or ())
+        pins = {public_key(one["id"]): Pin(one["role"], one["name"]) for one in found}
+        key = public_key(registrar) if registrar is not None else settings.registrar
+        settings = replace(settings, pins={**settings.pins, **pins}, registrar=key)
+        word = _policy_word(policy) if policy is not None else b""
+        if pseudonym_service is not None:
+            settings = replace(settings, pseudonym_service=settings.directory / _SERVICE)
+            contact(replace(settings, pseudonym_service=pseudonym_service))
+            durable.write(settings.directory / _SERVICE, durable.read(pseudonym_service, 65_536))
+        config.write(settings)
+        if word:
+            durable.write(settings.policy_statement, word)
+
+
+def _policy_word(path: Path) -> bytes:
+    signed = durable.read(path, 4096)
+    envelope_from_bytes(POLICY, signed)
+    return signed
 
 
 @app.command()
@@ -200,7 +222,7 @@ def receipt(
         with ExitStack() as stack:
             mirror = stack.enter_context(closing(Mirror(log, settings.log_key))) if log else None
             proof = reconcile.portable(found, settings.log_key, cosigned, mirror)
-    config.write_file(output, proof.encode())
+    durable.write(output, proof.encode())
     print_json({"exchange": exchange, "state": "final" if found.final else "pending", "index": proof.index})
 
 

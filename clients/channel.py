@@ -15,7 +15,8 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from clients.config import NodeConfig, read_file
+from clients import durable
+from clients.config import NodeConfig
 from clients.keystore import Keystore
 from zhifu.errors import CATALOGUE, Refused
 
@@ -82,7 +83,7 @@ async def public_channel(address: str, authority: bytes) -> AsyncIterator[grpc.a
 
 def node_credentials(config: NodeConfig, keystore: Keystore) -> grpc.ChannelCredentials:
     """Those of this participant (mTLS). Raises `Malformed` (usage.file)."""
-    return mutual(read_file(config.authority, _MAX_PEM), keystore, read_file(config.certificate, _MAX_PEM))
+    return mutual(durable.read(config.authority, _MAX_PEM), keystore, durable.read(config.certificate, _MAX_PEM))
 
 
 def mutual(authority: bytes, keystore: Keystore, certificate: bytes) -> grpc.ChannelCredentials:

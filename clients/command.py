@@ -9,6 +9,8 @@ import functools
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
 
@@ -22,6 +24,7 @@ from zhifu.errors import Error, Exit
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_running: ContextVar[ExitStack] = ContextVar("_running")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, nothing else.")]
 Folder = Annotated[
@@ -42,7 +45,9 @@ def clear(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with ExitStack() as stack:
+                _running.set(stack)
+                return function(*args, **kwargs)
         except Error as error:
             print(f"zhifu: {error}", file=sys.stderr)
             raise typer.Exit(int(error.exit)) from None
@@ -52,6 +57,11 @@ def clear(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(130) from None
 
     return wrapped
+
+
+def to_the_end(held: AbstractContextManager[R]) -> R:
+    """What ``held`` gives, until the `clear` command that runs has ended."""
+    return _running.get().enter_context(held)
 
 
 def row(table: Table, *cells: object, style: str | None = None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clients import durable
 from clients.grammar import HASH, LOG_KEY, ROLE, hash_of_hex, quoted
 from zhifu import tlogpolicy
 from zhifu.checkpoint import VerifierKey
@@ -80,18 +80,23 @@ class NodeConfig:
         """
         path = self.directory / WITNESSES
         try:
-            return tlogpolicy.parse(read_file(path, tlogpolicy.MAX_POLICY)) if path.exists() else Policy()
+            return tlogpolicy.parse(durable.read(path, tlogpolicy.MAX_POLICY)) if path.exists() else Policy()
         except Malformed as error:
             raise Malformed(_REASON, f"{WITNESSES}: {error.detail}") from error
 
 
-def load(directory: Path) -> NodeConfig:
-    """The settings in ``directory``. Raises `Malformed` (usage.file) naming the folder, or the key that is wrong."""
+def load(directory: Path, role: str = "") -> NodeConfig:
+    """The settings in ``directory``. Raises `Malformed` (usage.file) naming the folder, or the key that is wrong, and
+    `Refused` (usage.argument) where a ``role`` is needed and the folder is another's.
+    """
     if not (directory / FILE).exists():
         raise Malformed(
             _REASON, f"{directory} is no node's folder: there is no {FILE} in it (zhifu node enrol makes one)"
         )
-    return parse(_document(read_file(directory / FILE, _MAX_FILE)), directory)
+    found = parse(_document(durable.read(directory / FILE, _MAX_FILE)), directory)
+    if role not in ("", found.role):
+        raise Refused("usage.argument", f"{directory} is the folder of {found.name} ({found.role}), and no {role}'s")
+    return found
 
 
 def parse(document: Mapping[str, object], directory: Path) -> NodeConfig:
@@ -141,30 +146,7 @@ def write(config: NodeConfig) -> None:
         f"{pin.hex()} = {{ role = {quoted(who.role)}, name = {quoted(who.name)} }}"
         for pin, who in sorted(config.pins.items())
     ]
-    write_file(config.directory / FILE, "\n".join([*lines, ""]).encode())
-
-
-def read_file(path: Path, most: int) -> bytes:
-    """A file's bytes. Raises `Malformed` (usage.file) with the file's name, never its content."""
-    try:
-        if path.stat().st_size > most:
-            raise Malformed(_REASON, f"{path.name} is larger than {most} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise Malformed(_REASON, f"{path.name} cannot be read: {error.strerror}") from error
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Replace a file, 0600, durably: after a crash it is the old one or the new one. Raises `Refused` (usage.file)."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise Refused(_REASON, f"{path.name} cannot be written: {error.strerror}") from error
+    durable.write(config.directory / FILE, "\n".join([*lines, ""]).encode())
 
 
 def _document(content: bytes) -> Mapping[str, object]:

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from clients import config
+from clients import config, durable
 from clients.keystore import FileKeystore, participant_of
 from clients.ledger import LATE, Holding, Ledger
 from clients.store import Store
@@ -77,10 +77,10 @@ def write(folder: Path, day: date, hospital: bytes, path: Path) -> DayStatement:
         found = state(store, participant_of(keystore), hospital, day, now)
     finally:
         store.close()
-    config.write_file(path, found.sign(keystore.signing).to_bytes())
+    durable.write(path, found.sign(keystore.signing).to_bytes())
     return found
 
 
 def read(path: Path) -> Envelope:
     """Raises `Malformed` (usage.file, malformed.*)."""
-    return envelope.from_bytes(LEDGER, config.read_file(path, LEDGER.cap + 1024))
+    return envelope.from_bytes(LEDGER, durable.read(path, LEDGER.cap + 1024))

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clients import durable
 from clients.grammar import HASH, NAME, ROLE
 from zhifu import envelope
 from zhifu.capsule import Terms
 from zhifu.cbor import Value
 from zhifu.envelope import Envelope
-from zhifu.errors import Malformed, Refused
+from zhifu.errors import Malformed
 from zhifu.fields import Fields
 
 _MAX_BYTES = 4 << 20
@@ -171,19 +171,13 @@ def _envelope(kind: envelope.Kind, document: Mapping[str, Any], name: str, where
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(document, file, ensure_ascii=False)
-    except OSError as error:
-        raise Refused("usage.file", f"{path.name} cannot be written: {error.strerror}") from error
+    durable.write(path, json.dumps(document, ensure_ascii=False).encode())
 
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise Malformed("usage.file", f"{path.name} is too large")
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(durable.read(path, _MAX_BYTES))
+    except (ValueError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} cannot be read") from error
     if not isinstance(found, dict):
         raise Malformed("usage.file", f"{path.name} is not a JSON object")

@@ -18,7 +18,7 @@ import grpc
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from clients import channel, config
+from clients import channel, config, durable
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.keystore import FileKeystore, participant_of, tls_private
@@ -76,7 +76,7 @@ def _keys(settings: NodeConfig) -> Iterator[Finding]:
 def _certificates(settings: NodeConfig, keystore: FileKeystore) -> Iterator[Finding]:
     try:
         own, authority = (
-            x509.load_pem_x509_certificate(config.read_file(path, _MAX_PEM))
+            x509.load_pem_x509_certificate(durable.read(path, _MAX_PEM))
             for path in (settings.certificate, settings.authority)
         )
         own.verify_directly_issued_by(authority)

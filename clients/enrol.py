@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from clients import channel, config, renewal
+from clients import channel, config, durable, node, renewal
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, Keystore, participant_of, state_keys, tls_private
 from clients.store import Store
@@ -47,7 +48,7 @@ class Invitation:
 
 def read_invitation(path: Path) -> Invitation:
     """Read an invitation file. Raises `Malformed` (usage.file)."""
-    document = strict_json.loads(config.read_file(path, _MAX_FILE), _MAX_FILE, "usage.file")
+    document = strict_json.loads(durable.read(path, _MAX_FILE), _MAX_FILE, "usage.file")
     if not isinstance(document, dict):
         raise Malformed("usage.file", f"{path.name} is not an invitation")
     fields = Fields(document, "", "usage.file")
@@ -76,16 +77,35 @@ async def enrol(
     ``pins`` and ``registrar`` may be added to ``node.toml`` later. A folder whose enrolment was interrupted is taken up
     again with the same keys. Raises `Refused` (enrolment.*, usage.file, unavailable.*), `Malformed`, `NotAuthentic`.
     """
-    if (directory / config.FILE).exists():
-        raise Refused("enrolment.exists", f"{directory.name} is a node's folder already")
     settings = _settings(invitation, directory, pins or {}, registrar, policies)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    durable.folder(directory)
+    with node.alone(directory):
+        return await _join(invitation, settings)
+
+
+async def _join(invitation: Invitation, settings: NodeConfig) -> NodeConfig:
+    if (settings.directory / config.FILE).exists():
+        raise Refused("enrolment.exists", f"{settings.directory.name} is a node's folder already")
     keystore = FileKeystore.load(settings.keys) if settings.keys.exists() else FileKeystore.draw(settings.keys)
-    certificate = await _certify(invitation, keystore, _first_statement(settings, keystore))
-    config.write_file(settings.certificate, certificate.public_bytes(Encoding.PEM))
-    config.write_file(settings.authority, invitation.authority)
+    durable.write(settings.authority, invitation.authority)
+    durable.write(settings.certificate, await _certified(invitation, settings, keystore))
     config.write(settings)
-    return config.load(directory)
+    return config.load(settings.directory)
+
+
+async def _certified(invitation: Invitation, settings: NodeConfig, keystore: Keystore) -> bytes:
+    """The certificate (PEM). Where the invitation is used up it may be this folder that used it, and the answer was
+    lost: whom the broker knows by a statement of these keys gets it as any node does. Raises as `enrol`.
+    """
+    request = _first_statement(settings, keystore)
+    try:
+        return (await _certify(invitation, keystore, request)).public_bytes(Encoding.PEM)
+    except Refused as error:
+        if error.reason not in ("enrolment.invite", "enrolment.exists"):
+            raise
+        with suppress(Refused, NotAuthentic):
+            return await renewal.certify(settings, keystore, tls_private(keystore))
+        raise
 
 
 def _settings(

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.signing import SigningKey
 
+from clients import durable
 from zhifu.envelope import Envelope
 from zhifu.errors import NotAuthentic, Refused
 from zhifu.keys import Alg, KemPrivate, KemPublic, participant_id
@@ -35,6 +36,7 @@ EARLIER: Final = ".earlier"
 NEXT_TLS: Final = "tls.next.key"
 STORAGE_BEFORE: Final = "storage.before.key"
 EARLIER_TLS: Final = f"tls{EARLIER}.key"
+_MAX_KEY: Final = 4096
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -119,9 +121,9 @@ class FileKeystore:
                 _discard(partial)
             partial.mkdir(mode=0o700, parents=True)
             for name, content in fresh().items():
-                _write_private(partial / f"{name}.key", content)
+                durable.write(partial / f"{name}.key", content)
             partial.rename(folder)
-            sync_folder(folder.parent)
+            durable.sync_folder(folder.parent)
         except OSError as error:
             raise Refused("usage.file", f"{folder.name} cannot be written: {error.strerror}") from error
         return FileKeystore.load(folder)
@@ -134,8 +136,8 @@ class FileKeystore:
         raw = {name: _read_hex(folder / f"{name}.key", 32 if alg is Alg.X25519 else 96) for name, alg in _KEMS.items()}
         kems = [KemPrivate(alg, raw[name]) for name, alg in _KEMS.items()]
         earlier = [KemPrivate(alg, _earlier(folder, name)) for name, alg in _KEMS.items() if _has_earlier(folder, name)]
-        others = [_read_private(path) for path in (folder / NEXT_TLS, folder / EARLIER_TLS) if path.exists()]
-        tls = _read_private(folder / "tls.key")
+        others = [read_key(path) for path in (folder / NEXT_TLS, folder / EARLIER_TLS) if path.exists()]
+        tls = read_key(folder / "tls.key")
         return FileKeystore(
             SigningKey(seeds["identity"]),
             SigningKey(seeds["signing"]),
@@ -231,22 +233,6 @@ def fresh() -> dict[str, bytes]:
     return {**seeds, **kems, "tls": pem}
 
 
-def _write_private(path: Path, content: bytes) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """What was made, renamed or removed in a folder is on the disk when this returns."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _discard(partial: Path) -> None:
     """What a draw that was interrupted left behind: nobody has seen those keys."""
     for path in partial.iterdir():
@@ -263,17 +249,14 @@ def _check_private(path: Path, remedy: str) -> None:
         raise Refused("usage.file", f"{path.name} can be read by others: {remedy} {path.name}")
 
 
-def _read_private(path: Path) -> bytes:
-    _check_private(path, "chmod 600")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Refused("usage.file", f"{path.name} cannot be read: {error.strerror}") from error
+def read_key(path: Path) -> bytes:
+    """A key as its file has it. Raises `Refused` (usage.file): missing, unreadable, or readable by others."""
+    return durable.read_private(path, _MAX_KEY)
 
 
 def _read_hex(path: Path, length: int) -> bytes:
     try:
-        raw = bytes.fromhex(_read_private(path).decode("ascii"))
+        raw = bytes.fromhex(read_key(path).decode("ascii"))
     except ValueError:
         # The cause is left out on purpose: it could quote the key.
         raise Refused("usage.file", f"{path.name} is not a key in hex") from None

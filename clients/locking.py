@@ -4,30 +4,42 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from zhifu.errors import Refused
 
+_LOOK_S: Final = 0.05
+
 
 @contextmanager
-def locked(file: Path, taken: str, *, shared: bool = False) -> Iterator[None]:
+def locked(file: Path, taken: str, *, shared: bool = False, patience_s: float = 0.0) -> Iterator[None]:
     """Hold ``file`` for the block, for its owner only; ``shared``: beside others who hold it so.
 
-    Raises `Refused` (usage.argument) with the words ``taken`` where another process holds it, and (usage.file) where it
-    cannot be written.
+    Raises `Refused` (usage.argument) with the words ``taken`` where another process holds it for longer than
+    ``patience_s``, and (usage.file) where it cannot be written.
     """
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Refused("usage.file", f"{file.name} cannot be written: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise Refused("usage.argument", taken) from error
-    try:
+        _take(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, taken, time.monotonic() + patience_s)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, kind: int, taken: str, until: float) -> None:
+    """The system waits without a limit or not at all, so that it is asked again."""
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() >= until:
+                raise Refused("usage.argument", taken) from error
+            time.sleep(_LOOK_S)

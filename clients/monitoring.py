@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from clients import config
+from clients import durable
 from clients.counts import COUNTS, Counts
 from clients.node import Node
 from zhifu import witness
@@ -150,7 +150,7 @@ def _kept(node: Node) -> Iterator[Metric]:
 
 
 def _expiry(path: Path) -> float:
-    return x509.load_pem_x509_certificate(config.read_file(path, _MAX_PEM)).not_valid_after_utc.timestamp()
+    return x509.load_pem_x509_certificate(durable.read(path, _MAX_PEM)).not_valid_after_utc.timestamp()
 
 
 def _counter(name: str, text: str, label: str, numbers: Mapping[str, float]) -> CounterMetricFamily:

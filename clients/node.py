@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from clients import channel, config, deletion, parcel_jobs, rotation, trimming
+from clients import channel, config, deletion, durable, parcel_jobs, rotation, trimming
 from clients.clock import Clock
 from clients.config import NodeConfig
 from clients.counts import COUNTS
@@ -342,7 +342,7 @@ def policy_statement(settings: NodeConfig, now: int) -> PolicyStatement:
     if settings.registrar is None:
         raise Malformed("usage.file", f"{config.FILE} pins no registrar")
     found = load.load(settings.policies).hash
-    signed = envelope.from_bytes(envelope.POLICY, config.read_file(settings.policy_statement, _MAX_STATEMENT))
+    signed = envelope.from_bytes(envelope.POLICY, durable.read(settings.policy_statement, _MAX_STATEMENT))
     try:
         return statement.verify_policy(signed, settings.registrar, found, now)
     except NotAuthentic as error:

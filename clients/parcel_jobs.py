@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from clients import config, holding, wire
-from clients.keystore import sync_folder
+from clients import durable, holding, wire
 from clients.role import Parts
 from clients.store import Job, Store
 from clients.store.jobs import ALL
@@ -26,6 +25,7 @@ REFUSED: Final = "refused"
 ERASED: Final = "erased"
 _KIND: Final = "parcel"
 _MAX_BYTES: Final = 65_536
+_MAX_CHUNK: Final = parcel.CHUNK + 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def of_claim(store: Store, claim: bytes) -> list[Kept]:
 
 def content(folder: Path, one: Kept) -> parcel.Message:
     """What is in a parcel that was taken. Raises `NotAuthentic` (leaf.*), `Malformed`."""
-    chunks = [path.read_bytes() for path in _paths(folder, one)]
+    chunks = [durable.read(path, _MAX_CHUNK) for path in _paths(folder, one)]
     return parcel.decode(parcel.unpack(one.shown, one.secret, chunks))
 
 
@@ -98,14 +98,14 @@ def keep_chunk(folder: Path, one: Kept, place: int, chunk: bytes) -> None:
     """A sealed chunk, whole or not at all, for the node's owner only."""
     place_ = chunk_path(folder, one.hash, place)
     place_.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.write_file(place_, chunk)
+    durable.write(place_, chunk)
 
 
 def make_durable(folder: Path, one: Kept) -> None:
     """Nothing that `keep_chunk` kept of it is lost with the machine's power. Raises `Refused` (usage.file)."""
     place = chunk_path(folder, one.hash, 0).parent
     for each in (place, place.parent, folder):
-        sync_folder(each)
+        durable.sync_folder(each)
 
 
 def chunk_path(folder: Path, digest: bytes, place: int) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import grpc
 
-from clients import channel, config, wire
+from clients import channel, durable, wire
 from clients.config import NodeConfig
 from clients.keystore import Keystore
 from clients.store import Job, Store
@@ -57,9 +57,9 @@ class Contact:
 def contact(settings: NodeConfig) -> Contact:
     """The broker's own service, or the one that the operator of this node chose. Raises `Malformed` (usage.file)."""
     if settings.pseudonym_service is None:
-        authority = config.read_file(settings.authority, _MAX_CONTACT)
+        authority = durable.read(settings.authority, _MAX_CONTACT)
         return Contact(settings.node_address, settings.log_key, authority, True)
-    document = strict_json.loads(config.read_file(settings.pseudonym_service, _MAX_CONTACT), _MAX_CONTACT, "usage.file")
+    document = strict_json.loads(durable.read(settings.pseudonym_service, _MAX_CONTACT), _MAX_CONTACT, "usage.file")
     if not isinstance(document, dict):
         raise Malformed("usage.file", f"{settings.pseudonym_service.name} is not a pseudonym service's contact")
     fields = Fields(document, "", "usage.file")
@@ -212,7 +212,7 @@ class PseudonymService:
         Of several brokers the one that is alive: a connection that was lost would be waited for.
         """
         async with self._dialling:
-            certificate = config.read_file(self._settings.certificate, _MAX_CONTACT)
+            certificate = durable.read(self._settings.certificate, _MAX_CONTACT)
             addresses = self._contact.address.split(",")
             lost = self._channel is not None and len(addresses) > 1 and not channel.is_open(self._channel)
             if self._channel is None or lost or certificate != self._certificate:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from nacl.signing import SigningKey
 
-from clients import command, config
+from clients import command, durable
 from clients.command import Folder, Json, Output, clear, print_json
 from policies import load
 from zhifu.envelope import Envelope
@@ -42,16 +42,15 @@ def sign(
 ) -> None:
     """Sign a policy bundle: nodes act on no other."""
     signed, digest = statement(folder, policies, days)
-    config.write_file(output, signed.to_bytes())
+    durable.write(output, signed.to_bytes())
     typer.echo(digest.hex())
 
 
 def draw(folder: Path) -> bytes:
     """Draw the registrar's key into ``folder``; its public half, 32 bytes. Raises `Refused` (usage.file)."""
-    if (folder / _KEY).exists():
+    durable.folder(folder)
+    if not durable.create(folder / _KEY, SigningKey.generate().encode().hex().encode()):
         raise Refused("usage.file", f"{folder.name} has a key already")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.write_file(folder / _KEY, SigningKey.generate().encode().hex().encode())
     return bytes(_key(folder).verify_key)
 
 
@@ -63,4 +62,8 @@ def statement(folder: Path, policies: Path | None, days: int) -> tuple[Envelope,
 
 
 def _key(folder: Path) -> SigningKey:
-    return SigningKey(bytes.fromhex(config.read_file(folder / _KEY, 64).decode()))
+    try:
+        return SigningKey(bytes.fromhex(durable.read_private(folder / _KEY, 64).decode()))
+    except ValueError:
+        # The cause is left out on purpose: it could quote the key.
+        raise Refused("usage.file", f"{_KEY} is not a key in hex") from None

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from clients import channel, config, rotation
+from clients import channel, durable, rotation
 from clients.config import NodeConfig
 from clients.keystore import NEXT_TLS, Keystore, ec_private, participant_of
 from zhifu.errors import Error, Malformed, NotAuthentic
@@ -48,7 +48,7 @@ class Expiry:
 def expiries(settings: NodeConfig) -> tuple[Expiry, ...]:
     """The certificates of a node's folder. Raises `Malformed` (usage.file)."""
     return tuple(
-        _expiry(path.name, config.read_file(path, _MAX_PEM)) for path in (settings.certificate, settings.authority)
+        _expiry(path.name, durable.read(path, _MAX_PEM)) for path in (settings.certificate, settings.authority)
     )
 
 
@@ -86,14 +86,14 @@ class Renewal:
         rotation.settle(settings.keys, settings.certificate)
         after = settings.keys / NEXT_TLS
         if after.exists():
-            issued = await certify(settings, self._keystore, ec_private(after.read_bytes()))
+            issued = await certify(settings, self._keystore, ec_private(durable.read_private(after, _MAX_PEM)))
             rotation.take_up_tls(settings.keys, settings.certificate, issued)
             self._keystore.refresh()
             _log.info("certificate.renewed", extra={"about": {"reason": "rotated"}})
         for one in expiries(settings):
             if one.name == settings.certificate.name and one.not_after - now < RENEW_S:
                 issued = await certify(settings, self._keystore, ec_private(self._keystore.tls_key))
-                config.write_file(settings.certificate, issued)
+                durable.write(settings.certificate, issued)
                 _log.info("certificate.renewed", extra={"about": {"reason": "due"}})
             else:
                 self._warn(one, now)
@@ -112,7 +112,7 @@ async def certify(settings: NodeConfig, keystore: Keystore, key: ec.EllipticCurv
     Raises `Refused` (participant.*, unavailable.*), `NotAuthentic` (key.unknown, signature.invalid), `Malformed`.
     """
     request = enrolment_pb2.RenewRequest(csr=request_for(key, participant_of(keystore)))
-    authority = config.read_file(settings.authority, _MAX_PEM)
+    authority = durable.read(settings.authority, _MAX_PEM)
     async with channel.public_channel(settings.public_address, authority) as public:
         try:
             answer = await enrolment_pb2_grpc.EnrolmentServiceStub(public).Renew(request, timeout=DEADLINE_S)

@@ -7,11 +7,12 @@ key serves the connections that are open. The next rotation, or ``forget``, dest
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from clients import config
+from clients import durable
 from clients.keystore import (
     EARLIER,
     EARLIER_TLS,
@@ -20,8 +21,9 @@ from clients.keystore import (
     FileKeystore,
     StorageKey,
     fresh,
-    sync_folder,
+    read_key,
 )
+from clients.locking import locked
 from clients.store import alone
 from zhifu.errors import Refused
 
@@ -32,20 +34,34 @@ KINDS: Final = {
 }
 """What is rotated together: the names of the keys' files."""
 
+_PATIENCE_S: Final = 10.0
+
 
 def draw(keys: Path, kinds: tuple[str, ...]) -> tuple[str, ...]:
     """Draw the keys of these ``kinds``; the names of those that are new. Raises `Refused` (usage.file)."""
     FileKeystore.load(keys)
     drawn, names = fresh(), [name for kind in kinds for name in KINDS[kind]]
-    for name in names:
-        if name == "tls":
-            if not (keys / NEXT_TLS).exists():
-                config.write_file(keys / NEXT_TLS, drawn[name])
-            continue
-        if name.startswith("kem"):
-            config.write_file(keys / f"{name}{EARLIER}.key", (keys / f"{name}.key").read_bytes())
-        config.write_file(keys / f"{name}.key", drawn[name])
+    with _held(keys):
+        for name in names:
+            _draw_one(keys, name, drawn[name])
     return tuple(names)
+
+
+def _draw_one(keys: Path, name: str, drawn: bytes) -> None:
+    if name == "tls":
+        durable.create(keys / NEXT_TLS, drawn)
+        return
+    if name.startswith("kem"):
+        durable.write(keys / f"{name}{EARLIER}.key", read_key(keys / f"{name}.key"))
+    durable.write(keys / f"{name}.key", drawn)
+
+
+@contextmanager
+def _held(keys: Path) -> Iterator[None]:
+    """Who rotates has the folder alone: of two at once one would draw what nobody keeps."""
+    with locked(keys / "rotation.lock", "another command rotates these keys", patience_s=_PATIENCE_S):
+        durable.sweep(keys)
+        yield
 
 
 def take_up_tls(keys: Path, certificate: Path, issued: bytes) -> None:
@@ -53,7 +69,7 @@ def take_up_tls(keys: Path, certificate: Path, issued: bytes) -> None:
 
     Raises `Refused` (usage.file).
     """
-    config.write_file(_waiting(certificate), issued)
+    durable.write(_waiting(certificate), issued)
     settle(keys, certificate)
 
 
@@ -62,10 +78,11 @@ def settle(keys: Path, certificate: Path) -> None:
     waiting, after = _waiting(certificate), keys / NEXT_TLS
     if not waiting.exists():
         return
-    if after.exists():
-        config.write_file(keys / EARLIER_TLS, (keys / "tls.key").read_bytes())
-        after.replace(keys / "tls.key")
-    waiting.replace(certificate)
+    with _held(keys):
+        if after.exists():
+            durable.write(keys / EARLIER_TLS, read_key(keys / "tls.key"))
+            durable.move(after, keys / "tls.key")
+        durable.move(waiting, certificate)
 
 
 def _waiting(certificate: Path) -> Path:
@@ -85,7 +102,6 @@ def rotate_storage(keys: Path, database: Path, progress: Callable[[int, int], No
         held = FileKeystore.load(keys)
         changed = rewrap(StorageKey(held.storage_before), StorageKey(held.storage), progress)
         _destroy([keys / STORAGE_BEFORE])
-        sync_folder(keys)
     return changed
 
 
@@ -96,22 +112,21 @@ def draw_storage(keys: Path) -> None:
     """
     FileKeystore.load(keys)
     current, before, after = (keys / name for name in ("storage.key", STORAGE_BEFORE, "storage.next.key"))
-    if not before.exists():
-        config.write_file(after, fresh()["storage"])
-        sync_folder(keys)
-        config.write_file(before, current.read_bytes())
-        sync_folder(keys)
-    # Where a crash came before this, it is done now; where it came after, there is no next key any more.
-    if after.exists():
-        after.replace(current)
-        sync_folder(keys)
+    with _held(keys):
+        if not before.exists():
+            durable.write(after, fresh()["storage"])
+            durable.write(before, read_key(current))
+        # Where a crash came before this, it is done now; where it came after, there is no next key any more.
+        if after.exists():
+            durable.move(after, current)
 
 
 def forget(keys: Path) -> int:
     """Destroy the keys that others have taken the place of; how many. Raises `Refused` (usage.file)."""
-    earlier = sorted(keys.glob(f"*{EARLIER}.key"))
-    _destroy(earlier)
-    return len(earlier)
+    with _held(keys):
+        earlier = sorted(keys.glob(f"*{EARLIER}.key"))
+        _destroy(earlier)
+        return len(earlier)
 
 
 def _destroy(paths: Iterable[Path]) -> None:
@@ -122,5 +137,6 @@ def _destroy(paths: Iterable[Path]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             path.unlink()
+            durable.sync_folder(path.parent)
     except OSError as error:
         raise Refused("usage.file", f"a key cannot be destroyed: {error.strerror}") from error

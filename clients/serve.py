@@ -16,10 +16,9 @@ from pathlib import Path
 from typing import Final
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from clients import config
+from clients import config, durable
 from clients.code_service import CodeService
 from clients.config import NodeConfig
 from clients.hospital import icd_tables, listing, record
@@ -46,6 +45,7 @@ from clients.public_payer import rules
 from clients.public_payer.role import PublicPayer
 from clients.role import Role
 from clients.steady import steady
+from clients.web import bounded
 from policies import load
 from zhifu.errors import Error, Refused
 from zhifu.statement import KeyStatement
@@ -137,11 +137,7 @@ async def _monitor(node: Node, bound: socket.socket) -> None:
     # Only who asks for figures waits for what tells them.
     from clients import monitoring
 
-    await _Server(_settings(monitoring.app(node))).serve(sockets=[bound])
-
-
-def _settings(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", server_header=False)
+    await _Server(bounded.settings(monitoring.app(node))).serve(sockets=[bound])
 
 
 def _fetching(node: Node, settings: NodeConfig, own: Insurer) -> Fetching:
@@ -202,10 +198,10 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     public_payer = _public_payer(roles)
     questions = Questions(node, mandates, pseudonyms, names, public_payer, node.clock_ms, tables)
     api = Api(settlements, codes, driving, questions, node.store, roles, names, public_payer, _token(settings))
-    cashier = Cashier(api, driving, _token(settings))
+    cashier = Cashier(api, driving, settings.directory)
     bound = _bind(options.api_port)
-    server = _Server(_settings(api.app([Mount("/", cashier.app())])))
-    config.write_file(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
+    server = _Server(bounded.settings(api.app([Mount("/", cashier.app())])))
+    durable.write(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     listing.complete(node.store)
     driving.resume()
@@ -227,10 +223,7 @@ def _public_payer(roles: Mapping[bytes, str]) -> bytes:
 
 def _token(settings: NodeConfig) -> str:
     """The local API's bearer token, in a file that only the node's owner can read."""
-    path = settings.directory / "api.token"
-    if not path.exists():
-        config.write_file(path, secrets.token_urlsafe(32).encode())
-    return config.read_file(path, 256).decode()
+    return durable.once(settings.directory / "api.token", lambda: secrets.token_urlsafe(32).encode(), 256).decode()
 
 
 def _bind(port: int) -> socket.socket:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from nacl.signing import SigningKey
 
-from clients import config
+from clients import config, durable
 from clients.channel import SERVER_NAME
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of, state_keys, tls_private
@@ -144,8 +144,8 @@ def enrolled(folder: Path, authority: Authority, address: str, log_key: Verifier
         settings = NodeConfig(one, role, role, address, address, ORIGIN, log_key, others)
         certificate = authority.issue(tls_private(keys).public_key(), participant_of(keys).hex())
         config.write(settings)
-        config.write_file(settings.certificate, certificate.public_bytes(Encoding.PEM))
-        config.write_file(settings.authority, authority.pem)
+        durable.write(settings.certificate, certificate.public_bytes(Encoding.PEM))
+        durable.write(settings.authority, authority.pem)
         members.append(Member(role, settings, keys))
     return members
 

@@ -131,6 +131,21 @@ def test_a_number_that_does_not_fit(words: str) -> None:
     assert "Traceback" not in ran.err
 
 
+def test_one_operator_is_not_two(tmp_path: Path) -> None:
+    """A file that no service takes was found out when it was handed in."""
+    one, broker, quota = tmp_path / "one.key", tmp_path / "broker", tmp_path / "quota"
+    operate("init", broker, "--origin", "log.example/other", "--operator", one)
+    asked = ("broker", "pseudonym-quota", broker, "--recipient", "01" * 32, "--allowed", "5", "-o", quota)
+    refused(spawn(*asked, "--operator", one, "--operator", one), Exit.USAGE, "one operator signs twice")
+    assert not quota.exists()
+    spawn(*asked, "--operator", one).ok()
+    refused(
+        spawn("broker", "pseudonym-countersign", broker, quota, "--operator", one),
+        Exit.USAGE,
+        "one operator signs twice",
+    )
+
+
 # --- what is not there, or not now ------------------------------------------------------------------------------------
 
 

@@ -50,8 +50,8 @@ class Served:
             viewport={"width": width, "height": 900}, locale="en-US" if language == "en" else "zh-CN",
             accept_downloads=True,
         )  # fmt: skip
-        url, key = based(self.opens)
-        context.add_cookies([{"name": "console", "value": key, "url": url}])
+        name, _, value = ask("GET", self.opens).headers["set-cookie"].partition(";")[0].partition("=")
+        context.add_cookies([{"name": name, "value": value, "url": self.url}])
         page = context.new_page()
         page.set_default_timeout(PATIENCE_S * 1000)
         page.on("console", lambda said: self.complaints.append(said.text))
@@ -116,7 +116,16 @@ def test_nobody_else_on_this_computer_reads_or_signs(served: Served) -> None:
     let_in = ask("GET", served.opens)
     assert let_in.status_code == 303
     assert {"HttpOnly", "SameSite=strict"} <= set(let_in.headers["set-cookie"].split("; "))
-    assert ask("GET", f"{url}/policy", headers={"cookie": f"console={key}"}).status_code == 200
+    cookie = let_in.headers["set-cookie"].partition(";")[0]
+    assert key not in cookie
+    assert ask("GET", f"{url}/policy", headers={"cookie": cookie}).status_code == 200
+    nowhere = ask("GET", f"{url}/nowhere?lang=en", headers={"cookie": cookie})
+    assert (nowhere.status_code, "There is no such page" in nowhere.text) == (404, True)
+
+
+def test_one_console_has_a_folder(served: Served) -> None:
+    refused = run("console", "serve", served.audited.auditor)
+    assert (refused.code, "another console serves" in refused.err) == (2, True), refused.err
 
 
 def test_a_search_is_an_address_and_can_be_kept(served: Served) -> None:

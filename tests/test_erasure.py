@@ -22,11 +22,12 @@ from broker.audit import stored_leaf
 from broker.export import lines
 from broker.revocation import take_deletion
 from broker.store import tables
+from clients import durable
 from clients.auditor import pins
 from clients.auditor.pins import Pins
 from clients.auditor.report import Report
 from clients.auditor.verify import Verification
-from clients.config import Pin, write_file
+from clients.config import Pin
 from policies import load
 from tests import postgres
 from tests.broker_rig import ROLES, Server, acknowledgements, epoch_of, fresh, present, reason, serving
@@ -354,9 +355,9 @@ async def test_the_commands_of_two_officers(tmp_path: Path) -> None:
             "public_address": f"127.0.0.1:{server.served.ports[1]}", "log_key": server.home.vkey.encode(),
             "ca": server.home.read("ca.crt").decode(),
         }  # fmt: skip
-        write_file(tmp_path / "contact.json", json.dumps(contact).encode())
+        durable.write(tmp_path / "contact.json", json.dumps(contact).encode())
         for name, key in (("a", A), ("b", B)):
-            write_file(tmp_path / name, key.encode().hex().encode())
+            durable.write(tmp_path / name, key.encode().hex().encode())
         said = ("audit", "erase", tmp_path, "--order", tmp_path / "order", "--officer")
         first = run(*said, tmp_path / "a", "--entries", ",".join(map(str, entries)), "--basis", "pipl-47").ok().json
         assert first == {"entries": entries, "signatures": 1}

@@ -88,12 +88,3 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, complaint: s
 def test_a_folder_without_a_file(tmp_path: Path) -> None:
     with pytest.raises(Malformed, match=r"usage\.file: .* is no node's folder"):
         config.load(tmp_path)
-
-
-def test_a_crash_leaves_the_old_file_or_the_new(tmp_path: Path) -> None:
-    config.write_file(tmp_path / "file", b"old")
-    (tmp_path / "file.partial").write_bytes(b"half of the n")
-    assert (tmp_path / "file").read_bytes() == b"old"
-    config.write_file(tmp_path / "file", b"new")
-    assert (tmp_path / "file").read_bytes() == b"new"
-    assert not (tmp_path / "file.partial").exists()

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from nacl.signing import SigningKey
 
-from clients import config, enrol
+from clients import config, durable, enrol
 from clients.config import NodeConfig, Pin
 from clients.demo.process import Process as Running
 from clients.demo.stage import call
@@ -120,7 +120,7 @@ def trusting(settings: NodeConfig, registrar: SigningKey, *others: NodeConfig) -
     public = bytes(registrar.verify_key)
     config.write(replace(settings, pins=pins, registrar=public))
     word = PolicyStatement(participant_id(public), load.load().hash, now(), now() + 3600).sign(registrar)
-    config.write_file(settings.policy_statement, word.to_bytes())
+    durable.write(settings.policy_statement, word.to_bytes())
 
 
 async def started(settings: NodeConfig) -> Process:
@@ -250,7 +250,7 @@ def test_a_node_believes_its_own_policy_by_the_pinned_registrars_word_only(tmp_p
     with pytest.raises(NotAuthentic, match=r"key\.unknown"):
         policy_in_force(replace(settings, registrar=bytes(other.verify_key)), now())
     word = PolicyStatement(participant_id(bytes(registrar.verify_key)), bytes(32), now(), now() + 3600).sign(registrar)
-    config.write_file(settings.policy_statement, word.to_bytes())
+    durable.write(settings.policy_statement, word.to_bytes())
     with pytest.raises(NotAuthentic, match=r"policy\.invalid: the registrar signed another policy bundle"):
         Node.open(member.config.directory, Recorder())
     settings.policy_statement.unlink()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clients.hospital.sample import sample_bill
 from clients.patient import wallet as wallets
 from clients.patient.wallet import Contact
-from tests.house import ask, run, serving
+from tests.house import ask, run, serving, spawn
 from tests.test_node_config import GOOD
 
 
@@ -21,8 +23,42 @@ def test_while_its_pages_are_served_no_command_opens_a_wallet(tmp_path: Path) ->
     with serving("wallet", "serve", folder, "--port", "0"):
         for words in (("grants", folder), ("serve", folder, "--port", "0")):
             refused = run("wallet", *words)
-            assert (refused.code, "this wallet's pages hold phone" in refused.err) == (2, True), refused.err
+            assert (refused.code, "this wallet's pages" in refused.err) == (2, True), refused.err
     run("wallet", "grants", folder).ok()
+
+
+def test_of_commands_at_the_same_moment_none_loses_a_key_of_another(tmp_path: Path) -> None:
+    folder, contact = tmp_path / "phone", tmp_path / "broker.contact"
+    contact.write_text(json.dumps(dict.fromkeys(Contact.__slots__, "x")))
+    hospital, *insurers = [tmp_path / f"{number}.card" for number in range(5)]
+    for number, path in enumerate((hospital, *insurers)):
+        role = "insurer" if number else "hospital"
+        path.write_text(json.dumps({"id": f"{number:02x}" * 32, "role": role, "name": f"{number}"}))
+
+    def enrol(insurer: Path) -> str:
+        cards = ("--hospital", hospital, "--recipient", insurer)
+        return spawn("wallet", "enrol", folder, *cards, "--contact", contact).ok().out.strip()
+
+    with ThreadPoolExecutor(len(insurers)) as threads:
+        shown = sorted(threads.map(enrol, insurers))
+    assert sorted(pair.public.hex() for pair in wallets.load(folder).pairs) == shown
+
+
+def test_while_a_command_has_the_wallet_its_pages_do_not_open_it(tmp_path: Path) -> None:
+    folder = tmp_path / "phone"
+    wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
+    with wallets.held(folder):
+        refused = run("wallet", "serve", folder, "--port", "0")
+    assert (refused.code, "this wallet's pages or a command hold phone" in refused.err) == (2, True), refused.err
+
+
+def test_what_a_crash_left_of_a_wallet_is_removed_with_the_next_command(tmp_path: Path) -> None:
+    """Unfinished files hold keys."""
+    folder = tmp_path / "phone"
+    wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
+    (folder / ".wallet.json.abc.partial").write_text("a half")
+    run("wallet", "grants", folder).ok()
+    assert [path.name for path in sorted(folder.iterdir())] == ["command.lock", "wallet.json", "wallet.lock"]
 
 
 CARD = {"id": "01" * 32, "role": "hospital", "name": "市一医院"}
@@ -45,13 +81,73 @@ def test_what_is_no_card_is_not_pinned(tmp_path: Path, wrong: dict[str, Any]) ->
     assert (node / "node.toml").read_bytes() == before
 
 
+def test_cards_the_wrong_way_round_draw_no_key(tmp_path: Path) -> None:
+    folder, cards = tmp_path / "phone", [tmp_path / "hospital.card", tmp_path / "insurer.card"]
+    wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
+    for path in cards:
+        path.write_text(json.dumps(CARD | {"role": path.stem, "id": path.stem[0].encode().hex() * 32}))
+    swapped = ("--hospital", cards[1], "--recipient", cards[0])
+    key = "00" * 31 + "01"
+    for words in (("enrol", folder), ("key", "offer", folder, key, "-o", tmp_path / "offer")):
+        refused = run("wallet", *words, *swapped)
+        assert (refused.code, "is no hospital but insurer" in refused.err) == (2, True), refused.err
+    assert wallets.load(folder).pairs == []
+
+
+def test_a_command_of_one_role_leaves_the_folder_of_another_alone(tmp_path: Path) -> None:
+    """A hospital's desk that took an insurer's folder signed, as the insurer, that it had seen the patient."""
+    (tmp_path / "node.toml").write_text(GOOD.replace('role = "hospital"', 'role = "insurer"', 1))
+    bill = tmp_path / "bill.json"
+    bill.write_bytes(sample_bill(1))
+    for words in (
+        ("hospital", "attest", tmp_path, "01" * 32, "--bill", bill, "-o", tmp_path / "out"),
+        ("hospital", "cashier", tmp_path),
+        ("payer", "account", tmp_path, "anybody"),
+    ):
+        refused = run(*words)
+        assert (refused.code, "(insurer), and no" in refused.err) == (2, True), refused.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bill.json", "node.toml"]
+
+
+def test_to_pin_nothing_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "node.toml").write_text(GOOD)
+    refused = run("node", "pin", tmp_path)
+    assert (refused.code, "say what to pin" in refused.err) == (2, True), refused.err
+
+
+def enter(url: str) -> dict[str, str]:
+    """The header that is a session, for who opens the whole address."""
+    return {"cookie": ask("GET", url).headers["set-cookie"].partition(";")[0]}
+
+
+def test_who_signed_out_is_out_and_so_is_the_address_in_the_history(tmp_path: Path) -> None:
+    folder = tmp_path / "phone"
+    wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
+    with serving("wallet", "serve", folder, "--port", "0") as said:
+        opens, base = said["url"], said["url"].partition("/?")[0]
+        ours, other = enter(opens), enter(opens)
+        assert ask("GET", f"{base}/history", headers=ours).status_code == 200
+        left = ask("POST", f"{base}/sign-out", headers=ours)
+        assert (left.status_code, left.headers["Clear-Site-Data"]) == (303, '"cache"')
+        answers = {name: ask("GET", f"{base}/history", headers=one) for name, one in (("ours", ours), ("other", other))}
+        assert {name: one.status_code for name, one in answers.items()} == {"ours": 403, "other": 200}
+        assert ask("GET", opens).status_code == 403
+        again = f"{base}/?key={(folder / 'web.key').read_text()}&lang=en"
+        assert ask("GET", again).headers["location"] == "/?lang=en"
+    assert ours["cookie"].partition("=")[2] not in (folder / "web.sessions").read_text()
+    # A session outlives the process, but for the one that ended.
+    with serving("wallet", "serve", folder, "--port", "0") as said:
+        base = said["url"].partition("/?")[0]
+        assert [ask("GET", base, headers=one).status_code for one in (ours, other)] == [403, 200]
+
+
 def test_a_page_keeps_nothing_that_no_file_can_hold(tmp_path: Path) -> None:
     folder = tmp_path / "phone"
     wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
     with serving("wallet", "serve", folder, "--port", "0") as said:
-        base, key = said["url"].split("/?key=")
+        base, within = said["url"].partition("/?")[0], enter(said["url"])
         answers = [
-            ask("POST", f"{base}/api/card", content=json.dumps({"card": card}), headers={"cookie": f"wallet={key}"})
+            ask("POST", f"{base}/api/card", content=json.dumps({"card": card}), headers=within)
             for card in (CARD | {"name": "\ud800", "id": "02" * 32}, CARD)
         ]
     assert [one.status_code for one in answers] == [400, 200], [one.text for one in answers]

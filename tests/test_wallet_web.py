@@ -18,7 +18,7 @@ from playwright.sync_api import Locator, Playwright, Route, expect
 from clients import desk
 from clients.hospital.sample import sample_bill
 from clients.patient.consent import read_terms
-from clients.web import door, words
+from clients.web import words
 from tests.browser import Device, Watched, need_chromium, playing
 from tests.house import House, Patient, further, open_house, run, serving, until
 from zhifu import subject_key
@@ -563,4 +563,4 @@ def test_who_has_no_key_to_the_pages_sees_none(served: Served) -> None:
             assert answer is not None
             assert answer.status == 403
     stranger.close()
-    assert (served.wallet / door.FILE).stat().st_mode & 0o077 == 0
+    assert (served.wallet / "web.key").stat().st_mode & 0o077 == 0

@@ -12,7 +12,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from clients.web import words
-from clients.web.door import Door
+from clients.web.door import Door, closed
+from clients.web.entrance import LIFE_S, MOST, Entrance
 from clients.web.guard import CSP, MAX_BODY
 from clients.web.pages import Pages
 from clients.web.serving import Place, serve
@@ -90,11 +91,12 @@ async def test_the_language_is_asked_for_then_kept(client: httpx.AsyncClient) ->
     assert 'href="/?a=%221&amp;lang=zh"' in (await client.get('/?a="1&lang=xx')).text
 
 
-async def test_over_tls_the_cookie_that_opens_is_never_said_in_the_clear() -> None:
-    app = Door(PlainTextResponse("within"), "wallet", "key")
+async def test_over_tls_the_cookie_that_opens_is_never_said_in_the_clear(tmp_path: Path) -> None:
+    entrance = Entrance(tmp_path)
+    app = Door(PlainTextResponse("within"), "wallet", entrance, "/", closed("wallet"))
     for scheme, secure in (("http", False), ("https", True)):
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
-            said = (await client.get(f"{scheme}://home:8730/?key=key")).headers["set-cookie"]
+            said = (await client.get(f"{scheme}://home:8730/?key={entrance.key}")).headers["set-cookie"]
         assert ("Secure" in said.split("; ")) is secure
 
 
@@ -107,7 +109,25 @@ def test_no_text_is_in_one_language_only(tmp_path: Path, monkeypatch: pytest.Mon
         words.load("half")
 
 
-def test_another_address_than_loopback_needs_tls() -> None:
+def test_a_session_ends_by_itself_and_is_of_one_folder(tmp_path: Path) -> None:
+    now = [1_000_000.0]
+    ours, theirs = Entrance(tmp_path, clock=lambda: now[0]), Entrance(tmp_path, "desk.key")
+    token = ours.enter(ours.key)
+    assert token is not None
+    assert (ours.knows(token), theirs.knows(token), ours.knows(""), ours.enter("é")) == (True, False, False, None)
+    assert ours.cookie("console") != theirs.cookie("console")
+    now[0] += LIFE_S
+    assert not ours.knows(token)
+
+
+def test_of_too_many_sessions_the_oldest_goes(tmp_path: Path) -> None:
+    now = iter(range(10_000))
+    entrance = Entrance(tmp_path, clock=lambda: next(now))
+    tokens = [entrance.enter(entrance.key) or "" for _ in range(MOST + 1)]
+    assert [entrance.knows(one) for one in tokens] == [False] + [True] * MOST
+
+
+def test_another_address_than_loopback_needs_tls(tmp_path: Path) -> None:
     with pytest.raises(Refused) as caught:
-        serve(PlainTextResponse("never"), Place(host="0.0.0.0"))
+        serve(PlainTextResponse("never"), Place(host="0.0.0.0"), Entrance(tmp_path))
     assert caught.value.reason == "usage.argument"

@@ -18,11 +18,10 @@ import grpc
 import typer
 from nacl.signing import SigningKey
 
-from clients import channel, wire
+from clients import channel, durable, wire
 from clients.auditor import pins, source
 from clients.auditor.entries import parse
 from clients.command import clear, print_json
-from clients.config import read_file, write_file
 from zhifu import envelope, erasure
 from zhifu.checkpoint import VerifierKey
 from zhifu.envelope import Envelope, Kind
@@ -107,13 +106,13 @@ def _sign(path: Path, kind: Kind, payload: bytes, officers: list[Path]) -> list[
         if one.key_id not in {before.key_id for before in signed}:
             signed.append(one)
     rows = [base64.b64encode(one.to_bytes()).decode() for one in signed]
-    write_file(path, json.dumps({"order": rows}, indent=1).encode())
+    durable.write(path, json.dumps({"order": rows}, indent=1).encode())
     return signed
 
 
 def _read(path: Path, kind: Kind) -> list[Envelope]:
     try:
-        rows = json.loads(read_file(path, _MAX_FILE))["order"]
+        rows = json.loads(durable.read(path, _MAX_FILE))["order"]
         found = [envelope.from_bytes(kind, base64.b64decode(row, validate=True)) for row in rows]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} is not an order") from error
@@ -124,7 +123,7 @@ def _read(path: Path, kind: Kind) -> list[Envelope]:
 
 def _key(path: Path) -> SigningKey:
     try:
-        return SigningKey(bytes.fromhex(read_file(path, 256).decode().strip()))
+        return SigningKey(bytes.fromhex(durable.read(path, 256).decode().strip()))
     except (ValueError, TypeError):
         # The cause is left out on purpose: it could quote the key.
         raise Malformed("usage.file", f"{path.name} is not an officer's key") from None
@@ -133,7 +132,7 @@ def _key(path: Path) -> SigningKey:
 async def _hand_in(contact: Path, kind: Kind, signed: list[Envelope]) -> dict[str, Any]:
     """Give the order to the broker; the entry that records it, proved. Raises `Refused`, `NotAuthentic`."""
     try:
-        broker = json.loads(read_file(contact, _MAX_FILE))
+        broker = json.loads(durable.read(contact, _MAX_FILE))
         address, ca, log_key = broker["public_address"], broker["ca"].encode(), VerifierKey.parse(broker["log_key"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Malformed("usage.file", f"{contact.name} is not a broker's contact") from error

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from clients.config import Pin, read_file, write_file
+from clients import durable
+from clients.config import Pin
 from clients.grammar import HASH, LOG_KEY, ROLE, hash_of_hex, quoted
 from zhifu import strict_json
 from zhifu.checkpoint import VerifierKey
@@ -53,7 +54,7 @@ class Pins:
 
 def load(directory: Path) -> Pins:
     """The pins in ``directory``. Raises `Malformed` (usage.file) naming the file or the key that is wrong."""
-    content = read_file(directory / FILE, _MAX_FILE)
+    content = durable.read(directory / FILE, _MAX_FILE)
     try:
         document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:
@@ -73,7 +74,7 @@ def write(directory: Path, pins: Pins) -> None:
     lines += ["", "[pins]"]
     for pin, who in sorted(pins.participants.items()):
         lines.append(f"{pin.hex()} = {{ role = {quoted(who.role)}, name = {quoted(who.name)} }}")
-    write_file(directory / FILE, "\n".join([*lines, ""]).encode())
+    durable.write(directory / FILE, "\n".join([*lines, ""]).encode())
 
 
 def load_head(directory: Path) -> Frontier:
@@ -83,7 +84,7 @@ def load_head(directory: Path) -> Frontier:
     """
     if not (directory / HEAD_FILE).exists():
         return Frontier()
-    document = strict_json.loads(read_file(directory / HEAD_FILE, _MAX_HEAD), _MAX_HEAD, _REASON)
+    document = strict_json.loads(durable.read(directory / HEAD_FILE, _MAX_HEAD), _MAX_HEAD, _REASON)
     if not isinstance(document, dict):
         raise Malformed(_REASON, f"{HEAD_FILE} is not an object")
     fields = Fields(document, "", _REASON)
@@ -106,7 +107,7 @@ def move_head(directory: Path, head: Frontier) -> None:
     if head.size <= load_head(directory).size:
         return
     document = {"size": head.size, "root": head.root().hex(), "nodes": [node.hex() for node in head.nodes]}
-    write_file(directory / HEAD_FILE, json.dumps(document, indent=1).encode() + b"\n")
+    durable.write(directory / HEAD_FILE, json.dumps(document, indent=1).encode() + b"\n")
 
 
 def _parse(document: Mapping[str, object]) -> Pins:

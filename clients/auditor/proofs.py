@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from clients import config, wire
+from clients import config, durable, wire
 from clients.auditor import pins
 from clients.auditor.pins import Pins
 from clients.command import Json, clear, print_json
-from clients.config import read_file
 from clients.keystore import FileKeystore
 from clients.reconcile import opened_receipt
 from clients.store import Evidence, Store
@@ -94,7 +93,7 @@ def convicts(one: Evidence, log_key: VerifierKey) -> bool:
 
 
 def _policy(path: Path | None) -> bytes | None:
-    return read_file(path, tlogpolicy.MAX_POLICY) if path is not None else None
+    return durable.read(path, tlogpolicy.MAX_POLICY) if path is not None else None
 
 
 @clear
@@ -106,7 +105,7 @@ def verify_receipt(
 ) -> None:
     """Check one receipt: entry, inclusion, the log's signature, witnesses. 核验一份回执"""
     pinned = pins.load(folder)
-    proof = tlogproof.Proof.parse(read_file(receipt, tlogproof.MAX_PROOF))
+    proof = tlogproof.Proof.parse(durable.read(receipt, tlogproof.MAX_PROOF))
     opened = wire.entry(opened_receipt(proof))
     if opened.index != proof.index:
         raise NotAuthentic("receipt.invalid", "the entry has another index than the proof")
@@ -131,7 +130,7 @@ def verify_checkpoint(
     as_json: Json = False,
 ) -> None:
     """Check a checkpoint: the log's signature, witnesses, and the head that was seen before. 核验检查点"""
-    signed, verified = check_note(read_file(note, checkpoint.MAX_NOTE), pins.load(folder), _policy(policy))
+    signed, verified = check_note(durable.read(note, checkpoint.MAX_NOTE), pins.load(folder), _policy(policy))
     check_seen(signed, folder)
     if as_json:
         print_json(asdict(verified))
@@ -152,7 +151,7 @@ def verify_consistency(
 ) -> None:
     """Check that one checkpoint extends another: nothing was rewritten between them. 核验一致性"""
     pinned = pins.load(folder)
-    old, new = (check_note(read_file(path, checkpoint.MAX_NOTE), pinned, None)[0] for path in (older, newer))
+    old, new = (check_note(durable.read(path, checkpoint.MAX_NOTE), pinned, None)[0] for path in (older, newer))
     merkle.verify_consistency(old.size, new.size, old.root, new.root, _hashes(old, new, proof, log, pinned))
     if as_json:
         print_json({"old": old.size, "new": new.size, "consistent": True})
@@ -166,7 +165,7 @@ def _hashes(old: Checkpoint, new: Checkpoint, proof: Path | None, log: str, pinn
             return merkle.consistency_proof(old.size, new.size, mirror.nodes)
     if proof is None:
         return []
-    lines = read_file(proof, checkpoint.MAX_NOTE).splitlines()
+    lines = durable.read(proof, checkpoint.MAX_NOTE).splitlines()
     return [checkpoint.parse_base64(line) for line in lines if line]
 
 

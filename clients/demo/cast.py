@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from clients import config, desk, enrol, registrar
+from clients import config, desk, durable, enrol, registrar
 from clients.auditor import pins as auditor
 from clients.command import to_json
 from clients.config import NodeConfig, Pin
@@ -75,7 +75,7 @@ def _desk(stage: Stage) -> Path:
 
 def hand_over(stage: Stage, name: str, content: bytes) -> None:
     """Lay a file on the desk, for its owner only."""
-    config.write_file(_desk(stage) / name, content)
+    durable.write(_desk(stage) / name, content)
 
 
 def join(stage: Stage, invitations: dict[str, Path]) -> Cast:
@@ -98,9 +98,9 @@ def join(stage: Stage, invitations: dict[str, Path]) -> Cast:
         others = {who: pin for who, pin in pinned.items() if who != ids[name]}
         settings[name] = replace(one, pins=others, registrar=key)
         config.write(settings[name])
-        config.write_file(one.policy_statement, policy.to_bytes())
+        durable.write(one.policy_statement, policy.to_bytes())
         cards[name] = _desk(stage) / f"{name}.card"
-        config.write_file(cards[name], to_json({"id": ids[name].hex(), "role": one.role, "name": one.name}).encode())
+        durable.write(cards[name], to_json({"id": ids[name].hex(), "role": one.role, "name": one.name}).encode())
     _pin_auditor(stage, enrolled["hospital"].log_key, pinned, key, digest)
     return Cast(settings, ids, cards)
 
@@ -117,7 +117,7 @@ def operator_files(stage: Stage) -> tuple[Path, Path]:
 
 
 def _operator_key(path: Path) -> bytes:
-    return bytes(SigningKey(bytes.fromhex(path.read_text("ascii"))).verify_key)
+    return bytes(SigningKey(bytes.fromhex(durable.read_private(path, 256).decode("ascii"))).verify_key)
 
 
 def quota_command(stage: Stage, cast: Cast, output: Path, insurer: str = "insurer") -> tuple[str, ...]:

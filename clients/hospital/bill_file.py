@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clients import durable
 from clients.hospital import intake
 from zhifu import bill as bills
 from zhifu.bill import Bill
@@ -17,10 +18,8 @@ def read_bill(path: Path) -> tuple[bytes, Bill]:
 
 
 def read_given(path: Path) -> bytes:
-    """A bill file as it is, at most `zhifu.bill.MAX_BYTES`. Raises `Malformed` (bill.missing, bill.syntax)."""
+    """A bill file as it is, at most `zhifu.bill.MAX_BYTES`. Raises `Malformed` (bill.missing)."""
     try:
-        if path.stat().st_size > bills.MAX_BYTES:
-            raise Malformed("bill.syntax", f"larger than {bills.MAX_BYTES} bytes")
-        return path.read_bytes()
-    except OSError as error:
-        raise Malformed("bill.missing", f"{path}: {error.strerror}") from error
+        return durable.read(path, bills.MAX_BYTES)
+    except Malformed as error:
+        raise Malformed("bill.missing", error.detail) from error

@@ -14,12 +14,14 @@ from clients import command, config, desk, plain
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.directory import Directory
 from clients.hospital import bill_file, encounter, local_api, openbill, redeem, request, stopped, wallets
+from clients.hospital.cashier import KEY_FILE
 from clients.hospital.openbill import OpenBill
 from clients.hospital.sample import sample_bill
 from clients.hospital.wallets import Reach
 from clients.keystore import FileKeystore, participant_of
 from clients.record import files
 from clients.store import Store
+from clients.web.entrance import read_key
 from policies import load
 from zhifu import bill as bills
 from zhifu import consent as consents
@@ -79,7 +81,8 @@ def attest(
     wallet_key = wallet_key or (shown if insurer else "")
     if bool(wallet_key) != bool(insurer):
         raise Malformed("usage.argument", "--wallet-key and --insurer go together")
-    settings, keystore = config.load(folder), FileKeystore.load(config.load(folder).keys)
+    settings = config.load(folder, "hospital")
+    keystore = FileKeystore.load(settings.keys)
     found = read_visit(bill, admission)
     person = found.setlinfo.certno if isinstance(found, Bill) else found.head.certno
     store = Store(settings.database, keystore)
@@ -133,7 +136,7 @@ def request_consent(
     With --admission before there is a bill: then --cap says the most that may be claimed, and the wallet shows what is
     known of the visit. The grant holds for the bill with the same mdtrt_id.
     """
-    settings = config.load(folder)
+    settings = config.load(folder, "hospital")
     keystore = FileKeystore.load(settings.keys)
     insurer, now = public_key(recipient), int(time.time())
     if insurer not in settings.pins:
@@ -172,7 +175,7 @@ def request_consent(
 @clear
 def keep_consent(folder: Folder, consent: Annotated[Path, typer.Argument(help="What the wallet wrote.")]) -> None:
     """Keep a consent that the patient leaves for her stay, until she shows her code."""
-    settings = config.load(folder)
+    settings = config.load(folder, "hospital")
     store = Store(settings.database, FileKeystore.load(settings.keys))
     try:
         typer.echo(redeem.keep(store, desk.read_consent(consent), time.time_ns() // 1_000_000).hex())
@@ -188,7 +191,7 @@ def stop(
     consent: Annotated[Path, typer.Option(help="The consent that it ends.")],
 ) -> None:
     """Stop using a grant at once, on the word of the patient who stands at the desk."""
-    settings = config.load(folder)
+    settings = config.load(folder, "hospital")
     store = Store(settings.database, FileKeystore.load(settings.keys))
     signed = desk.read_consent(consent).grant
     try:
@@ -316,15 +319,12 @@ def eligibility(
 @app.command()
 @clear
 def cashier(folder: Folder) -> None:
-    """Print the address that opens the cashier's page in a browser of this computer; keep it as a password."""
-    settings = config.load(folder)
-    try:
-        port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
-    except OSError as error:
-        raise Refused(
-            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
-        ) from error
-    typer.echo(f"http://127.0.0.1:{port}/desk?key={token}")
+    """Print the address that opens the cashier's page in a browser of this computer; keep it as a password.
+
+    Whoever signs out there ends it: this command prints the next.
+    """
+    port, _ = local_api.place(folder)
+    typer.echo(f"http://127.0.0.1:{port}/desk?key={read_key(folder / KEY_FILE)}")
 
 
 @app.command()
@@ -368,7 +368,7 @@ def spot_audit(
     """Open every level of one exchange's record to the auditor. The file holds the record's key: hand it over in
     person.
     """
-    settings = config.load(folder)
+    settings = config.load(folder, "hospital")
     keystore = FileKeystore.load(settings.keys)
     store = Store(settings.database, keystore)
     try:

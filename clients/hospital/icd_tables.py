@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clients.config import read_file
+from clients import durable
 from zhifu.errors import Malformed
 from zhifu.icd import NO_TABLE, CodeTable, parse_table
 
@@ -41,6 +41,6 @@ def _table(folder: Path, kind: str) -> CodeTable:
 
 def _text(path: Path) -> str:
     try:
-        return read_file(path, _MAX_FILE).decode("utf-8-sig")
+        return durable.read(path, _MAX_FILE).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise Malformed("usage.file", f"{path.name} is not UTF-8") from None

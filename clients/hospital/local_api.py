@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from clients import config, desk
+from clients import config, desk, durable
 from zhifu.errors import CATALOGUE, Malformed, Refused
 
 # The node is on this computer and speaks no TLS. To read every authority's certificate, as a client does unasked, takes
@@ -41,16 +41,22 @@ def look(folder: Path, settlement: str) -> dict[str, Any]:
 
 def connect(folder: Path) -> httpx.Client:
     """A client of the node that runs in ``folder``. Raises `Refused` (unavailable.broker)."""
-    settings = config.load(folder)
-    try:
-        port, token = (folder / "api.port").read_text(), (folder / "api.token").read_text()
-    except OSError as error:
-        raise Refused(
-            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
-        ) from error
+    port, token = place(folder)
     headers = {"Authorization": f"Bearer {token}"}
     url = f"http://127.0.0.1:{port}"
     return httpx.Client(base_url=url, headers=headers, timeout=75.0, trust_env=False, verify=_NO_AUTHORITY)
+
+
+def place(folder: Path) -> tuple[str, str]:
+    """The port of the node that runs in ``folder``, and the token. Raises `Refused` (unavailable.broker)."""
+    settings = config.load(folder, "hospital")
+    try:
+        port, token = (durable.read(folder / name, 256).decode() for name in ("api.port", "api.token"))
+    except Malformed as error:
+        raise Refused(
+            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
+        ) from error
+    return port, token
 
 
 def ask(client: httpx.Client, method: str, path: str, **more: Any) -> dict[str, Any]:

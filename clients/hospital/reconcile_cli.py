@@ -34,7 +34,7 @@ def reconcile(
     as_json: Json = False,
 ) -> None:
     """List every difference, and end with 5 where there is one."""
-    settings, now = config.load(folder), int(time.time())
+    settings, now = config.load(folder, "hospital"), int(time.time())
     keystore = FileKeystore.load(settings.keys)
     store = Store(settings.database, keystore)
     try:

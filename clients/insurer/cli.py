@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from clients import command, config, daybook, parcel_jobs, plain
+from clients import command, config, daybook, durable, parcel_jobs, plain
 from clients.command import Folder, Json, Output, chatter, clear, print_json
 from clients.directory import Directory
 from clients.insurer import book as books
@@ -56,7 +56,7 @@ def build(
 
     Interrupted, it goes on where it was when it is run again. After a rotation it links everybody under the new key.
     """
-    content, signed = config.read_file(persons, books.MAX_BYTES), read_quota(quota) if quota else ()
+    content, signed = durable.read(persons, books.MAX_BYTES), read_quota(quota) if quota else ()
     with _progress(not as_json) as progress:
         built = asyncio.run(run_build(folder, content, signed, add=add, progress=progress))
     if as_json:
@@ -215,7 +215,7 @@ def _written(output: Path | None, one: Kept, place: int, found: Document) -> dic
         return listed
     file = output / f"{one.hash.hex()[:8]}-{place:02d}"
     output.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.write_file(file, found.content)
+    durable.write(file, found.content)
     return listed | {"file": str(file)}
 
 
@@ -230,7 +230,7 @@ def statement(folder: Folder, day: daybook.Day, hospital: daybook.Hospital, outp
 @contextmanager
 def _store(folder: Path) -> Iterator[Store]:
     """The node's memory, beside the node."""
-    settings = config.load(folder)
+    settings = config.load(folder, "insurer")
     opened = Store(settings.database, FileKeystore.load(settings.keys))
     try:
         yield opened
@@ -251,7 +251,7 @@ async def run_build(
     Raises `Malformed` (usage.file), `Refused`, `NotAuthentic`.
     """
     rows = books.read(content)
-    settings = config.load(folder)
+    settings = config.load(folder, "insurer")
     keystore = FileKeystore.load(settings.keys)
     store = Store(settings.database, keystore)
     own = Directory(settings.pins, keystore, store)
@@ -267,7 +267,7 @@ async def run_build(
 
 def read_quota(path: Path) -> list[Envelope]:
     """A quota file: what two operators signed. Raises `Malformed` (usage.file, malformed.*)."""
-    document = strict_json.loads(config.read_file(path, _MAX_QUOTA), _MAX_QUOTA, "usage.file")
+    document = strict_json.loads(durable.read(path, _MAX_QUOTA), _MAX_QUOTA, "usage.file")
     rows = document.get("quota") if isinstance(document, dict) else None
     if not isinstance(rows, list):
         raise Malformed("usage.file", f"{path.name} is not a quota")

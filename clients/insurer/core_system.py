@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from clients import config
+from clients import durable
 from clients.insurer.review import Item, Verdict
 from zhifu import money, strict_json
 from zhifu.errors import Malformed, Refused
@@ -40,10 +40,7 @@ _log = logging.getLogger("zhifu.insurer")
 
 def secret(folder: Path) -> bytes:
     """The shared secret, drawn the first time, in a file that only the node's owner can read."""
-    path = folder / SECRET_FILE
-    if not path.exists():
-        config.write_file(path, secrets.token_hex(32).encode())
-    return config.read_file(path, 256)
+    return durable.once(folder / SECRET_FILE, lambda: secrets.token_hex(32).encode(), 256)
 
 
 def sign(key: bytes, body: bytes) -> str:

@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="CLAIM", help="The claim, hex; enou
 @clear
 def claims(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """List what you may claim and what you claimed: by when it is promised, what was decided and why."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     collect(opened, now)
     show([row(one, lang) for one in kept_claims.listed(opened, now)], as_json)
 
@@ -47,7 +47,7 @@ def show(rows: list[dict[str, Any]], as_json: bool) -> None:
 @clear
 def claim(folder: Folder, name: Name, lang: Language = "zh", as_json: Json = False) -> None:
     """Claim now: agree to what is asked (zhifu wallet review shows it), and the hospital files it."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     found = kept_claims.find(opened, name, now)
     given = asyncio.run(kept_claims.file(opened, found, now))
     shown = row(kept_claims.find(opened, found.request.hex(), now), lang)

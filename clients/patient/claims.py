@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clients import config, desk, plain
+from clients import desk, durable, plain
 from clients.patient import consent, requests
 from clients.patient.consent import Choice, Given
 from clients.patient.mailbox import Fetched
-from clients.patient.wallet import Wallet
+from clients.patient.wallet import Wallet, read_json
 from clients.reasons import reason
 from zhifu import cbor, envelope
 from zhifu import consent as consents
@@ -282,11 +282,10 @@ def _read(wallet: Wallet, digest: bytes) -> dict[str, Any]:
     path = _folder(wallet) / f"{digest.hex()}.json"
     if not path.exists():
         raise Refused("consent.unknown", "the news is about a claim that was not offered to this wallet")
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    return dict(read_json(path))
 
 
 def _write(wallet: Wallet, digest: bytes, document: Mapping[str, Any]) -> None:
     folder = _folder(wallet)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    config.write_file(folder / f"{digest.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
+    durable.folder(folder)
+    durable.write(folder / f"{digest.hex()}.json", json.dumps(document, ensure_ascii=False).encode())

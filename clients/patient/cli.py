@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from clients import command, desk, plain
+from clients import command, desk, durable, plain
 from clients.command import Folder, Json, Language, Output, clear, print_json
 from clients.patient import (
     claim_cli,
@@ -35,7 +34,7 @@ from clients.patient.consent import Choice, Review
 from clients.patient.wallet import Wallet
 from clients.patient.web import cli as web_cli
 from zhifu import money, schema, subject_key
-from zhifu.errors import Malformed, Refused
+from zhifu.errors import Malformed
 
 app = command.app("The patient's wallet: enrol, review what is asked, grant or refuse, show a code, see every access.")
 app.add_typer(key_cli.app, name="key")
@@ -80,7 +79,7 @@ def enrol(
     The first time, a recovery code is drawn: it stops everything if this device is lost. Write it down and put its file
     away.
     """
-    opened = wallet.load(folder) if (folder / wallet.FILE).exists() else wallet.create(folder, _contact(contact))
+    opened = key_cli.first_or_later(folder, contact)
     pair = opened.draw_pair(wallet.party(hospital), wallet.party(recipient))
     opened.save()
     kept = recovery or folder / "recovery.code"
@@ -107,16 +106,8 @@ def enrol(
         command.chatter.print(f"to be told at home what you may claim, show the desk this too: {found['wallet_key']}")
 
 
-def _contact(path: Path | None) -> wallet.Contact:
-    if path is None:
-        raise Refused("usage.argument", "the first time, --contact FILE says where the broker is")
-    return wallet.contact(path)
-
-
 def _recovery_code(path: Path) -> str:
-    if not path.exists():
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(subject_key.draw_code() + "\n")
+    durable.once(path, lambda: f"{subject_key.draw_code()}\n".encode(), key_cli.MAX_CODE)
     return key_cli.read_code(path)
 
 
@@ -128,7 +119,7 @@ def list_requests(
     as_json: Json = False,
 ) -> None:
     """Take in what hospitals ask, and list what this wallet was asked; one that does not verify is refused."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     for path in files:
         requests.take(opened, desk.read_request(path), now)
     rows: list[dict[str, Any]] = [
@@ -161,7 +152,7 @@ def _seen(opened: Wallet, request: str, now: int) -> Review:
 @clear
 def review(folder: Folder, request: RequestName, lang: Language = "zh", as_json: Json = False) -> None:
     """Show what a hospital asks for, with each value as the recipient will see it. Compare the short code."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     seen = _seen(opened, request, int(time.time()))
     shown = screen.document(opened, seen, Choice.as_asked(seen), lang)
     if as_json:
@@ -192,7 +183,7 @@ def grant(
     as_json: Json = False,
 ) -> None:
     """Agree, as asked or narrowed: sign the grant, register it, write the consent for the desk."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     seen = _seen(opened, request, now)
     asked = Choice.as_asked(seen)
     choice = Choice(
@@ -230,7 +221,7 @@ def _time(text: str) -> int:
 @clear
 def refuse(folder: Folder, request: RequestName, as_json: Json = False) -> None:
     """Decline a request. Care is not affected: pay first and claim later."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     said = consent.refuse(opened, _seen(opened, request, now), now)
     if as_json:
         print_json({"request": said["request"], "refused": True, "at": said["at"]})
@@ -249,7 +240,7 @@ def show_code(
     as_json: Json = False,
 ) -> None:
     """Show the direct-pay code for a hospital's desk; without --online it needs no connection."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     found = asyncio.run(codes.draw(opened, bytes.fromhex(wallet.party(hospital).id), now))
     document: dict[str, Any] = {"code": found.text(), "issued_at": found.issued_at, "tickets": len(found.signed)}
     document["clock_ahead_s"] = opened.clock_ahead_s
@@ -299,7 +290,7 @@ def receipt(
     as_json: Json = False,
 ) -> None:
     """Print the receipt of an answer: in the shape of ISO/IEC TS 27560, or as a FHIR R4 Consent."""
-    opened, digest = wallet.load(folder), grant_cli.hash_of(name)
+    opened, digest = command.to_the_end(wallet.held(folder)), grant_cli.hash_of(name)
     print_json((receipts.fhir if fhir else receipts.record)(opened, digest, lang))
 
 

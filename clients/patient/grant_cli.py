@@ -23,7 +23,7 @@ from zhifu.v1.signed_pb2 import GRANT_MODE_DIRECT_PAY
 @clear
 def grants(folder: Folder, as_json: Json = False) -> None:
     """List the grants this wallet gave, and say what other devices did about them."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     rows = [_grant_row(opened, pair, given) for pair in opened.pairs for given in pair.grants]
     if as_json:
         print_json(rows)
@@ -68,7 +68,9 @@ def _grant_row(opened: Wallet, pair: Pair, given: wallet.Given) -> dict[str, Any
 @clear
 def revoke(
     folder: Folder,
-    grant_hash: Annotated[str | None, typer.Argument(metavar="GRANT", show_default=False)] = None,
+    grant_hash: Annotated[
+        str | None, typer.Argument(metavar="GRANT", help="The grant's hash, 64 hex digits.", show_default=False)
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="End every grant.")] = False,
     hospital: Annotated[Path | None, typer.Option(help="End every grant of this hospital: its card.")] = None,
     output: Annotated[
@@ -77,7 +79,7 @@ def revoke(
     as_json: Json = False,
 ) -> None:
     """End a grant for good, or all. What was delivered before cannot be taken back, and is counted here."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     if (grant_hash is not None) + all_ + (hospital is not None) != 1:
         raise Malformed("usage.argument", "one of: a GRANT, --all, or --hospital CARD")
     if grant_hash is not None:

@@ -15,6 +15,7 @@ from clients import command, plain
 from clients.command import Folder, Json, Language, clear, print_json
 from clients.patient import kept, mailbox, screen, wallet
 from clients.patient.wallet import Wallet
+from clients.web import words
 from zhifu import presentation, schema
 from zhifu.schema import ABSENT
 
@@ -22,12 +23,14 @@ _HEADS = (
     ("时间", "提供方", "接收方", "用途", "状态", "提供的信息"),
     ("time", "from", "to", "purpose", "state", "shared"),
 )
+_STATES = words.load("clients.patient.web")
+"""As the pages say them."""
 
 
 @clear
 def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """List every access under this wallet's keys: who was given what, when, at which precision."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     rows = [
         _access_row(opened, one, lang)
         for pair in opened.pairs
@@ -41,7 +44,8 @@ def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> Non
     for row in rows:
         shared = "; ".join(f"{unit['title']}: {unit['level_title']}" for unit in row["shown"])
         purpose: str = screen.pick(screen.PURPOSES.get(row["purpose"], (row["purpose"], row["purpose"])), lang)
-        command.row(table, row["time"], row["sender"], row["recipient"], purpose, row["state"], shared)
+        state = _STATES.say(lang, f"access-{row['state']}")
+        command.row(table, row["time"], row["sender"], row["recipient"], purpose, state, shared)
     command.show(table, screen.pick(("还没有人查看过。", "Nobody was given anything yet."), lang))
 
 
@@ -71,7 +75,7 @@ def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any
 @clear
 def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """Fetch the statements that wait for the patient, check and open them."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     for pair in opened.pairs:
         if pair.enrolled:
             asyncio.run(kept.collect(opened, pair, now))

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from clients import config
+from clients import durable
 from clients.patient import claims, consent, mailbox, reports
 from clients.patient.mailbox import Fetched
-from clients.patient.wallet import Pair, Wallet
+from clients.patient.wallet import Pair, Wallet, read_json
 from zhifu.receive import Opened
 
 _STATEMENTS: Final = "statements"
@@ -40,11 +40,11 @@ def _keep(wallet: Wallet, one: Fetched, now: int) -> None:
 
 def _keep_statement(wallet: Wallet, one: Opened) -> None:
     folder = wallet.path / _STATEMENTS
-    folder.mkdir(mode=0o700, exist_ok=True)
+    durable.folder(folder)
     values = {name: value for name, value in one.values.items() if not isinstance(value, bytes)}
     document = {"hospital": wallet.name(one.presentation.sender), "entry": one.entry.index, "values": values}
     document["at"] = one.presentation.issued_at
-    config.write_file(folder / f"{one.hash.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
+    durable.write(folder / f"{one.hash.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
 
 
 def statement_files(wallet: Wallet) -> list[Path]:
@@ -56,8 +56,8 @@ def untold(wallet: Wallet) -> list[tuple[str, Mapping[str, Any]]]:
     """Statements that were kept and not shown on the command line yet: (exchange in hex, document); now they were."""
     found = []
     for path in statement_files(wallet):
-        document = json.loads(path.read_text("utf-8"))
+        document = read_json(path)
         if not document.get("told"):
             found.append((path.stem, document))
-            config.write_file(path, json.dumps({**document, "told": True}, ensure_ascii=False).encode())
+            durable.write(path, json.dumps({**document, "told": True}, ensure_ascii=False).encode())
     return found

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients import command, desk
+from clients import command, desk, durable
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.patient import keys, stop, wallet
 from clients.patient.wallet import Pair, Wallet
@@ -24,6 +24,7 @@ app = command.app("Further keys of a subject: another device or a guardian may s
 Card = Annotated[Path, typer.Option(help="The organisation's card (zhifu node card).")]
 Contact = Annotated[Path | None, typer.Option(help="The broker's contact file; needed the first time.")]
 Code = Annotated[Path | None, typer.Option("--recovery", help="The recovery code's file; asked for if absent.")]
+MAX_CODE = 256
 Key = Annotated[str, typer.Argument(metavar="KEY", help="A key, 64 hex digits.")]
 
 
@@ -31,20 +32,23 @@ def read_code(path: Path | None) -> str:
     """A recovery code from its file, or from the terminal without an echo. Raises `Refused` (usage.file)."""
     if path is None:
         return str(typer.prompt("recovery code", hide_input=True, err=True)) if sys.stdin.isatty() else sys.stdin.read()
+    return code_of(durable.read_private(path, MAX_CODE))
+
+
+def code_of(content: bytes) -> str:
+    """A recovery code as a file has it. Raises `Refused` (usage.file)."""
     try:
-        if path.stat().st_mode & 0o077:
-            raise Refused("usage.file", f"{path.name} can be read by others: chmod 600")
-        return path.read_text("ascii")
-    except (OSError, ValueError) as error:
-        raise Refused("usage.file", f"{path.name} cannot be read") from error
+        return content.decode("ascii")
+    except ValueError:
+        # The cause is left out on purpose: it could quote the code.
+        raise Refused("usage.file", "what is in the file is no recovery code") from None
 
 
-def _open(folder: Path, contact: Path | None) -> Wallet:
-    if (folder / wallet.FILE).exists():
-        return wallet.load(folder)
-    if contact is None:
+def first_or_later(folder: Path, contact: Path | None) -> Wallet:
+    """The wallet until the command ends, made now if there is none. Raises as `wallet.held`."""
+    if contact is None and not (folder / wallet.FILE).exists():
         raise Refused("usage.argument", "the first time, --contact FILE says where the broker is")
-    return wallet.create(folder, wallet.contact(contact))
+    return command.to_the_end(wallet.held(folder, contact))
 
 
 def _key(text: str) -> bytes:
@@ -59,10 +63,10 @@ def _key(text: str) -> bytes:
 
 def _pair(opened: Wallet, hospital: Path, recipient: Path) -> Pair:
     names = wallet.party(hospital).id, wallet.party(recipient).id
-    for pair in opened.pairs:
-        if (pair.hospital, pair.recipient) == names:
-            return pair
-    raise Refused("consent.key_status", "this wallet has no key for them")
+    found = [pair for pair in opened.pairs if pair.enrolled and (pair.hospital, pair.recipient) == names]
+    if not found:
+        raise Refused("consent.key_status", "this wallet has no key for them")
+    return min(found, key=lambda pair: bool(pair.subject_id))
 
 
 @app.command()
@@ -77,7 +81,7 @@ def offer(
     contact: Contact = None,
 ) -> None:
     """On the other device: draw a key for a patient's subject key, and write the line that she is to sign too."""
-    opened = _open(folder, contact)
+    opened = first_or_later(folder, contact)
     subject = participant_id(_key(subject_key))
     parties = wallet.party(hospital), wallet.party(recipient)
     pair, offered = asyncio.run(keys.offer(opened, *parties, subject, role, int(time.time())))
@@ -87,9 +91,16 @@ def offer(
 
 @app.command()
 @clear
-def add(folder: Folder, hospital: Card, recipient: Card, offered: Annotated[Path, typer.Argument()]) -> None:
+def add(
+    folder: Folder,
+    hospital: Card,
+    recipient: Card,
+    offered: Annotated[
+        Path, typer.Argument(metavar="OFFER", help="What zhifu wallet key offer wrote on the other device.")
+    ],
+) -> None:
     """On the patient's device: let another device or a guardian see and stop."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     line = keys.Offer(desk.read_offer(offered))
     entry, _ = asyncio.run(keys.add(opened, _pair(opened, hospital, recipient), line))
     typer.echo(f"added (entry {entry.index})")
@@ -99,7 +110,7 @@ def add(folder: Folder, hospital: Card, recipient: Card, offered: Annotated[Path
 @clear
 def strike(folder: Folder, hospital: Card, recipient: Card, key: Key) -> None:
     """Revoke a key at once: a lost device's, a pending recovery's. Revoking the subject key ends its grants."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     pair = _pair(opened, hospital, recipient)
     entry = asyncio.run(keys.strike(opened, pair, _key(key), int(time.time())))
     typer.echo(f"revoked (entry {entry.index})")
@@ -109,7 +120,7 @@ def strike(folder: Folder, hospital: Card, recipient: Card, key: Key) -> None:
 @clear
 def show(folder: Folder, as_json: Json = False) -> None:
     """List every further key, and what is new since this device looked last."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     rows: list[dict[str, Any]] = [
         {
             "hospital": opened.name(bytes.fromhex(pair.hospital)),
@@ -153,7 +164,7 @@ def recover(
 
     Other devices are told and can strike it until then. To grant again, have a new key attested by two channels.
     """
-    opened, now = _open(folder, contact), int(time.time())
+    opened, now = first_or_later(folder, contact), int(time.time())
     parties, code = (wallet.party(hospital), wallet.party(recipient)), read_code(recovery)
     if subject_key:
         subject = participant_id(_key(subject_key))

@@ -9,7 +9,7 @@ from nacl.signing import SigningKey
 
 from clients.patient import calls
 from clients.patient.consent import grant_of
-from clients.patient.wallet import Pair, Party, Wallet
+from clients.patient.wallet import Pair, Party, Wallet, check_parties
 from zhifu import envelope, subject_key
 from zhifu.consent import hash_of
 from zhifu.envelope import Envelope
@@ -46,19 +46,34 @@ class Further:
         return replace(self, news=False)
 
 
-async def enrol(wallet: Wallet, pair: Pair, attestations: Sequence[Envelope], recovery: Pair, now: int) -> Entry:
+async def enrol(wallet: Wallet, pair: Pair, attestations: Sequence[Envelope], recovery: Pair, now: int) -> Entry | None:
     """Enrol a pair's key, attested by two organisations, with the recovery code's (`recovery_pair`) as the way back.
 
-    Raises `Refused` (consent.*), `NotAuthentic`, `Malformed` (usage.argument).
+    Its entry; none where it was enrolled before, and only the broker's answer was lost. Raises `Refused` (consent.*),
+    `NotAuthentic`, `Malformed` (usage.argument).
     """
     further = await add_line(wallet, pair, recovery.public, KEY_ROLE_RECOVERY, now)
     accepted = await wallet.sign(recovery, envelope.SUBJECT_KEY, further.payload)
-    entry = await calls.enrol(wallet, pair, attestations, [SignedChange(further, accepted)])
+    way_back = SignedChange(further, accepted)
+    try:
+        entry: Entry | None = await calls.enrol(wallet, pair, attestations, [way_back])
+    except Refused as error:
+        if error.reason != "enrolment.exists":
+            raise
+        entry = await _give_way_back(wallet, pair, way_back, recovery.public)
     pair.enrolled = True
     pair.attestations = [one.to_bytes().hex() for one in attestations]
     pair.known_keys = [recovery.public.hex()]
     wallet.save()
     return entry
+
+
+async def _give_way_back(wallet: Wallet, pair: Pair, way_back: SignedChange, key: bytes) -> Entry | None:
+    """The recovery code at hand is one of an enrolled key: it is added where it is not listed yet."""
+    for one in (await calls.keys(wallet, pair)).keys:
+        if one.signer == pair.public and (_further(pair, one).key, one.status) == (key, "active"):
+            return None
+    return (await calls.change_key(wallet, way_back))[0]
 
 
 async def add_line(wallet: Wallet, pair: Pair, key: bytes, role: signed_pb2.KeyRole, now: int) -> Envelope:
@@ -91,7 +106,8 @@ async def offer(
 
 
 def _further_pair(hospital: Party, recipient: Party, subject: bytes, role: int, key: SigningKey | bytes) -> Pair:
-    """A pair with a key of its own, or with one that lies elsewhere."""
+    """A pair with a key of its own, or with one that lies elsewhere. Raises as `wallet.check_parties`."""
+    check_parties(hospital, recipient)
     seed, public = ("", key) if isinstance(key, bytes) else (key.encode().hex(), bytes(key.verify_key))
     return Pair(hospital.id, recipient.id, seed, "", True, public_key=public.hex(), subject_id=subject.hex(), role=role)
 
@@ -132,13 +148,43 @@ async def recover(
     the code is not this subject's.
     """
     subject = vouching.subject
-    pair = _further_pair(hospital, recipient, subject, KEY_ROLE_DEVICE, public or SigningKey.generate())
+    pair = _begun(wallet, hospital, recipient, subject, public)
     line = SubjectKey(wallet.contact.origin, subject, KEY_CHANGE_ADD, pair.public, KEY_ROLE_DEVICE, now).to_bytes()
     change = await wallet.sign(vouching, envelope.SUBJECT_KEY, line)
     accepted = await wallet.sign(pair, envelope.SUBJECT_KEY, line)
-    _, active_ms = await calls.change_key(wallet, SignedChange(change, accepted))
-    _keep(wallet, hospital, recipient, pair)
+    try:
+        _, active_ms = await calls.change_key(wallet, SignedChange(change, accepted))
+    except Refused as error:
+        if error.reason != "enrolment.exists":
+            raise
+        active_ms = await _listed_from(wallet, vouching, pair.public)
+    pair.enrolled = True
+    wallet.save()
     return pair, active_ms
+
+
+def _begun(wallet: Wallet, hospital: Party, recipient: Party, subject: bytes, public: bytes) -> Pair:
+    """The pair of a recovery, kept before the broker hears of its key; one that was begun before goes on."""
+    names = hospital.id, recipient.id, subject.hex()
+    for pair in wallet.pairs:
+        fits = pair.public == public if public else bool(pair.seed)
+        if fits and not pair.enrolled and (pair.hospital, pair.recipient, pair.subject_id) == names:
+            return pair
+    pair = _further_pair(hospital, recipient, subject, KEY_ROLE_DEVICE, public or SigningKey.generate())
+    pair.enrolled = False
+    _keep(wallet, hospital, recipient, pair)
+    return pair
+
+
+async def _listed_from(wallet: Wallet, vouching: Pair, key: bytes) -> int:
+    """From when (Unix ms) a key counts that is listed already: the answer was lost. Raises `Refused`
+    (enrolment.exists) where it was revoked.
+    """
+    for one in (await calls.keys(wallet, vouching)).keys:
+        found = _further(vouching, one)
+        if found.key == key and found.status != "revoked":
+            return found.active_ms
+    raise Refused("enrolment.exists", "the key of this recovery was revoked")
 
 
 def recovery_pair(hospital: Party, recipient: Party, subject: bytes, code: str | bytes) -> Pair:

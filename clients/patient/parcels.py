@@ -7,12 +7,12 @@ only those are sent.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clients import config
+from clients import durable
 from clients.patient import calls, mailbox
 from clients.patient.wallet import Pair, Wallet
 from zhifu import consent, envelope, parcel
@@ -22,6 +22,8 @@ from zhifu.parcel import Message
 
 ERASE_S: Final = 365 * 86_400
 _SIGNED: Final = "signed"
+_MAX_SIGNED: Final = parcel.PARCEL.cap + 1024
+_MAX_CHUNK: Final = parcel.CHUNK + 1024
 Progress = Callable[[int, int], None]
 
 
@@ -38,7 +40,7 @@ class Outgoing:
 
     @property
     def signed(self) -> Envelope:
-        return envelope.from_bytes(parcel.PARCEL, (self.folder / _SIGNED).read_bytes())
+        return envelope.from_bytes(parcel.PARCEL, durable.read(self.folder / _SIGNED, _MAX_SIGNED))
 
 
 def _folder(wallet: Wallet) -> Path:
@@ -68,12 +70,19 @@ async def make(wallet: Wallet, pair: Pair, kind: str, claim: bytes, message: Mes
     signed = await wallet.sign(pair, parcel.PARCEL, packed.parcel.to_bytes())
     digest = parcel.hash_of(signed.payload)
     folder = _folder(wallet) / digest.hex()
-    folder.mkdir(mode=0o700, parents=True)
+    durable.folder(folder)
     for place, chunk in enumerate(packed.chunks):
-        config.write_file(folder / f"{place:04d}", chunk)
+        durable.write(folder / f"{place:04d}", chunk)
     # Last: a folder without it is a parcel that was never made.
-    config.write_file(folder / _SIGNED, signed.to_bytes())
+    durable.write(folder / _SIGNED, signed.to_bytes())
     return Outgoing(digest, folder)
+
+
+def drop_others(wallet: Wallet, names: Collection[str]) -> None:
+    """Remove what was kept of parcels but these, by their hashes in hex."""
+    for folder in _folder(wallet).glob("*"):
+        if folder.name not in names:
+            shutil.rmtree(folder)
 
 
 def waiting(wallet: Wallet) -> list[Outgoing]:
@@ -92,7 +101,7 @@ async def send(wallet: Wallet, one: Outgoing, progress: Progress = silent) -> in
     if state not in ("open", "complete", "taken"):
         raise Refused("exchange.state", f"the parcel is {state}")
     progress(whole - len(missing), whole)
-    chunks = ((place, (one.folder / f"{place:04d}").read_bytes()) for place in missing)
+    chunks = ((place, durable.read(one.folder / f"{place:04d}", _MAX_CHUNK)) for place in missing)
     async for left in calls.put_chunks(wallet, one.hash, chunks):
         progress(whole - left, whole)
     shutil.rmtree(one.folder)
@@ -117,12 +126,9 @@ async def withdraw(wallet: Wallet, pair: Pair, digest: bytes, now: int) -> bool:
 
 
 def documents(paths: list[Path]) -> Iterator[parcel.Document]:
-    """Files to attach, by name. Raises `Refused` (usage.file)."""
+    """Files to attach, by name. Raises `Malformed` (usage.file), also for one that no parcel holds."""
     for path in paths:
-        try:
-            yield parcel.Document(path.name[-128:], _media_type(path), path.read_bytes())
-        except OSError as error:
-            raise Refused("usage.file", f"{path.name} cannot be read: {error.strerror}") from error
+        yield parcel.Document(path.name[-128:], _media_type(path), durable.read(path, parcel.MAX_CONTENT))
 
 
 def _media_type(path: Path) -> str:

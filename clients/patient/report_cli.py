@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from clients import config
+from clients import command, durable
 from clients.command import Folder, Json, Language, chatter, clear, print_json
 from clients.patient import claim_cli, parcels, reports, wallet
 from clients.patient.claim_cli import Name
@@ -41,10 +41,10 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Report a claim to your insurer; documents follow with zhifu wallet attach."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     stated = {
         "cert_type": "01",
-        "cert_no": config.read_file(id_file, 64).decode("ascii", "replace").strip(),
+        "cert_no": durable.read(id_file, 64).decode("ascii", "replace").strip(),
         "day": day,
         "outpatient": outpatient,
         "hospital": hospital,
@@ -69,7 +69,7 @@ def attach(
 
     If it stops on the way, zhifu wallet send goes on where it was.
     """
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim = reports.find(opened, name).request
     with _bar() as progress:
         kind = asyncio.run(
@@ -81,7 +81,7 @@ def attach(
 @clear
 def send(folder: Folder, as_json: Json = False) -> None:
     """Send what an earlier command left on its way; what arrived before is not sent again."""
-    opened = wallet.load(folder)
+    opened = command.to_the_end(wallet.held(folder))
     with _bar() as progress:
         done = asyncio.run(reports.resume(opened, progress))
     if as_json:
@@ -93,7 +93,7 @@ def send(folder: Folder, as_json: Json = False) -> None:
 @clear
 def track(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """Show where the claims stand that you reported."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim_cli.collect(opened, now)
     claim_cli.show([_row(opened, one, lang) for one in reports.listed(opened)], as_json)
 
@@ -113,14 +113,14 @@ def dispute(folder: Folder, name: Name, note: Note = "", as_json: Json = False) 
 @clear
 def withdraw(folder: Folder, name: Name, as_json: Json = False) -> None:
     """Take a report and its documents back; what the insurer took before, it is told to erase, and answers."""
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim = reports.find(opened, name).request
     taken = asyncio.run(reports.withdraw(opened, claim, now))
     _print(opened, claim, as_json, told_to_erase=taken)
 
 
 def _answer(folder: Path, name: str, kind: str, note: str, as_json: bool) -> None:
-    opened, now = wallet.load(folder), int(time.time())
+    opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim_cli.collect(opened, now)
     claim = reports.find(opened, name).request
     asyncio.run(reports.answer(opened, claim, kind, note, now))

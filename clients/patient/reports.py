@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from clients import config
+from clients import durable
 from clients.patient import claims, parcels
 from clients.patient.claims import Claim
 from clients.patient.mailbox import Fetched
 from clients.patient.parcels import Outgoing, Progress
-from clients.patient.wallet import Pair, Wallet
+from clients.patient.wallet import Pair, Wallet, read_json
 from zhifu.cbor import Value
 from zhifu.errors import Error, Refused
 from zhifu.parcel import Document, Message
@@ -88,10 +88,12 @@ async def _follow(
 
 
 async def resume(wallet: Wallet, progress: Progress) -> list[Outgoing]:
-    """Send what an earlier command left unsent, each parcel from where it stopped; what was sent.
+    """Send what an earlier command left unsent, each parcel from where it stopped; what was sent. A parcel that no
+    report names was never made: its command ended before it said so, and nobody could find what it is answered with.
 
     One that cannot be sent keeps none of the others; then its error is raised, the first of several, as `parcels.send`.
     """
+    parcels.drop_others(wallet, {row["hash"] for _, document in _documents(wallet) for row in document["parcels"]})
     sent: list[Outgoing] = []
     failed: list[Error] = []
     for one in parcels.waiting(wallet):
@@ -146,8 +148,7 @@ def one_of(wallet: Wallet, claim: bytes) -> dict[str, Any]:
     path = _folder(wallet) / f"{claim.hex()}.json"
     if not path.exists():
         raise Refused("consent.unknown", "this wallet reported no such claim")
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    return dict(read_json(path))
 
 
 def _claim(wallet: Wallet, claim: bytes, document: Mapping[str, Any]) -> Claim:
@@ -177,5 +178,5 @@ def _documents(wallet: Wallet) -> Iterator[tuple[bytes, dict[str, Any]]]:
 
 
 def _write(wallet: Wallet, claim: bytes, document: Mapping[str, Any]) -> None:
-    _folder(wallet).mkdir(mode=0o700, exist_ok=True)
-    config.write_file(_folder(wallet) / f"{claim.hex()}.json", json.dumps(document, ensure_ascii=False).encode())
+    durable.folder(_folder(wallet))
+    durable.write(_folder(wallet) / f"{claim.hex()}.json", json.dumps(document, ensure_ascii=False).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clients import desk
+from clients import desk, durable
 from clients.patient import consent
 from clients.patient.wallet import Wallet
 from zhifu import consent as consents
@@ -33,7 +33,7 @@ def take(wallet: Wallet, shown: desk.Request, now: int) -> bytes:
     """Verify and keep a request; its hash. Raises as `consent.review`: what does not verify is not kept."""
     consent.review(wallet, shown, now)
     digest = consents.hash_of(shown.request.payload)
-    _folder(wallet).mkdir(mode=0o700, exist_ok=True)
+    durable.folder(_folder(wallet))
     desk.write_request(_folder(wallet) / f"{digest.hex()}.json", shown)
     return digest
 

@@ -49,7 +49,7 @@ async def _pair_of(wallet: Wallet, grant_hash: bytes) -> Pair:
         return wallet.find_grant(grant_hash)[0]
     except Refused:
         for pair in wallet.pairs:
-            if pair.subject_id and grant_hash in await granted(wallet, pair):
+            if pair.subject_id and pair.enrolled and grant_hash in await granted(wallet, pair):
                 return pair
         raise
 

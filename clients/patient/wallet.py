@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from clients import desk
+from clients import desk, durable
 from clients.clock import MAX_SKEW_MS
 from clients.locking import locked
 from zhifu import envelope
@@ -36,6 +35,10 @@ It gets the payload, not the bytes to sign: who holds the key reads what it sign
 """
 FILE: Final = "wallet.json"
 LOCK: Final = "wallet.lock"
+TURN: Final = "command.lock"
+PATIENCE_S: Final = 30.0
+MAX_BYTES: Final = 64 << 20
+_MAX_JSON: Final = 4 << 20
 _NOISE_MS: Final = 1000
 
 
@@ -61,6 +64,13 @@ class Party:
     id: str
     role: str
     name: str
+
+
+def check_parties(hospital: Party, recipient: Party) -> None:
+    """A key is for a hospital and a payer; swapped, nobody could use it. Raises `Malformed` (usage.argument)."""
+    for one, needed in ((hospital, ("hospital",)), (recipient, ("insurer", "public-payer"))):
+        if one.role not in needed:
+            raise Malformed("usage.argument", f"{one.name} is no {' or '.join(needed)} but {one.role or 'unknown'}")
 
 
 @dataclass(slots=True)
@@ -204,7 +214,11 @@ class Wallet:
         raise Refused("consent.key_status", "this wallet has no key for that hospital and recipient: enrol first")
 
     def draw_pair(self, hospital: Party, recipient: Party, public_key: bytes = b"") -> Pair:
-        """The pair's keys, drawn now if there are none yet; with ``public_key`` the signing key lies elsewhere."""
+        """The pair's keys, drawn now if there are none yet; with ``public_key`` the signing key lies elsewhere.
+
+        Raises as `check_parties`.
+        """
+        check_parties(hospital, recipient)
         self.parties.update({hospital.id: hospital, recipient.id: recipient})
         for pair in self.pairs:
             if (pair.hospital, pair.recipient, pair.subject_id) == (hospital.id, recipient.id, ""):
@@ -254,7 +268,7 @@ class Wallet:
         return ahead if abs(ahead) >= 2 else 0
 
     def save(self) -> None:
-        """Write the file whole or not at all, 0600."""
+        """On the disk when it returns, whole or not at all, 0600. Raises `Refused` (usage.file)."""
         document = {
             "contact": asdict(self.contact),
             "parties": [asdict(party) for party in self.parties.values()],
@@ -264,54 +278,66 @@ class Wallet:
             "clock_offset_ms": self.clock_offset_ms,
             "their_keys": [asdict(one) for one in self.their_keys],
         }
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path / f".{FILE}.new"
-        temporary.unlink(missing_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(document, file, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / FILE)
+        content = json.dumps(document, ensure_ascii=False).encode()
+        if len(content) > MAX_BYTES:
+            raise Refused("usage.file", f"{FILE} would be larger than {MAX_BYTES} bytes, and is never read then")
+        durable.write(self.path / FILE, content)
 
 
 def create(path: Path, contact: Contact) -> Wallet:
     """A new wallet, saved. Raises `Refused` (usage.file) if there is one."""
     if (path / FILE).exists():
         raise Refused("usage.file", f"{path.name} has a wallet already")
+    durable.folder(path)
     wallet = Wallet(path, contact)
     wallet.save()
     return wallet
 
 
-def load(path: Path) -> Wallet:
-    """Raises as `read`, and `Refused` (usage.argument) while its pages hold it: who saved beside them would lose what
-    they save, or they would, and it may be a key.
+@contextmanager
+def held(path: Path, contact: Path | None = None) -> Iterator[Wallet]:
+    """The wallet, a command's alone within the block; made now if there is none and ``contact`` says where the broker
+    is. Who changed it beside another would lose what that one saves, and it may be a key.
+
+    A command waits for another. Raises as `load`, and `Refused` (usage.argument) while its pages hold it.
     """
-    with _locked(path, shared=True):
-        return read(path)
+    _make_room(path, contact)
+    pages = locked(path / LOCK, f"this wallet's pages hold {path.name}: do it there, or end them", shared=True)
+    turn = locked(path / TURN, f"another command holds {path.name}: let it end", patience_s=PATIENCE_S)
+    with pages, turn:
+        yield _opened(path, contact)
 
 
 @contextmanager
-def held(path: Path) -> Iterator[Wallet]:
-    """The wallet, which no other process opens within the block. Raises as `load`."""
-    with _locked(path, shared=False):
-        yield read(path)
+def served(path: Path, contact: Path | None = None) -> Iterator[Wallet]:
+    """The wallet, its pages' alone within the block: no command opens it meanwhile. Else as `held`."""
+    _make_room(path, contact)
+    with locked(path / LOCK, f"this wallet's pages or a command hold {path.name}: end them"):
+        yield _opened(path, contact)
 
 
-def _locked(path: Path, *, shared: bool) -> AbstractContextManager[None]:
-    if not path.is_dir():
+def _make_room(path: Path, contact: Path | None) -> None:
+    if contact is not None:
+        durable.folder(path)
+    elif not path.is_dir():
         raise Refused("usage.file", f"no wallet in {path}")
-    return locked(path / LOCK, f"this wallet's pages hold {path.name}: do it there, or end them", shared=shared)
 
 
-def read(path: Path) -> Wallet:
-    """Raises `Refused` (usage.file) if there is none or others can read it, `Malformed` (usage.file)."""
+def _opened(path: Path, contact_file: Path | None) -> Wallet:
+    durable.sweep(path)
+    if contact_file is not None and not (path / FILE).exists():
+        return create(path, contact(contact_file))
+    return load(path)
+
+
+def load(path: Path) -> Wallet:
+    """As it is now, to be looked at. Raises `Refused` (usage.file) if there is none or others can read it, `Malformed`
+    (usage.file).
+    """
     file = path / FILE
     if not file.is_file():
         raise Refused("usage.file", f"no wallet in {path}")
-    if file.stat().st_mode & 0o077:
-        raise Refused("usage.file", f"{FILE} can be read by others: chmod 600")
-    document = read_json(file)
+    document = _object(durable.read_private(file, MAX_BYTES), file)
     try:
         return Wallet(
             path,
@@ -345,11 +371,13 @@ def party(path: Path) -> Party:
 
 def read_json(path: Path) -> Mapping[str, Any]:
     """A JSON object in a file of at most 4 MiB. Raises `Malformed` (usage.file)."""
+    return _object(durable.read(path, _MAX_JSON), path)
+
+
+def _object(content: bytes, path: Path) -> Mapping[str, Any]:
     try:
-        if path.stat().st_size > 4 << 20:
-            raise Malformed("usage.file", f"{path.name} is too large")
-        found = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise Malformed("usage.file", f"{path.name} cannot be read") from error
     if not isinstance(found, dict):
         raise Malformed("usage.file", f"{path.name} is not a JSON object")

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients import command, config, plain
+from clients import command, durable, plain
 from clients.command import Json, Language, clear, print_json
 from policies import analyse, load
 from policies.analyse import Change, Findings
@@ -161,7 +161,7 @@ def run_cases(
     as_json: Json = False,
 ) -> None:
     """Run cases against a policy. Exit 1 if one fails."""
-    found = analyse.run_cases(load.load(policies), config.read_file(cases, _MAX_CASES))
+    found = analyse.run_cases(load.load(policies), durable.read(cases, _MAX_CASES))
     failed = [one for one in found if not one.passed]
     if as_json:
         print_json({"passed": len(found) - len(failed), "failed": [asdict(one) for one in failed]})

@@ -27,7 +27,7 @@ def account(
     paid_in: Annotated[str | None, typer.Option(help="All that was ever paid in, yuan with two places.")] = None,
 ) -> None:
     """Show what a personal account has left, or say what was paid into it."""
-    settings, now = config.load(folder), int(time.time())
+    settings, now = config.load(folder, "public-payer"), int(time.time())
     store = Store(settings.database, FileKeystore.load(settings.keys))
     try:
         if paid_in is not None:

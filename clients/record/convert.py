@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from clients import config
+from clients import durable
 from clients.command import Json, chatter, clear
 from clients.hospital import national
 from clients.hospital.fhir import bundle, claim, document
@@ -71,7 +71,7 @@ def _all(file: Path, source: str, target: str) -> Iterator[Converted | Error]:
 
 
 def _national(file: Path) -> tuple[OpenBill, None]:
-    return of_bill(bills.parse(config.read_file(file, bills.MAX_BYTES))), None
+    return of_bill(bills.parse(durable.read(file, bills.MAX_BYTES))), None
 
 
 def _each(readers: Sequence[Any], target: str) -> Iterator[Converted | Error]:
@@ -96,9 +96,9 @@ def to(bill: OpenBill, target: str) -> Any:
 
 def _resources(file: Path) -> Resources:
     if not file.is_dir() and file.suffix != ".ndjson":
-        return Resources.of_json(config.read_file(file, document.MAX_BYTES))
+        return Resources.of_json(durable.read(file, document.MAX_BYTES))
     paths = sorted(file.glob("*.ndjson")) if file.is_dir() else [file]
-    read = {path.name: config.read_file(path, document.MAX_BYTES) for path in paths}
+    read = {path.name: durable.read(path, document.MAX_BYTES) for path in paths}
     if sum(map(len, read.values())) > _MAX_FOLDER:
         raise Malformed("usage.file", f"{file.name} holds more than {_MAX_FOLDER} bytes")
     return Resources.of_ndjson(read)

@@ -6,13 +6,13 @@ with their name.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clients import durable
 from zhifu import cbor
-from zhifu.errors import Malformed, Refused
+from zhifu.errors import Malformed
 
 _SEALED: Final = "zhifu/v1 sealed file"
 _GATED: Final = "zhifu/v1 gated file"
@@ -85,10 +85,10 @@ def write_secret(path: Path, owner: str, secret: bytes) -> None:
 
 
 def read_secret(path: Path, owner: str) -> bytes:
-    """Raises `Malformed` (usage.file) for another party's, `Refused` (usage.file) where others can read it."""
-    if path.exists() and path.stat().st_mode & 0o077:
-        raise Refused("usage.file", f"{path.name} can be read by others: chmod 600 {path.name}")
-    whose, secret = _read(path, _SECRET, 2)
+    """Raises `Malformed` (usage.file) for another party's, `Refused` (usage.file) where it is missing or others can
+    read it.
+    """
+    whose, secret = _fields(durable.read_private(path, MAX_BYTES), path, _SECRET, 2)
     if whose != owner.encode():
         raise Malformed(
             "usage.file", f"{path.name} is the {whose.decode(errors='replace')}'s secret, not the {owner}'s"
@@ -97,12 +97,10 @@ def read_secret(path: Path, owner: str) -> bytes:
 
 
 def _read(path: Path, name: str, count: int) -> list[bytes]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise Malformed("malformed.size", f"{path.name} is larger than {MAX_BYTES} bytes")
-        content = path.read_bytes()
-    except OSError as error:
-        raise Malformed("usage.file", f"{path.name}: {error.strerror}") from error
+    return _fields(durable.read(path, MAX_BYTES), path, name, count)
+
+
+def _fields(content: bytes, path: Path, name: str, count: int) -> list[bytes]:
     found, *fields = cbor.array(content, MAX_BYTES, 1 + count)
     if found != name or any(type(field) is not bytes for field in fields):
         raise Malformed("usage.file", f"{path.name} is not a {name.removeprefix('zhifu/v1 ')}")
@@ -110,8 +108,4 @@ def _read(path: Path, name: str, count: int) -> list[bytes]:
 
 
 def _write(path: Path, row: list[cbor.Value]) -> None:
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(cbor.encode(row))
-    except OSError as error:
-        raise Refused("usage.file", f"{path.name}: {error.strerror}") from error
+    durable.write(path, cbor.encode(row))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from clients import config
+from clients import durable
 from clients.command import Json, Language, chatter, clear, print_json, to_json
 from clients.hospital.bill_file import read_bill
 from clients.hospital.scrub.found import How
@@ -55,7 +55,7 @@ def scrub(
     extra = (names(),) if model else ()
     found = scrub_text(_read(file), NOTHING if known is None else from_bill(read_bill(known)[1]), lang, extra)
     if report is not None:
-        config.write_file(report, (to_json(_report(found)) + "\n").encode())
+        durable.write(report, (to_json(_report(found)) + "\n").encode())
     if as_json:
         print_json({"text": found.text, **_report(found)})
     else:
@@ -70,7 +70,7 @@ def _read(file: Path) -> str:
         if len(content) > _MAX_BYTES:
             raise Malformed("malformed.size", f"more than {_MAX_BYTES} bytes")
     else:
-        content = config.read_file(file, _MAX_BYTES)
+        content = durable.read(file, _MAX_BYTES)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

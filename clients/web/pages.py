@@ -10,7 +10,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
@@ -25,11 +25,13 @@ _YEAR_S: Final = 365 * 86_400
 class Pages:
     """``package`` has ``templates/``, ``static/`` and ``words.toml``; ours are found behind its own.
 
-    Templates extend ``base.html`` and say texts as ``{{ t("key") }}``; ``lang`` is the language.
+    Templates extend ``base.html`` and say texts as ``{{ t("key") }}``; ``lang`` is the language, ``within`` whether the
+    reader can sign out, ``home`` the first page.
     """
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, home: str = "/") -> None:
         self.words = words.load(BASE, package)
+        self._home = home
         self._package = package
         self._templates = Environment(
             loader=ChoiceLoader([PackageLoader(package), PackageLoader(BASE)]),
@@ -51,9 +53,8 @@ class Pages:
         def say(key: str, **places: object) -> str:
             return self.words.say(language, key, **places)
 
-        text = self._templates.get_template(template).render(
-            t=say, lang=language, path=request.url.path, query=_query(request), **context
-        )
+        usual = {"t": say, "lang": language, "path": request.url.path, "query": _query(request), "home": self._home}
+        text = self._templates.get_template(template).render(**{**usual, "within": True, **context})
         response = HTMLResponse(text, status)
         if request.query_params.get("lang") == language:
             response.set_cookie(_COOKIE, language, _YEAR_S, httponly=True, samesite="strict")
@@ -67,7 +68,11 @@ class Pages:
         return Starlette(
             routes=[*routes, Mount("/static", static, name="static")],
             middleware=[Middleware(Guard, hosts=hosts), *inner],
+            exception_handlers={404: self._nothing},
         )
+
+    async def _nothing(self, request: Request, _error: Exception) -> Response:
+        return self.render(request, "nothing.html", 404, within=not request.url.path.startswith("/static/"))
 
 
 def _query(request: Request) -> str:

@@ -11,6 +11,8 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from clients.web import bounded
+from clients.web.entrance import Entrance
 from clients.web.guard import LOOPBACK
 from zhifu.errors import Refused
 
@@ -32,9 +34,9 @@ class Place:
         return LOOPBACK | {self.host}
 
 
-def serve(app: ASGIApp, place: Place, path: str = "") -> None:
-    """Serve until SIGTERM or SIGINT. Once it listens it says where, as one JSON line on stdout:
-    ``{"url": …}``, with ``path`` appended.
+def serve(app: ASGIApp, place: Place, entrance: Entrance) -> None:
+    """Serve until SIGTERM or SIGINT. Once it listens it says where, with the key, as one JSON line on stdout:
+    ``{"url": …}``; and again whenever somebody signed out, since the key is another then.
 
     Raises `Refused` (usage.argument) for another address than loopback without TLS: a browser makes and uses keys on
     a page that nobody can have changed on the way only. Raises `Refused` (unavailable.port).
@@ -42,13 +44,15 @@ def serve(app: ASGIApp, place: Place, path: str = "") -> None:
     if place.host not in LOOPBACK and (place.certificate is None or place.key is None):
         raise Refused("usage.argument", "another address than loopback needs --certificate and --key")
     scheme = "https" if place.certificate else "http"
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, proxy_headers=False,
-        ssl_certfile=place.certificate, ssl_keyfile=place.key, lifespan="off",
-    )  # fmt: skip
+    config = bounded.settings(app, ssl_certfile=place.certificate, ssl_keyfile=place.key)
     with _listen(place) as listening:
-        port = listening.getsockname()[1]
-        print(json.dumps({"url": f"{scheme}://{place.host}:{port}/{path}"}), flush=True)
+        host, port = f"[{place.host}]" if ":" in place.host else place.host, listening.getsockname()[1]
+
+        def tell(key: str) -> None:
+            print(json.dumps({"url": f"{scheme}://{host}:{port}/?key={key}"}), flush=True)
+
+        tell(entrance.key)
+        entrance.tell = tell
         uvicorn.Server(config).run(sockets=[listening])
 
 

@@ -34,7 +34,8 @@ from clients.auditor.report import Report
 from clients.auditor.rows import Row
 from clients.auditor.verify import Verification
 from clients.keystore import FileKeystore
-from clients.web.door import Door
+from clients.web.door import Door, closed
+from clients.web.entrance import Entrance
 from clients.web.pages import Pages
 from policies import load
 from zhifu import schema
@@ -64,8 +65,8 @@ class Console:
         self._checking: asyncio.Task[None] | None = None
         self._units = {unit.name: unit for name in schema.names() for unit in schema.load(name).units}
 
-    def app(self, key: str, hosts: frozenset[str]) -> Starlette:
-        """The application, behind the guard; ``key`` opens the door."""
+    def app(self, entrance: Entrance, hosts: frozenset[str]) -> Starlette:
+        """The application, behind the guard, for whom ``entrance`` lets in."""
         pages: Mapping[str, Handler] = {
             "/": self._overview,
             "/search": self._search,
@@ -89,9 +90,8 @@ class Console:
         }
         routes = [Route(path, self._guarded(handler)) for path, handler in pages.items()]
         routes += [Route(path, self._guarded(handler), methods=["POST"]) for path, handler in changes.items()]
-        return self._pages.app(
-            routes, hosts=hosts, inner=[Middleware(_Tidy), Middleware(Door, name="console", key=key)]
-        )
+        door = Middleware(Door, name="console", entrance=entrance, home="/", outside=closed("console"))
+        return self._pages.app(routes, hosts=hosts, inner=[Middleware(_Tidy), door])
 
     def _guarded(self, handler: Handler) -> Handler:
         """A page that says what went wrong, in place of a traceback."""

@@ -10,7 +10,9 @@ import typer
 from clients import command, config, log_to_stderr
 from clients.auditor.console.app import Console
 from clients.command import Folder, clear
-from clients.web import door, serving
+from clients.locking import locked
+from clients.web import serving
+from clients.web.entrance import Entrance
 
 app = command.app("The auditor's console: search, timelines, integrity, alerts, policies. 审计控制台")
 
@@ -35,5 +37,6 @@ def serve(
     config.load(folder)
     log_to_stderr()
     place = serving.Place(host, port, certificate, key)
-    opens = door.key(folder)
-    serving.serve(Console(folder).app(opens, place.hosts), place, path=f"?key={opens}")
+    with locked(folder / "console.lock", f"another console serves {folder.name}: what one keeps the other would lose"):
+        entrance = Entrance(folder)
+        serving.serve(Console(folder).app(entrance, place.hosts), place, entrance)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from clients.config import read_file, write_file
+from clients import durable
 from zhifu import strict_json
 from zhifu.errors import Malformed
 
@@ -64,10 +64,10 @@ class Memory:
         empty: dict[str, Any] = {"filters": [], "check": None, "readings": []}
         if not (self.folder / FILE).exists():
             return empty
-        document = strict_json.loads(read_file(self.folder / FILE, _MAX), _MAX, "usage.file")
+        document = strict_json.loads(durable.read(self.folder / FILE, _MAX), _MAX, "usage.file")
         if not isinstance(document, dict) or not set(document) <= set(empty):
             raise Malformed("usage.file", f"{FILE} is not the console's")
         return {**empty, **document}
 
     def _write(self, document: dict[str, Any]) -> None:
-        write_file(self.folder / FILE, json.dumps(document, ensure_ascii=False, indent=1).encode())
+        durable.write(self.folder / FILE, json.dumps(document, ensure_ascii=False, indent=1).encode())

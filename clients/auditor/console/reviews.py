@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from nacl.signing import SigningKey
 
-from clients.config import read_file, write_file
+from clients import durable
 from zhifu import keys, strict_json
 from zhifu.errors import Error, Malformed, NotAuthentic
 
@@ -54,7 +54,7 @@ class Reviews:
             "after": (_digest(lines[-1]) if lines else _FIRST).hex(),
         }
         signature = keys.sign(self.key, _LABEL + _canonical(said))
-        write_file(self.folder / FILE, b"\n".join([*lines, _canonical({**said, "signature": signature.hex()}), b""]))
+        durable.write(self.folder / FILE, b"\n".join([*lines, _canonical({**said, "signature": signature.hex()}), b""]))
 
     def read(self) -> dict[str, list[Review]]:
         """By alert, oldest first. Raises `NotAuthentic` (signature.invalid) naming the first line that is not as it was
@@ -67,7 +67,7 @@ class Reviews:
 
     def _lines(self) -> list[bytes]:
         path = self.folder / FILE
-        return read_file(path, _MAX).splitlines() if path.exists() else []
+        return durable.read(path, _MAX).splitlines() if path.exists() else []
 
     def _checked(self, lines: list[bytes]) -> list[Review]:
         before = [_FIRST, *map(_digest, lines)]

@@ -1,50 +1,48 @@
 """The cashier's pages on the hospital node's local API: loopback, behind the guard of all pages.
 
-`zhifu hospital cashier` prints the address that opens them; the browser then holds a cookie derived from the token.
+`zhifu hospital cashier` prints the address that opens them, with a key of its own: the local API's token opens more.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.datastructures import FormData, UploadFile
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from clients.hospital.api import Api, named
+from clients.hospital.cashier import KEY_FILE
 from clients.hospital.driving import Driving
 from clients.plain import yuan
 from clients.reasons import ended
+from clients.web.door import Door
+from clients.web.entrance import Entrance
 from clients.web.pages import Pages
 from zhifu.errors import Error, Malformed
 
 KINDS: Final = ("medical", "city-supplementary", "group", "outpatient")
-_COOKIE: Final = "desk"
+_HOME: Final = "/desk"
 _WISHES: Final = {"confirm": "confirm", "cancel": "cancel", "refund": "reverse"}
 _SETTLED_S: Final = 20.0
 _MAX_FILE: Final = 8 << 20
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def session(token: str) -> str:
-    """The cookie's value: it opens the pages and nothing else."""
-    return hashlib.sha256(b"cashier\0" + token.encode()).hexdigest()
-
-
 class Cashier:
     """The pages; every figure on them is the API's."""
 
-    def __init__(self, api: Api, driving: Driving, token: str) -> None:
+    def __init__(self, api: Api, driving: Driving, folder: Path) -> None:
         self._api = api
         self._driving = driving
-        self._token = token
-        self._pages = Pages(__package__)
+        self._entrance = Entrance(folder, KEY_FILE)
+        self._pages = Pages(__package__, _HOME)
 
     def app(self) -> Starlette:
         """``/desk`` and what it leads to."""
@@ -56,19 +54,18 @@ class Cashier:
                 Route("/desk/{id}/state", self._guard(self._state), methods=["GET"]),
                 Route("/desk/{id}/statement", self._guard(self._statement), methods=["GET"]),
                 Route("/desk/{id}/{wish}", self._guard(self._wish), methods=["POST"]),
-            ]
+            ],
+            inner=[Middleware(Door, name="desk", entrance=self._entrance, home=_HOME, outside=self._locked)],
         )
+
+    def _locked(self, request: Request) -> Response:
+        if not request.url.path.startswith(_HOME):
+            # Whoever has the API's token and asks for what it has not comes here too.
+            return PlainTextResponse("not found\n", 404)
+        return self._pages.render(request, "locked.html", 401, within=False)
 
     def _guard(self, handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
-            key = request.query_params.get("key")
-            if key is not None and hmac.compare_digest(key.encode(), self._token.encode()):
-                opened = RedirectResponse("/desk", 303)
-                opened.set_cookie(_COOKIE, session(self._token), httponly=True, samesite="strict")
-                return opened
-            shown = request.cookies.get(_COOKIE, "")
-            if not hmac.compare_digest(shown.encode(), session(self._token).encode()):
-                return self._pages.render(request, "locked.html", 401)
             try:
                 return await handler(request)
             except Error as error:

@@ -112,7 +112,7 @@ class Api:
         hospital, recipient = self.wallet.parties[pair.hospital], self.wallet.parties[pair.recipient]
         way_back = keys.recovery_pair(hospital, recipient, pair.subject, bytes_of(body, "recovery"))
         entry = await keys.enrol(self.wallet, pair, attested, way_back, _now())
-        return {"entry": entry.index}
+        return {"entry": entry.index if entry else None}
 
     def party(self, body: Body, name: str) -> wallets.Party:
         found = self.wallet.parties.get(text_of(body, name))

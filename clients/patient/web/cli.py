@@ -11,7 +11,7 @@ from clients import command
 from clients.command import Folder, clear
 from clients.patient import wallet as wallets
 from clients.patient.web.site import Site, open_wallet
-from clients.web import door
+from clients.web.entrance import Entrance
 from clients.web.serving import Place, serve
 
 PORT: Final = 8730
@@ -38,6 +38,6 @@ def serve_pages(
     with open_wallet(folder, contact) as opened:
         opened.parties.update({party.id: party for party in parties})
         opened.save()
-        opens = door.key(folder)
+        entrance = Entrance(folder)
         command.chatter.print("serving the wallet; end it with Ctrl-C")
-        serve(Site(opened).app(opens, place.hosts), place, path=f"?key={opens}")
+        serve(Site(opened).app(entrance, place.hosts), place, entrance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Final
 from clients import plain
 from clients.patient import consent, kept, screen
 from clients.patient.mailbox import Access
-from clients.patient.wallet import Given, Pair, Wallet
+from clients.patient.wallet import Given, Pair, Wallet, read_json
 from zhifu import consent as consents
 from zhifu import schema
 from zhifu.consent import Grant
@@ -93,7 +92,7 @@ def statements(wallet: Wallet, language: str) -> list[dict[str, Any]]:
 
 
 def _statement(path: Path, language: str) -> dict[str, Any]:
-    document = json.loads(path.read_text("utf-8"))
+    document = read_json(path)
     kind, values = schema.load(_SCHEMA), document["values"]
     # Whatever it is sealed with, a sender may leave a unit out, and every value may be absent.
     others = [row for row in values.get("payments") or () if row[0] != "patient"]

@@ -24,6 +24,7 @@ from clients.patient.web.claim_pages import ClaimPages
 from clients.patient.web.key_pages import KeyPages
 from clients.patient.web.report_pages import ReportPages
 from clients.web import door
+from clients.web.entrance import Entrance
 from clients.web.guard import LOOPBACK
 from clients.web.pages import Pages
 from zhifu.errors import CATALOGUE, Error
@@ -42,15 +43,15 @@ class Site:
         self._reports = ReportPages(wallet, self._api, self._show)
         self._keys = KeyPages(wallet, self._api, self._show)
 
-    def app(self, key: str, hosts: frozenset[str] = LOOPBACK) -> Starlette:
-        """The application; ``key`` opens the door."""
+    def app(self, entrance: Entrance, hosts: frozenset[str] = LOOPBACK) -> Starlette:
+        """The application, for whom ``entrance`` lets in."""
         pages = {
             "/": self._home, "/enrol": self._enrol, "/requests/{name}": self._review, "/code": self._code,
             "/grants/{name}": self._grant, "/history": self._history, "/statements": self._statements,
         }  # fmt: skip
         pages |= {**self._claims.pages(), **self._reports.pages(), **self._keys.pages()}
         routes = [Route(path, self._guarded(page), methods=["GET"]) for path, page in pages.items()]
-        inner = [Middleware(door.Door, name="wallet", key=key)]
+        inner = [Middleware(door.Door, name="wallet", entrance=entrance, home="/", outside=door.closed("wallet"))]
         calls = [*self._api.routes(), *self._claims.routes(), *self._reports.routes(), *self._keys.routes()]
         return self._pages.app([*routes, *calls], hosts=hosts, inner=inner)
 
@@ -134,11 +135,7 @@ def _hospitals(listed: list[dict[str, Any]]) -> dict[str, str]:
 
 @contextmanager
 def open_wallet(folder: Path, contact: Path | None) -> Iterator[Wallet]:
-    """The folder's wallet, which is the pages' alone within the block; made now if there is none and ``contact`` says
-    where the broker is. Raises as `wallets`.
-    """
-    if contact is not None and not (folder / wallets.FILE).exists():
-        wallets.create(folder, wallets.contact(contact))
-    with wallets.held(folder) as found:
+    """The folder's wallet, which is the pages' alone within the block (`wallets.served`), signed for by the browser."""
+    with wallets.served(folder, contact) as found:
         found.signer = errand.sign
         yield found

@@ -50,8 +50,8 @@ onClick(at("offer"), async () => {
   const key = await fresh(whose.hospital, whose.recipient), subject = hex(await sha256(unhex(whose.subject_key)));
   Object.assign(key, { origin, wallet_key: "", subject, role: ROLES[role] });
   const adds = { key: key.public, role: ROLES[role] };
-  const found = await errand("/api/keys/offer", { ...whose, role, key: key.public }, { kind: "offer", adds, lent: [key] });
   await keep(key);
+  const found = await errand("/api/keys/offer", { ...whose, role, key: key.public }, { kind: "offer", adds, lent: [key] });
   at("offered-key").textContent = spell(key.public);
   offer(at("offer-file"), "offer.json", found.offer);
   at("watch").hidden = true;

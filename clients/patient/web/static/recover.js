@@ -32,8 +32,9 @@ onClick(at("get-in"), async () => {
   const key = await fresh(whose.hospital, whose.recipient);
   Object.assign(key, { origin, wallet_key: "", subject: code.subject, role: ROLES.device });
   const adds = { key: key.public, role: ROLES.device };
-  const found = await errand("/api/keys/recover", { ...body, key: key.public }, { kind: "recover", adds, lent: [code, key] });
+  // Kept before the broker hears of it: a key that nobody has could not even be struck from here.
   await keep(key);
+  const found = await errand("/api/keys/recover", { ...body, key: key.public }, { kind: "recover", adds, lent: [code, key] });
   at("typed-code").value = "";
   at("recovered-when").textContent = said["recovered-when"].replace("{when}", found.active);
   at("recovered").hidden = false;
