@@ -258,10 +258,24 @@ def test_a_claims_consent_is_none_for_a_question(house: House) -> None:
 
 def test_a_settlement_that_nobody_could_have_named_is_refused(house: House) -> None:
     with client(house) as api:
-        api.get("/desk", params={"key": api.headers["authorization"].removeprefix("Bearer ")})
+        opened = api.get(run("hospital", "cashier", house.path / "hospital").ok().out.strip() + "&lang=en")
+        assert opened.headers["location"] == "/desk?lang=en"
         found = [api.get(f"/desk/{name}") for name in ("no-hex", "00" * 16)]
         found.append(api.post("/desk/no-hex/confirm", headers={"origin": str(api.base_url)}))
     assert [one.status_code for one in found] == [400, 400, 400]
+
+
+def test_the_desk_is_left_and_its_address_is_another_then(house: House) -> None:
+    """The token of the local API, which opens more, is in no address."""
+    address = run("hospital", "cashier", house.path / "hospital").ok().out.strip()
+    with client(house) as api:
+        assert api.headers["authorization"].removeprefix("Bearer ") not in address
+        assert api.get("/desk", params={"key": api.headers["authorization"].removeprefix("Bearer ")}).status_code == 401
+        assert (api.get(address).status_code, api.get("/desk").status_code) == (303, 200)
+        assert api.get("/desk/no/such/page", params={"lang": "zh"}).text.count("没有这个页面") == 1
+        assert api.post("/sign-out", headers={"origin": str(api.base_url)}).status_code == 303
+        assert [api.get(one).status_code for one in ("/desk", address, "/no-such-resource")] == [401, 401, 404]
+    assert run("hospital", "cashier", house.path / "hospital").ok().out.strip() != address
 
 
 def test_another_city_by_its_own_table(house: House) -> None:

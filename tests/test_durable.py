@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from clients import durable
+from clients import durable, rotation
+from clients.keystore import FileKeystore
 from tests.test_disk_full import fill, small
 from zhifu.errors import Error, Refused
 
@@ -70,9 +73,10 @@ def test_of_several_who_draw_a_secret_all_have_the_first(tmp_path: Path) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from clients import durable
+from clients import durable, rotation
+from clients.keystore import FileKeystore
 path, byte = Path(sys.argv[1]), sys.argv[2].encode()
-for _ in range(100):
+for _ in range(30):
     durable.write(path, byte * 100_000)
 """
 
@@ -103,3 +107,51 @@ def test_on_a_full_disk_a_file_is_as_it_was(tmp_path: Path) -> None:
             durable.create(disk / "another", b"n" * 8192)
         assert durable.read(disk / "file", 9) == b"old"
         assert sorted(disk.iterdir()) == [disk / "file", filler]
+
+
+@contextmanager
+def room_for(disk: Path, pages: int) -> Iterator[None]:
+    """Within the block that much is left, in blocks of 4 KiB."""
+    filler = fill(disk)
+    os.truncate(filler, filler.stat().st_size - 4096 * pages)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def test_keys_are_drawn_whole_or_not_at_all_wherever_the_disk_is_full(tmp_path: Path) -> None:
+    disk, drawn = tmp_path / "disk", []
+    disk.mkdir()
+    with small(disk, 1):
+        for pages in range(12):
+            keys = disk / f"keys-{pages}"
+            with room_for(disk, pages), suppress(Refused):
+                FileKeystore.draw(keys)
+            drawn.append(keys.exists())
+            if keys.exists():
+                FileKeystore.load(keys)
+                shutil.rmtree(keys)
+            FileKeystore.draw(keys)
+            shutil.rmtree(keys)
+    assert set(drawn) == {False, True}
+
+
+def test_a_rotation_loses_no_key_wherever_the_disk_is_full(tmp_path: Path) -> None:
+    disk, done = tmp_path / "disk", []
+    disk.mkdir()
+    with small(disk, 1):
+        keys = disk / "keys"
+        FileKeystore.draw(keys)
+        for pages in range(8):
+            before = FileKeystore.load(keys).stated_kems
+            with room_for(disk, pages):
+                try:
+                    rotation.draw(keys, ("kem",))
+                    done.append(True)
+                except Refused:
+                    done.append(False)
+            after = FileKeystore.load(keys)
+            assert {one.id for one in before} <= set(after.kem_keys), "what is on its way to the key before is opened"
+            assert not list(keys.glob(".*.partial"))
+    assert set(done) == {False, True}
