@@ -69,6 +69,20 @@ def test_a_quote_is_held_then_confirmed_then_refunded(house: House) -> None:
     assert count_of(house) == before + Counter(reversed=2)
 
 
+def test_what_a_payer_decided_must_be_kept_to_be_taken_back(house: House) -> None:
+    """Half a year later: it would be taken back with the one, and be called taken back with both."""
+    before, settlement = count_of(house), held(house)
+    assert wished(house, settlement, "confirm")["state"] == "confirmed"
+    with house.store("hospital") as store, store.transaction():
+        (answer,) = store.incoming.answers(cases.get(store, bytes.fromhex(settlement)).exchanges["claim"])
+        store.incoming.erase_one(answer.hash)
+    with client(house) as api:
+        refused = api.post(f"/settlements/{settlement}/refund", json={})
+    assert (refused.status_code, refused.json()["reason"]) == (409, "exchange.unknown")
+    assert house.look(settlement)["state"] == "confirmed"
+    assert count_of(house) == before + Counter(committed=2)
+
+
 def test_a_bill_handed_in_twice_is_settled_once(house: House) -> None:
     """A desk that got no answer asks again; the public payer, who counts no uses of a grant, pays once."""
     before, (bill, consent) = count_of(house), discharge(house)

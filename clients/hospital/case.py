@@ -245,7 +245,7 @@ def every(store: Store) -> Iterator[Case]:
 def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:
     """Confirm, cancel or reverse a settlement; saying it again changes nothing. Durable on return.
 
-    Raises `Refused` (exchange.unknown, exchange.state): it is past that.
+    Raises `Refused` (exchange.unknown, exchange.state): it is past that, or what a payer decided is erased.
     """
     with store.transaction():
         case = get(store, case_id)
@@ -255,6 +255,11 @@ def wish(store: Store, case_id: bytes, said: str, now_ms: int) -> Case:
         late = case.state not in UNFINISHED or told or case.desk.wish
         if late if said != "reverse" else case.state != "confirmed":
             raise Refused("exchange.state", f"{said}: the settlement is {case.state}")
+        if said == "reverse" and not all(
+            store.incoming.answers(case.exchanges[case.claim(one)]) for one in case.payers
+        ):
+            # Its time is over, or it was erased: some would be told and others not, and both would call it taken back.
+            raise Refused("exchange.unknown", "what a payer decided is not kept here any more: it is told without us")
         state = "reversing" if said == "reverse" else case.state
         changed = replace(case.with_wish(said), state=state)
         put(store, changed, now_ms)
