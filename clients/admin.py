@@ -36,7 +36,7 @@ from clients.config import Pin
 from clients.hospital.cli import public_key
 from clients.insurer import product as products
 from clients.keystore import FileKeystore, participant_of
-from clients.locking import locked
+from clients.locking import alone, locked
 from clients.pseudonym_service import contact
 from clients.retention import Retention
 from clients.store import Store
@@ -158,7 +158,7 @@ def rotate(
 
 def _rotate_storage(settings: config.NodeConfig) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with node.alone(settings.directory), Progress(*columns, console=Console(stderr=True)) as shown:
+    with alone(settings.directory), Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task("rows", total=None)
         return rotation.rotate_storage(
             settings.keys, settings.database, lambda done, whole: shown.update(task, completed=done, total=whole)

@@ -17,9 +17,10 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from clients import channel, config, durable, node, renewal
+from clients import channel, config, durable, renewal
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, Keystore, participant_of, state_keys, tls_private
+from clients.locking import alone
 from clients.store import Store
 from zhifu import strict_json
 from zhifu.checkpoint import VerifierKey
@@ -79,7 +80,7 @@ async def enrol(
     """
     settings = _settings(invitation, directory, pins or {}, registrar, policies)
     durable.folder(directory)
-    with node.alone(directory):
+    with alone(directory):
         return await _join(invitation, settings)
 
 

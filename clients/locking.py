@@ -6,13 +6,16 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
 from zhifu.errors import Refused
 
 _LOOK_S: Final = 0.05
+_NODE: Final = "node.lock"
+_ASKED_S: Final = 1.0
+"""More than it takes to ask whether a node runs, which is held for so long."""
 
 
 @contextmanager
@@ -31,6 +34,23 @@ def locked(file: Path, taken: str, *, shared: bool = False, patience_s: float = 
         yield
     finally:
         os.close(descriptor)
+
+
+def alone(directory: Path) -> AbstractContextManager[None]:
+    """Two processes of one node would both answer. Raises `Refused` (usage.argument, usage.file)."""
+    return locked(directory / _NODE, f"another process runs the node in {directory.name}", patience_s=_ASKED_S)
+
+
+def runs(directory: Path) -> bool:
+    """Whether a process runs the node in a folder: else its port may be a stranger's by now."""
+    try:
+        with (directory / _NODE).open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _take(descriptor: int, kind: int, taken: str, until: float) -> None:

@@ -12,7 +12,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,7 +26,7 @@ from clients.counts import COUNTS
 from clients.directory import Directory
 from clients.keystore import Keystore
 from clients.live_keys import LiveKeystore
-from clients.locking import locked
+from clients.locking import alone
 from clients.outbox import Outbox
 from clients.renewal import Renewal
 from clients.retention import Retention
@@ -381,8 +381,3 @@ def _raise_if_ended(latest: Sent) -> None:
 def _is_final(error: Error) -> bool:
     """Whether connecting again cannot help."""
     return error.reason == "unavailable.clock" or not (error.retryable or error.reason in _MAY_PASS)
-
-
-def alone(directory: Path) -> AbstractContextManager[None]:
-    """Two processes of one node would both answer. Raises `Refused` (usage.argument, usage.file)."""
-    return locked(directory / "node.lock", f"another process runs the node in {directory.name}")

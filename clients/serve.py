@@ -51,6 +51,7 @@ from zhifu.errors import Error, Refused
 from zhifu.statement import KeyStatement
 
 _CALLING: Final = ("hospital", "insurer")
+_PORT: Final = "api.port"
 DEFAULT_TABLE: Final = "example-city"
 
 
@@ -95,6 +96,7 @@ async def run(directory: Path, options: Options) -> None:
     try:
         # Before anything is driven or written: another process may be running this node.
         with node.alone():
+            (directory / _PORT).unlink(missing_ok=True)
             await _run(node, own, settings, options)
     finally:
         node.store.close()
@@ -201,7 +203,7 @@ async def _with_api(node: Node, settings: NodeConfig, options: Options, service:
     cashier = Cashier(api, driving, settings.directory)
     bound = _bind(options.api_port)
     server = _Server(bounded.settings(api.app([Mount("/", cashier.app())])))
-    durable.write(settings.directory / "api.port", str(bound.getsockname()[1]).encode())
+    durable.write(settings.directory / _PORT, str(bound.getsockname()[1]).encode())
     serving = asyncio.create_task(server.serve(sockets=[bound]))
     listing.complete(node.store)
     driving.resume()

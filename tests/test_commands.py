@@ -214,6 +214,14 @@ def test_a_node_that_does_not_run(house: House) -> None:
     house.end("hospital")
     try:
         refused(house.settle(sample_bill(802), None), Exit.UNAVAILABLE)
+        # Its port is somebody else's by now, who gets neither its token nor the bill nor the cashier.
+        port = int((house.path / "hospital" / "api.port").read_text())
+        with socket.create_server(("127.0.0.1", port)) as stranger:
+            stranger.setblocking(False)
+            refused(house.settle(sample_bill(802), None), Exit.UNAVAILABLE, "not running")
+            refused(run("hospital", "cashier", house.path / "hospital"), Exit.UNAVAILABLE, "not running")
+            with pytest.raises(BlockingIOError):
+                stranger.accept()
     finally:
         house.restart("hospital")
 

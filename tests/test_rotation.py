@@ -25,7 +25,7 @@ from broker.store.sqlite import open_read_only
 from clients import renewal, rotation
 from clients.demo.stage import Stage
 from clients.keystore import FileKeystore
-from clients.node import alone
+from clients.locking import alone
 from clients.store import Job, Store, rewrapping
 from tests.broker_rig import serving
 from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, claim, known, recipient, seed

@@ -84,6 +84,28 @@ def test_a_recovery_is_ended_by_the_same_command_with_the_same_key(house: House)
     assert listed(lost) == ["device pending", "recovery active"]
 
 
+LOOKING = ("history", "statement", "claims", "track", "key list")
+
+
+def looks(folder: Path) -> dict[str, int]:
+    return {words: run("wallet", *words.split(), folder).code for words in LOOKING}
+
+
+def test_a_key_that_is_not_in_force_keeps_no_other_from_being_looked_after(house: House) -> None:
+    """Of a wallet with a key that its subject did not add yet, or that was revoked, nothing was fetched any more."""
+    own, other, offer = house.path / "own", house.path / "other", house.file("offer")
+    run(*attested(house, own.name)).ok()
+    key = wallets.load(own).pairs[0].public.hex()
+    offers = ("wallet", "key", "offer", other, key, *cards(house), "-o", offer, "--contact", house.contact)
+    run(*offers).ok()
+    assert looks(other) == dict.fromkeys(LOOKING, 0)
+    assert "a key is not in force" in run("wallet", "history", other).err
+    run("wallet", "key", "add", own, *cards(house), offer).ok()
+    assert looks(other) == dict.fromkeys(LOOKING, 0), "a further key, to which nothing is sealed"
+    run("wallet", "key", "strike", own, *cards(house), key).ok()
+    assert looks(own) == dict.fromkeys(LOOKING, 0)
+
+
 def test_a_report_that_was_never_named_is_not_sent(house: House) -> None:
     """Its answers could not be found, nor could it be taken back: the secret that they go by was not kept."""
     patient = Patient(house.path / "reporting", "", "insurer")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import httpx
 
-from clients import config, desk, durable
+from clients import config, desk, durable, locking
 from zhifu.errors import CATALOGUE, Malformed, Refused
 
 # The node is on this computer and speaks no TLS. To read every authority's certificate, as a client does unasked, takes
@@ -50,12 +50,14 @@ def connect(folder: Path) -> httpx.Client:
 def place(folder: Path) -> tuple[str, str]:
     """The port of the node that runs in ``folder``, and the token. Raises `Refused` (unavailable.broker)."""
     settings = config.load(folder, "hospital")
+    ended = Refused("unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}")
+    # What listens on the port of one that died may be anybody's: it is sent neither the token nor a bill.
+    if not locking.runs(folder):
+        raise ended
     try:
         port, token = (durable.read(folder / name, 256).decode() for name in ("api.port", "api.token"))
     except Malformed as error:
-        raise Refused(
-            "unavailable.broker", f"the node is not running: zhifu node serve {settings.directory}"
-        ) from error
+        raise ended from error
     return port, token
 
 

@@ -14,7 +14,8 @@ from clients.command import Folder, Json, Language, clear, print_json
 from clients.patient import claims as kept_claims
 from clients.patient import kept, wallet
 from clients.patient.claims import Claim
-from clients.patient.wallet import Wallet
+from clients.patient.each import each
+from clients.patient.wallet import Pair, Wallet
 
 Name = Annotated[str, typer.Argument(metavar="CLAIM", help="The claim, hex; enough of its first digits.")]
 
@@ -59,10 +60,14 @@ def claim(folder: Folder, name: Name, lang: Language = "zh", as_json: Json = Fal
 
 
 def collect(opened: Wallet, now: int) -> None:
-    """Fetch what waits for every enrolled key."""
-    for pair in opened.pairs:
-        if pair.enrolled:
-            asyncio.run(kept.collect(opened, pair, now))
+    """Fetch what waits for every key in force, and say which are not."""
+    asyncio.run(each(opened, lambda pair: kept.collect(opened, pair, now), lambda pair: tell_passed(opened, pair)))
+
+
+def tell_passed(opened: Wallet, pair: Pair) -> None:
+    """A key that is not in force, on stderr."""
+    names = " → ".join(plain.line(opened.name(bytes.fromhex(one))) for one in (pair.hospital, pair.recipient))
+    command.chatter.print(f"a key is not in force, and was passed over: {names}", markup=False, highlight=False)
 
 
 def row(one: Claim, language: str) -> dict[str, Any]:

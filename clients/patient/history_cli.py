@@ -14,6 +14,8 @@ from rich.text import Text
 from clients import command, plain
 from clients.command import Folder, Json, Language, clear, print_json
 from clients.patient import kept, mailbox, screen, wallet
+from clients.patient.claim_cli import collect, tell_passed
+from clients.patient.each import each
 from clients.patient.wallet import Wallet
 from clients.web import words
 from zhifu import presentation, schema
@@ -31,12 +33,10 @@ _STATES = words.load("clients.patient.web")
 def history(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """List every access under this wallet's keys: who was given what, when, at which precision."""
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
-    rows = [
-        _access_row(opened, one, lang)
-        for pair in opened.pairs
-        if pair.enrolled
-        for one in asyncio.run(mailbox.accesses(opened, pair, now))
-    ]
+    found = asyncio.run(
+        each(opened, lambda pair: mailbox.accesses(opened, pair, now), lambda pair: tell_passed(opened, pair))
+    )
+    rows = [_access_row(opened, one, lang) for of_pair in found for one in of_pair]
     if as_json:
         print_json(rows)
         return
@@ -76,9 +76,7 @@ def _access_row(opened: Wallet, one: mailbox.Access, lang: str) -> dict[str, Any
 def statement(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """Fetch the statements that wait for the patient, check and open them."""
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
-    for pair in opened.pairs:
-        if pair.enrolled:
-            asyncio.run(kept.collect(opened, pair, now))
+    collect(opened, now)
     found = [_statement_row(exchange, document, lang) for exchange, document in kept.untold(opened)]
     if as_json:
         print_json(found)

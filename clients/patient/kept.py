@@ -19,8 +19,11 @@ _STATEMENTS: Final = "statements"
 async def collect(wallet: Wallet, pair: Pair, now: int) -> tuple[Opened, ...]:
     """Fetch what waits for this pair, and keep each thing before it is acknowledged. Raises as `mailbox.fetch`.
 
-    What was given and not registered is handed in first.
+    What was given and not registered is handed in first. For a further key there is nothing: it sees and stops, and
+    what is sealed to the patient is not for it.
     """
+    if pair.subject_id:
+        return ()
     await consent.hand_in(wallet, pair, wallet.now(now))
     box = await mailbox.fetch(wallet, pair, now, lambda one: _keep(wallet, one, now))
     claims.refresh(wallet, box.statements, now)

@@ -15,6 +15,8 @@ from rich.table import Table
 from clients import command, desk, durable
 from clients.command import Folder, Json, Output, clear, print_json
 from clients.patient import keys, stop, wallet
+from clients.patient.claim_cli import tell_passed
+from clients.patient.each import each
 from clients.patient.wallet import Pair, Wallet
 from zhifu.errors import Malformed, Refused
 from zhifu.keys import participant_id
@@ -121,6 +123,11 @@ def strike(folder: Folder, hospital: Card, recipient: Card, key: Key) -> None:
 def show(folder: Folder, as_json: Json = False) -> None:
     """List every further key, and what is new since this device looked last."""
     opened = command.to_the_end(wallet.held(folder))
+
+    async def of(pair: Pair) -> tuple[Pair, list[keys.Further]]:
+        return pair, await keys.listed(opened, pair)
+
+    found = asyncio.run(each(opened, of, lambda pair: tell_passed(opened, pair)))
     rows: list[dict[str, Any]] = [
         {
             "hospital": opened.name(bytes.fromhex(pair.hospital)),
@@ -131,9 +138,8 @@ def show(folder: Folder, as_json: Json = False) -> None:
             "active_ms": one.active_ms,
             "news": one.news,
         }
-        for pair in opened.pairs
-        if pair.enrolled
-        for one in asyncio.run(keys.listed(opened, pair))
+        for pair, further in found
+        for one in further
     ]
     if as_json:
         print_json(rows)

@@ -20,6 +20,7 @@ from clients.patient import code as codes
 from clients.patient import consent, kept, keys, mailbox, receipts, requests, stop
 from clients.patient import wallet as wallets
 from clients.patient.consent import Choice
+from clients.patient.each import each
 from clients.patient.keys import Further
 from clients.patient.mailbox import Access
 from clients.patient.stop import Granted
@@ -186,14 +187,16 @@ class Api:
 
     async def _refresh(self, _: Body) -> dict[str, Any]:
         """Fetch statements, accesses and the key log of every enrolled key."""
-        fresh, now = 0, _now()
-        for pair in self.wallet.pairs:
-            if pair.enrolled:
-                # A further key sees and stops; what is sealed to the patient is not for it.
-                fresh += 0 if pair.subject_id else len(await kept.collect(self.wallet, pair, now))
-                self.keys[pair.public] = await keys.listed(self.wallet, pair, shown=False)
-                self.granted[pair.public] = await stop.granted(self.wallet, pair) if pair.subject_id else {}
-                self.seen[pair.subject] = await mailbox.accesses(self.wallet, pair, now)
+        now = _now()
+
+        async def look(pair: Pair) -> int:
+            fresh = len(await kept.collect(self.wallet, pair, now))
+            self.keys[pair.public] = await keys.listed(self.wallet, pair, shown=False)
+            self.granted[pair.public] = await stop.granted(self.wallet, pair) if pair.subject_id else {}
+            self.seen[pair.subject] = await mailbox.accesses(self.wallet, pair, now)
+            return fresh
+
+        fresh = sum(await each(self.wallet, look))
         return {"statements": fresh, "accesses": sum(map(len, self.seen.values()))}
 
     async def _receipt(self, request: Request) -> Response:
