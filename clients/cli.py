@@ -70,7 +70,7 @@ def _part(module: str) -> Callable[..., Any]:
 def _become_broker(words: Sequence[str]) -> NoReturn:
     """In place of this process, so that a signal to the command reaches what serves."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "broker", *words])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "broker", *words])
 
 
 def _overview() -> None:

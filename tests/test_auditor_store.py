@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -376,6 +378,17 @@ def test_command_finds_a_restored_backup(demo: Path) -> None:
 def test_export_that_fails_is_a_finding(tmp_path: Path) -> None:
     with pytest.raises(NotAuthentic, match=r"log\.corrupt: unreadable: the export ended with code 2 \(zhifu broker: "):
         list(source.lines(tmp_path))
+
+
+def test_a_kept_folder_runs_no_code_of_its_own(demo: Path, tmp_path: Path) -> None:
+    """Whoever hands over the folder may have put a program into it, of the name of ours, and be checked from within."""
+    copy = shutil.copytree(demo, tmp_path / "kept")
+    for name in ("__init__.py", "__main__.py"):
+        (copy / "broker" / name).write_text("open('ran', 'w')")
+    for words in (("-m", "clients", "audit", "verify", "."), ("-m", "clients", "broker", "verify", "broker")):
+        done = subprocess.run([sys.executable, "-P", *words], cwd=copy, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert not (copy / "ran").exists()
 
 
 def test_export_is_ended_when_nobody_reads_on(demo: Path) -> None:

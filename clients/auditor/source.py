@@ -22,7 +22,7 @@ def lines(broker: Path) -> Generator[bytes, None, None]:
     Closing the iterator ends the program. Raises `NotAuthentic` (log.corrupt) when it fails: it reads a file that
     anyone may have changed, so its failure is a finding about the log.
     """
-    command = [sys.executable, "-m", "broker", "export", str(broker)]
+    command = [sys.executable, "-P", "-m", "broker", "export", str(broker)]
     with tempfile.TemporaryFile() as said:
         program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, bufsize=_BUFFER)
         try:
