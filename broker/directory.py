@@ -67,6 +67,13 @@ class Directory:
     def members(self) -> list[Member]:
         return list(self._members.values())
 
+    @property
+    def witnesses(self) -> list[Member]:
+        """Whose nodes are to witness the log. An auditor asks and is never attached: were it waited for, a few of
+        them would keep a majority from being reached.
+        """
+        return [one for one in self.members if one.status == "active" and one.role != "auditor"]
+
     def changed_since(self, version: int, wanted: Collection[bytes]) -> list[Member]:
         """Members with a statement of a later version than ``version``; of ``wanted`` only, if there are any."""
         ids = self._changed if not wanted else [one for one in self._changed if one in wanted]

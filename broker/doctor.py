@@ -104,7 +104,7 @@ def _store(opened: Home) -> Iterator[Finding]:
 
 
 def _witnessed(rows: Rows, log: Log, directory: Directory, folder: Path) -> Iterator[Finding]:
-    members = [one for one in directory.members if one.status == "active"]
+    members = directory.witnesses
     expired = sum(one.statement.not_after < time.time() for one in members)
     if expired:
         yield warn("participants", f"the keys of {expired} have expired", "their nodes have not run for a week")

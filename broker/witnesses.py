@@ -101,7 +101,7 @@ class Witnesses:
 
     @property
     def _members(self) -> list[Member]:
-        return [one for one in self._directory.members if one.status == "active"]
+        return self._directory.witnesses
 
     # At start
 
@@ -118,7 +118,8 @@ class Witnesses:
                     self.stop(witness.name_of(participant))
                 return
         self._heard.add(participant)
-        if len(self._heard) >= witness.majority(len(self._members)):
+        members = [one.id for one in self._members]
+        if len(self._heard.intersection(members)) >= witness.majority(len(members)):
             self._answered.set()
 
     def _compare(self, signed: Checkpoint) -> None:
@@ -219,9 +220,8 @@ class Witnesses:
         """The same for any witness by its key."""
         commit = self._log.commit_at(size)
         checkpoint.verify_cosignature(Checkpoint(self._log.origin, size, commit.root), line, key)
-        passed = min((self._seen_by(one) for one in self._members), default=0)
         await self._committer.run(
-            lambda state, _sequence, now_ms: _store(state, key.name, size, line, passed, now_ms), essential=True
+            lambda state, _sequence, now_ms: _store(state, key.name, size, line, now_ms), essential=True
         )
         if size >= self.seen.get(key.name, Seen()).size:
             self.seen[key.name] = Seen(size, self._clock_ms())
@@ -269,13 +269,14 @@ def witnessed_by_majority(sizes: Sequence[int]) -> int:
     return sorted(sizes, reverse=True)[witness.majority(len(sizes)) - 1] if sizes else 0
 
 
-def _store(state: Transaction, name: str, size: int, line: bytes, passed: int, now_ms: int) -> None:
-    """Of each witness the last word, and the lines of the checkpoints that not everybody has passed."""
-    state.delete(tables.Cosignature, size=size, witness=name)
-    state.insert(tables.Cosignature, [(size, name, line, now_ms)])
+def _store(state: Transaction, name: str, size: int, line: bytes, now_ms: int) -> None:
+    """Of each witness its last word and nothing else: whoever stays away must not make the others' words pile up."""
     found = state.get(tables.Witness, name)
     if found is None:
         state.insert(tables.Witness, [(name, size, now_ms)])
     elif size >= found.size:
         state.update(tables.Witness, {"size": size, "time_ms": now_ms}, witness=name)
-    state.delete_through(tables.Cosignature, passed - 1)
+    else:
+        return
+    state.delete_through(tables.Cosignature, size, witness=name)
+    state.insert(tables.Cosignature, [(size, name, line, now_ms)])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,13 @@ import pytest
 import pytest_asyncio
 from nacl.signing import SigningKey
 
-from broker import feeding
+from broker import directory, feeding
 from broker.serving import build
 from broker.store import tables
 from broker.witnesses import ALARM_S, Pace, Seen
 from clients.config import WITNESSES
-from tests.broker_rig import Attached, Clock, Server, present, reason, serving
-from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, seed
+from tests.broker_rig import Attached, Clock, Server, present, reason, serving, statement_of
+from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, party, seed
 from tests.node_peer import ORIGIN as PEER_ORIGIN
 from tests.node_peer import Member, Peer, Running, Stream, presented
 from zhifu import checkpoint, merkle, witness
@@ -259,6 +260,36 @@ async def test_cosignatures_are_kept_and_told_to_the_others(tmp_path: Path) -> N
         }
         again = build(server.home, None, server.clock)
         assert again.witnesses.witnessed == size
+        again.store.close()
+
+
+async def test_an_auditor_is_not_waited_for_and_one_who_stays_away_lets_nothing_pile_up(tmp_path: Path) -> None:
+    async with serving(tmp_path, HOSPITAL, PAYER, INSURER, pace=FAST) as server:
+        auditors = [party(f"auditor {number}") for number in range(4)]
+        for one in auditors:
+            enrol = partial(directory.enrol, one.id, "auditor", one.name, statement_of(one))
+            await server.run(lambda state, sequence, now_ms, enrol=enrol: enrol(state, sequence, now_ms))
+        server.core.directory.reload()
+        log, witnesses = server.core.log, server.core.witnesses
+        for _ in range(3):
+            await server.submit(present(server.statute()))
+            for one in (HOSPITAL, PAYER):
+                signed = Checkpoint(log.origin, log.size, log.frontier.root())
+                line = checkpoint.cosign(signed, witness.name_of(one.id), one.cosigning, NOW)
+                await witnesses.take(one.id, log.size, line)
+                await witnesses.take(one.id, log.size, line)
+        assert {(row.witness, row.size) for row in server.rows(tables.Cosignature)} == {
+            (witness.name_of(one.id), witnesses.witnessed) for one in (HOSPITAL, PAYER)
+        }
+        assert witnesses.witnessed >= log.size - 2
+        # Of seven that may say hello, the two are a majority of the three that witness; auditors are none.
+        again = build(server.home, None, server.clock)
+        permitted = asyncio.create_task(again.witnesses.permission())
+        for one in (*auditors, HOSPITAL):
+            again.witnesses.hello(one.id, b"")
+        assert not (await asyncio.wait([permitted], timeout=0))[0]
+        again.witnesses.hello(PAYER.id, b"")
+        await asyncio.wait_for(permitted, 30)
         again.store.close()
 
 

@@ -317,7 +317,7 @@ class Witness(SQLModel, table=True):
 
 
 class Cosignature(SQLModel, table=True):
-    """Signature lines of the checkpoints that not every witness has passed."""
+    """Of each witness the signature line of the largest checkpoint that it cosigned."""
 
     size: int = Field(primary_key=True)
     witness: str = Field(primary_key=True)
