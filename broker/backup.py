@@ -143,6 +143,8 @@ def restore(backup: Path, folder: Path, store: str, now_ms: int, tell: Tell) -> 
         keys = None if manifest.has_keys else home.open_home(folder)
         if keys is None and folder.exists() and any(folder.iterdir()):
             raise Refused("usage.file", f"{folder.name} is not empty: a backup with keys makes a folder of its own")
+        if keys and not (store or keys.store):
+            _check_free(keys.database)
         beside = folder if keys else folder.absolute().parent
         made = stack.enter_context(TemporaryDirectory(prefix=".restoring.", dir=beside))
         fresh = Path(made) / "folder"
@@ -151,6 +153,17 @@ def restore(backup: Path, folder: Path, store: str, now_ms: int, tell: Tell) -> 
         _verify(opened, said, signature, manifest, fresh / DATABASE, tell)
         _put(opened, fresh, folder, store, now_ms, tell)
     return manifest
+
+
+def _check_free(database: Path) -> None:
+    """Raises `Refused` (usage.file) where a database is, or what one had still to write: SQLite would write that into
+    the restored one, unasked and after all of it was verified.
+    """
+    for suffix in ("", "-wal", "-journal"):
+        beside = database.with_name(database.name + suffix)
+        if beside.exists() and (not suffix or beside.stat().st_size):
+            said = f"{database.parent.name} has a database, or what is left of one: move {beside.name} away first"
+            raise Refused("usage.file", said)
 
 
 def _small(archive: tarfile.TarFile, name: str) -> bytes:
@@ -237,8 +250,6 @@ def _put(opened: Home, fresh: Path, folder: Path, store: str, now_ms: int, tell:
         # Over an empty folder, at once.
         fresh.replace(folder)
     else:
-        if not address and opened.database.exists():
-            raise Refused("usage.file", f"{folder.name} has a database: restore into a folder without one")
         copying.copy_in(fresh / DATABASE, opened.database, address, now_ms, tell)
 
 

@@ -155,6 +155,12 @@ async def test_keys_that_were_kept_apart_take_their_own_database_only(
     refused("signature.invalid", restore, tmp_path / "apart", other.path)
     assert not other.database.exists()
     opened.database.rename(tmp_path / "lost")
+    # What the lost database had not written yet would be written into the restored one.
+    beside = opened.path / "broker.db-wal"
+    beside.write_bytes(b"frames")
+    refused("usage.file", restore, tmp_path / "apart", opened.path)
+    assert not opened.database.exists()
+    beside.unlink()
     restore(tmp_path / "apart", opened.path)
     assert {path.name for path in opened.path.iterdir() if path.name.startswith(".")} == set()
     opened.open_read_only().close()
