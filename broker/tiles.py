@@ -15,7 +15,8 @@ from zhifu.errors import Malformed, Refused
 
 WIDTH: Final = 256
 _HEIGHT: Final = 8
-_PATH: Final = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+_PATH: Final = re.compile(r"(entries|[0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
+"""Of an index of at most 21 digits: there is no larger log."""
 
 
 def read(path: str, reader: Reader) -> tuple[bytes, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,11 +10,13 @@ import httpx
 
 from zhifu import checkpoint, merkle
 from zhifu.checkpoint import MAX_NOTE, Checkpoint, VerifierKey
-from zhifu.errors import Error, NotAuthentic, Refused
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.merkle import HASH_BYTES, Node
 from zhifu.receipt import Head
 
 TIMEOUT_S: Final = 20.0
+ANSWER_S: Final = 60.0
+"""Until an answer is whole, however steadily it comes."""
 _WIDTH: Final = 256
 _HEIGHT: Final = 8
 
@@ -23,7 +26,7 @@ class Mirror:
 
     def __init__(self, url: str, log_key: VerifierKey) -> None:
         """Raises `Refused` (unavailable.broker), `Malformed`, `NotAuthentic` (log.signature)."""
-        self._client = httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT_S, trust_env=False)
+        self._client = _client(url)
         self._tiles: dict[tuple[int, int], bytes] = {}
         try:
             self.note = self._get("/checkpoint", MAX_NOTE)
@@ -80,14 +83,36 @@ class Mirror:
 
     def _get(self, path: str, cap: int) -> bytes:
         try:
-            answer = self._client.get(path)
-        except httpx.HTTPError as error:
+            with self._client.stream("GET", path) as answer:
+                found = _read(answer, cap) if answer.is_success else b""
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Refused("unavailable.broker", f"{path}: {type(error).__name__}") from error
         if answer.status_code == httpx.codes.NOT_FOUND:
             raise NotAuthentic("log.corrupt", f"the log does not have {path}, which its checkpoint promises")
-        if not answer.is_success or len(answer.content) > cap:
+        if not answer.is_success:
             raise Refused("unavailable.broker", f"{path}: status {answer.status_code}")
-        return answer.content
+        return found
+
+
+def _client(url: str) -> httpx.Client:
+    try:
+        return httpx.Client(
+            base_url=url.rstrip("/"), timeout=TIMEOUT_S, trust_env=False, headers={"Accept-Encoding": "identity"}
+        )
+    except httpx.InvalidURL as error:
+        raise Malformed("usage.argument", "the log's address is no URL") from error
+
+
+def _read(answer: httpx.Response, cap: int) -> bytes:
+    """The body, as it stands on the wire and no more than may be there. Raises `Refused` (unavailable.broker)."""
+    if "content-encoding" in answer.headers:
+        raise Refused("unavailable.broker", "an answer is packed, which was not asked for")
+    found, end = b"", time.monotonic() + ANSWER_S
+    for part in answer.iter_raw():
+        found += part
+        if len(found) > cap or time.monotonic() > end:
+            raise Refused("unavailable.broker", "an answer has no end")
+    return found
 
 
 def _encode(index: int) -> str:

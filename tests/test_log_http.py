@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from tests.formats import HOSPITAL, NOW, PAYER
 from tests.house import ask, run
 from zhifu import checkpoint, merkle, witness
 from zhifu.checkpoint import Checkpoint
-from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.errors import Error, Malformed, NotAuthentic, Refused
 from zhifu.receipt import Head
 from zhifu.v1 import exchange_pb2 as pb
 
@@ -71,7 +72,19 @@ async def test_tiles_are_the_trees_nodes_and_bundles_its_leaves(broker: Rig) -> 
 
 @pytest.mark.parametrize(
     "path",
-    ["", "0/0", "0/x000/000", "64/000", "0/000.p/256", "0/000.p/0", "0/000.p/01", "entry/000", "0/000/", "00/000"],
+    [
+        "",
+        "0/0",
+        "0/x000/000",
+        "0/" + 2000 * "x001/" + "000",
+        "64/000",
+        "0/000.p/256",
+        "0/000.p/0",
+        "0/000.p/01",
+        "entry/000",
+        "0/000/",
+        "00/000",
+    ],
 )
 async def test_what_is_no_tile_is_refused(broker: Rig, path: str) -> None:
     with pytest.raises(Malformed):
@@ -233,9 +246,41 @@ async def test_evidence_says_whether_the_logs_own_key_convicts_it(broker: Rig) -
     signed = pb.ConnectResponse(checkpoint=pb.CheckpointFrame(checkpoint=log.commit_at(log.size).note))
     foreign = checkpoint.sign(Checkpoint(log.origin, 3, bytes(32)), log.origin, HOSPITAL.identity)
     unsigned = pb.ConnectResponse(checkpoint=pb.CheckpointFrame(checkpoint=foreign))
-    for content, expected in ((signed.SerializeToString(), True), (unsigned.SerializeToString(), False), (b"x", False)):
+    # A node keeps the frame that it was sent, an auditor the note that it was answered with.
+    note = log.commit_at(log.size).note
+    of_nodes = ((signed.SerializeToString(), True), (unsigned.SerializeToString(), False), (b"x", False))
+    for content, expected in (*of_nodes, (note, True), (foreign, False)):
         one = Evidence(1, 1, "log.inconsistent", Head(), content)
         assert proofs.convicts(one, log.vkey) is expected
+
+
+PACKED = b"content-encoding: gzip\r\ncontent-length: 1048576\r\n\r\n" + gzip.compress(bytes(1 << 24))
+ENDLESS = b"transfer-encoding: chunked\r\n\r\n" + 100 * (b"1000\r\n" + bytes(4096) + b"\r\n")
+
+
+@pytest.mark.parametrize("answer", [PACKED, ENDLESS, b"content-length: 99999999999\r\n\r\n" + bytes(1 << 20)])
+async def test_a_log_that_answers_without_end_is_not_read_to_it(broker: Rig, answer: bytes) -> None:
+    sent = asyncio.Event()
+
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n" + answer)
+        sent.set()
+        with suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(lie, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(Refused, match=r"unavailable\.broker.*(packed|no end)"):
+            await in_thread(lambda: Mirror(url, broker.core.log.vkey))
+        assert sent.is_set()
+
+
+async def test_an_address_that_is_none_is_told(broker: Rig) -> None:
+    for url, reason in (("http://[::1", "usage.argument"), ("nowhere", "unavailable.broker")):
+        with pytest.raises(Error, match=reason):
+            Mirror(url, broker.core.log.vkey)
 
 
 @asynccontextmanager

@@ -81,13 +81,25 @@ def check_seen(signed: Checkpoint, folder: Path) -> None:
 
 def convicts(one: Evidence, log_key: VerifierKey) -> bool:
     """Whether kept evidence holds a checkpoint that the log's own key signed: then the operator cannot deny it."""
+    return any(_is_signed(note, log_key) for note in (one.content, _framed(one.content)))
+
+
+def _framed(content: bytes) -> bytes:
+    """The note in a frame of the broker's stream; empty where it is none. An auditor keeps the note alone."""
     try:
-        frame = exchange_pb2.ConnectResponse.FromString(one.content)
+        frame = exchange_pb2.ConnectResponse.FromString(content)
         kind = frame.WhichOneof("frame") or ""
         shown = getattr(frame, kind)
-        note = shown.checkpoint if kind == "checkpoint" else shown.proof.checkpoint
+        note: bytes = shown.checkpoint if kind == "checkpoint" else shown.proof.checkpoint
+    except (AttributeError, DecodeError, TypeError):
+        return b""
+    return note
+
+
+def _is_signed(note: bytes, log_key: VerifierKey) -> bool:
+    try:
         checkpoint.verify(note, log_key)
-    except (Error, AttributeError, DecodeError, TypeError):
+    except Error:
         return False
     return True
 
