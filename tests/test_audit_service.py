@@ -19,11 +19,12 @@ import pytest
 from fhir.resources.R4B.auditevent import AuditEvent
 from nacl.signing import SigningKey
 
-from clients import config
-from clients.auditor import completeness, remote
+from clients import config, wire
+from clients.auditor import completeness, histories, moments, remote
 from clients.auditor.console import alerts
 from clients.auditor.console.memory import Memory
 from clients.auditor.console.omissions import Omissions
+from clients.auditor.exports import document
 from clients.auditor.remote import Auditor, Page
 from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
@@ -35,8 +36,8 @@ from policies import load
 from tests.audited import Audited, left_out, open_audited
 from tests.house import House, operate, run, until
 from zhifu import bill as bills
-from zhifu import cbor, tlogproof, trail
-from zhifu.errors import Refused
+from zhifu import cbor, merkle, receipt, tlogproof, trail
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.merkle import Frontier
 from zhifu.receipt import Entry, Head, parse_detail
 from zhifu.trail import Query
@@ -133,6 +134,190 @@ def test_what_an_answer_leaves_out_is_found_by_reading_the_log(audited: Audited)
     # An auditor of one participant may not read the rest, and is told so.
     with pytest.raises(Refused, match=r"policy\.denied"):
         ask(audited.inspector, lambda auditor: completeness.check(auditor, Query()))
+
+
+class Lying:
+    """A broker whose answers ``alter`` changes, one kind after the other; what it does not change is the true one."""
+
+    def __init__(
+        self, honest: Any, asked: Callable[[Any], object] = lambda request: None, **alter: Callable[[Any], Any]
+    ) -> None:
+        self._honest = honest
+        self._asked = asked
+        self._alter = alter
+
+    def __getattr__(self, method: str) -> Any:
+        honest, alter = getattr(self._honest, method), self._alter.get(method, lambda answer: answer)
+        if method not in ("Export", "Mirror"):
+
+            async def call(request: Any, timeout: float) -> Any:
+                self._asked(request)
+                return alter(await honest(request, timeout=timeout))
+
+            return call
+
+        async def stream(request: Any, timeout: float) -> Any:
+            async for answer in honest(request, timeout=timeout):
+                altered = alter(answer)
+                if altered is not None:
+                    yield altered
+
+        return stream
+
+
+def lied_to(folder: Path, what: Callable[[Auditor], Awaitable[T]], **alter: Callable[[Any], Any]) -> T:
+    async def connected(auditor: Auditor) -> T:
+        await auditor.standing()
+        auditor._stub = Lying(auditor._stub, **alter)
+        return await what(auditor)
+
+    return ask(folder, connected)
+
+
+def changed(change: Callable[[Any], object]) -> Callable[[Any], Any]:
+    def alter(answer: Any) -> Any:
+        change(answer)
+        return answer
+
+    return alter
+
+
+def test_a_search_is_not_complete_because_the_broker_says_that_it_did_not_get_so_far(audited: Audited) -> None:
+    """Nor because an entry was in the answer in such a way that it says nothing."""
+    query = Query(events=(trail.ACCEPTED,))
+    hidden = search(audited.auditor, query).rows[1].index
+    behind = changed(lambda answer: setattr(answer, "indexed_size", hidden))
+    with left_out(audited, hidden), pytest.raises(Refused, match=r"unavailable\.overload"):
+        lied_to(audited.auditor, partial(completeness.check, query=query), Search=behind)
+
+    def lost(answer: Any) -> None:
+        for one in answer.page.entries:
+            if one.entry.index == hidden:
+                one.entry.ClearField("meta")
+
+    read = lied_to(audited.auditor, partial(completeness.check, query=query), Export=changed(lost))
+    assert [one.index for one in read.left_out] == [hidden]
+
+
+def test_what_is_shown_as_complete_is_what_was_compared(audited: Audited) -> None:
+    words = ("search", audited.auditor, "--event", trail.ACCEPTED, "--json", "--limit", "2")
+    for more in ((), ("--before", "25")):
+        asked, proven = (run("audit", *words, *more, *how).ok().json for how in ((), ("--complete",)))
+        assert proven["entries"] == asked["entries"]
+        assert proven["next_before"] == asked["next_before"] > 0
+        assert proven["complete"]
+
+
+def endless(answer: Any) -> None:
+    answer.next_before = answer.entries[-1].entry.index + 1
+
+
+def overfull(answer: Any) -> None:
+    answer.entries.append(answer.entries[-1])
+
+
+@pytest.mark.parametrize("change", [endless, overfull, lambda answer: answer.entries.reverse()])
+def test_pages_have_an_end_and_an_order(audited: Audited, change: Callable[[Any], object]) -> None:
+    grant = bytes.fromhex(audited.grant)
+    with pytest.raises(NotAuthentic, match=r"receipt\.invalid"):
+        lied_to(audited.auditor, partial(histories.timeline, about=grant), Search=changed(change))
+
+
+async def exported_rows(auditor: Auditor) -> list[Row]:
+    return [row async for page in auditor.export(Query(events=(trail.ACCEPTED,))) for row in page.rows]
+
+
+def test_an_export_that_was_cut_short_is_none(audited: Audited) -> None:
+    cut = changed(lambda answer: setattr(answer.page, "next_before", answer.page.entries[-1].entry.index))
+    for alter in (cut, lambda answer: None):
+        with pytest.raises(NotAuthentic, match=r"before its last page"):
+            lied_to(audited.auditor, exported_rows, Export=alter)
+
+
+def test_an_erasure_explains_no_other_and_needs_no_end(audited: Audited) -> None:
+    """Whoever says of every entry that another one erased it is not asked for ever."""
+
+    def gone(answer: Any) -> None:
+        for one in answer.entries:
+            one.erased_by = 1
+            one.entry.ClearField("detail")
+
+    page = lied_to(
+        audited.auditor, lambda auditor: auditor.search(Query(events=(trail.ACCEPTED,))), Search=changed(gone)
+    )
+    assert {row.state for row in page.rows} == {BROKEN}
+
+
+@pytest.mark.parametrize("change", [{"hour": 1 << 63}, {"latency": 1 << 30}])
+async def test_counts_that_nobody_can_have_made_are_no_charts(audited: Audited, change: dict[str, int]) -> None:
+    def more(answer: Any) -> None:
+        answer.hours.add(event=trail.ACCEPTED, count=1, **change)
+
+    async with remote.connect(audited.auditor) as auditor:
+        auditor._stub = Lying(auditor._stub, Count=changed(more))
+        with pytest.raises(NotAuthentic, match=r"receipt\.invalid"):
+            await auditor.count(Query())
+
+
+def test_a_time_that_no_calendar_has_is_shown_as_the_number_it_is(audited: Audited) -> None:
+    def late(answer: Any) -> None:
+        answer.entries[0].entry.time_ms = 1 << 62
+
+    page = lied_to(audited.auditor, lambda auditor: auditor.search(Query()), Search=changed(late))
+    assert document(page.rows[0], str)["time"] == f"{1 << 62} ms"
+    assert moments.local(1 << 62) == f"{1 << 62} ms"
+
+
+@pytest.mark.parametrize("event", ["key.stated", "grant.registered"])
+def test_an_entry_that_was_not_asked_for_shows(audited: Audited, event: str) -> None:
+    """Be it a plain one, or one whose content is withheld: both hold by themselves."""
+    wanted = search(audited.auditor, Query(events=(event,))).rows[0].index
+
+    def swap(answer: Any) -> None:
+        (one,) = (one for one in answer.entries if one.entry.index == wanted)
+        if not one.plain:
+            one.detail_commitment, one.withheld = receipt.detail_commitment(wire.entry(one.entry)), True
+            one.entry.ClearField("detail")
+        del answer.entries[:]
+        answer.entries.append(one)
+
+    async def asked(auditor: Auditor) -> Page:
+        honest = auditor._stub
+        auditor._stub = Lying(honest, Search=changed(swap), asked=lambda request: request.query.Clear())
+        return await auditor.search(Query(reasons=("leaf.grammar",)), limit=200)
+
+    (row,) = ask(audited.auditor, asked).rows
+    assert (row.state, "does not meet the search" in row.fault) == (BROKEN, True)
+
+
+def test_an_older_checkpoint_is_no_answer(audited: Audited) -> None:
+    """It is signed and a part of the log, and what came since would be missing without a word."""
+    old: list[Any] = []
+
+    async def twice(auditor: Auditor) -> Page:
+        await auditor.search(Query())
+        return await auditor.search(Query())
+
+    def replay(answer: Any) -> None:
+        old.append(type(answer).FromString(answer.SerializeToString()))
+        if len(old) > 1:
+            older = int(old[0].checkpoint.split(b"\n")[1])
+            answer.checkpoint = old[0].checkpoint
+            del answer.entries[:]
+            answer.next_before, answer.indexed_size = 0, older
+            answer.consistency = consistency(audited, older, answer.known_size)
+
+    with pytest.raises(NotAuthentic, match=r"older checkpoint"):
+        lied_to(audited.auditor, twice, Search=changed(replay))
+
+
+def consistency(audited: Audited, older: int, newer: int) -> bytes:
+    with closing(sqlite3.connect(audited.house.path / "broker" / "broker.db")) as opened:
+        nodes = {
+            (level, index): hash_
+            for level, index, hash_ in opened.execute('SELECT level, "index", hash FROM tree_node').fetchall()
+        }
+    return b"".join(merkle.consistency_proof(older, newer, lambda wanted: [nodes[one] for one in wanted]))
 
 
 def test_an_exceptional_power_is_an_alarm(audited: Audited) -> None:
@@ -290,6 +475,9 @@ def test_usage_is_told_in_one_line(audited: Audited) -> None:
         ("search", audited.auditor, "--event", "nonsense"),
         ("search", audited.auditor, "--party", "nobody"),
         ("search", audited.auditor, "--since", "yesterday"),
+        ("search", audited.auditor, "--since", "0001-01-01"),
+        ("pin", audited.auditor, "--operator", "00" * 16),
+        ("search", audited.auditor, "--policy", "00" * 16),
         ("timeline", audited.auditor, "zz"),
         ("export", audited.auditor, "-o", "-", "--format", "xml"),
         ("search", audited.house.path),

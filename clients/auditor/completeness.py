@@ -15,9 +15,10 @@ from typing import Final
 
 from clients.auditor.entries import CheckpointLine, EntryLine, HeadLine, Published, parse
 from clients.auditor.remote import Auditor
+from clients.auditor.rows import Row
 from zhifu import checkpoint, envelope, receipt, trail
 from zhifu.checkpoint import VerifierKey
-from zhifu.errors import NotAuthentic
+from zhifu.errors import NotAuthentic, Refused
 from zhifu.merkle import Frontier
 from zhifu.receipt import Entry, Head
 from zhifu.statement import claimed_participant
@@ -32,6 +33,8 @@ _KEPT: Final = 1000
 """And so many are kept."""
 Told = Callable[[int, int], None]
 """Is told how many entries of how many were read."""
+Seen = Callable[[Row], None]
+"""Is shown each entry of the answer, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class LeftOut:
 class Complete:
     """Of the ``size`` entries below ``root`` (hex), which the log's key signed, ``found`` meet the search.
 
-    ``missing`` of them were not in the answer; ``left_out`` are the first of those.
+    ``missing`` of them were not in the answer, or not as they stand in the log; ``left_out`` are the first of those.
+    What came while it was answered may be in the answer or not: only the entries below ``searched`` count.
     """
 
     size: int
     root: str
     found: int
+    searched: int
     missing: int = 0
     left_out: tuple[LeftOut, ...] = ()
 
@@ -63,15 +68,28 @@ class Complete:
             raise NotAuthentic("log.omitted", f"{self.missing} entries meet the search and were left out: {named}")
 
 
-async def check(auditor: Auditor, query: Query, told: Told = lambda read, size: None) -> Complete:
+async def check(
+    auditor: Auditor, query: Query, told: Told = lambda read, size: None, seen: Seen = lambda row: None
+) -> Complete:
     """Ask the search, read the whole log, and compare; an answer that left something out is kept as evidence.
 
     Raises `NotAuthentic` (log.*) where the log is not the one that was signed; `Refused` (policy.denied) for an auditor
-    of one participant, (unavailable.*).
+    of one participant, (unavailable.overload) where the broker says that it has not searched all that the auditor saw
+    before, (unavailable.*).
     """
+    before = auditor.head.size
     first = await auditor.search(query, limit=1)
+    if first.indexed_size < before:
+        # Else a broker that leaves something out would only have to say that it did not get so far.
+        searched = f"{first.indexed_size} of {before} entries are searched"
+        raise Refused("unavailable.overload", f"{searched}: ask again once the broker has caught up")
     told(0, first.size)
-    answered = {row.index async for page in auditor.export(query) for row in page.rows}
+    answered = set()
+    async for page in auditor.export(query):
+        for row in page.rows:
+            seen(row)
+            if not row.fault:
+                answered.add(row.index)
     # What came after the first answer may be in the index or not.
     scan = Scan(query, auditor.settings.log_key, auditor.head, answered, first.indexed_size)
     async for size in scan.read(auditor.mirror()):
@@ -128,7 +146,8 @@ class Scan:
     def result(self) -> Complete:
         """Of a log that was read to its end."""
         root = self._frontier.root().hex()
-        return Complete(self._frontier.size, root, self._found, self._missing, tuple(self._left_out))
+        searched = min(self._indexed_size, self._frontier.size)
+        return Complete(self._frontier.size, root, self._found, searched, self._missing, tuple(self._left_out))
 
     def _take_all(self, lines: Sequence[bytes]) -> None:
         for line in lines:

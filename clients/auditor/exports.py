@@ -11,10 +11,9 @@ import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
-from clients.auditor import fhir, ocsf
+from clients.auditor import fhir, moments, ocsf
 from clients.auditor.rows import Row
 from zhifu import schema, trail
 from zhifu.errors import Error
@@ -43,7 +42,7 @@ def document(row: Row, name: Name) -> dict[str, Any]:
     words, detail = row.words, row.detail
     return {
         "index": row.index,
-        "time": datetime.fromtimestamp(row.time_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+        "time": moments.iso(row.time_ms),
         "event": words.event,
         "outcome": words.outcome,
         "reason": words.reason,

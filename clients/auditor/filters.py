@@ -77,9 +77,17 @@ def hash_of(word: str) -> bytes:
     return found
 
 
+def key_of(word: str) -> bytes:
+    """A key, or a hash, of 32 bytes in hex. Raises `Malformed` (usage.argument)."""
+    found = hash_of(word)
+    if len(found) != 32:
+        raise Malformed("usage.argument", "a key, or a policy's hash, is 64 hex digits")
+    return found
+
+
 def _hash(values: Sequence[str]) -> bytes:
     word = _one(values, "policy")
-    return hash_of(word) if word else b""
+    return key_of(word) if word else b""
 
 
 def _one(values: Sequence[str], what: str) -> str:
@@ -100,7 +108,7 @@ def _time(values: Sequence[str]) -> int:
     if not word:
         return 0
     try:
-        found = datetime.fromisoformat(word)
-    except ValueError as error:
+        found = datetime.fromisoformat(word).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise Malformed("usage.argument", f"{word[:64]!r} is no time like 2026-01-31T08:00") from error
-    return int(found.astimezone(UTC).timestamp() * 1000)
+    return int(found.timestamp() * 1000)

@@ -8,17 +8,18 @@ from typing import Final
 from clients.auditor.remote import Auditor
 from clients.auditor.rows import Row
 from zhifu import trail
+from zhifu.errors import Refused
 from zhifu.trail import Query
 
 _PAGE: Final = 200
 _MOST: Final = 2000
-"""Entries of one history; who needs more exports."""
+"""Entries of one history."""
 
 
 async def timeline(auditor: Auditor, about: bytes) -> Sequence[Row]:
     """Every entry that names ``about``, and what became of the exchanges in them, oldest first.
 
-    Raises as `Auditor.search`.
+    Raises as `Auditor.search`, and `Refused` (usage.argument) where there are too many.
     """
     rows = await _all(auditor, Query(about=(about,)))
     for exchange in _exchanges(rows.values()) - {about}:
@@ -43,8 +44,9 @@ async def _all(auditor: Auditor, query: Query) -> dict[int, Row]:
         found |= {row.index: row for row in page.rows}
         before = page.next_before
         if not before:
-            break
-    return found
+            return found
+    # The oldest are those that would be missing, and nothing would tell.
+    raise Refused("usage.argument", f"more than {_MOST} entries are about it: zhifu audit export --about has them all")
 
 
 def _ordered(rows: dict[int, Row]) -> Sequence[Row]:

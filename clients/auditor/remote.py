@@ -23,7 +23,7 @@ from clients.auditor.rows import BROKEN, ERASED, MISSING, Proven, Row
 from clients.config import NodeConfig, Pin
 from clients.keystore import FileKeystore, participant_of
 from clients.store import Evidence, Store
-from zhifu import checkpoint, envelope, merkle, receipt, statement, trail, witness
+from zhifu import checkpoint, envelope, erasure, merkle, receipt, statement, trail, witness
 from zhifu.checkpoint import Checkpoint, VerifierKey
 from zhifu.errors import Error, Malformed, NotAuthentic
 from zhifu.receipt import Head
@@ -33,6 +33,10 @@ from zhifu.v1 import audit_pb2, audit_pb2_grpc
 
 CALL_S: Final = 30.0
 LONG_S: Final = 3600.0
+MOST: Final = 200
+"""Entries of a page, at most."""
+_LAST_HOUR: Final = 1 << 26
+_MAX_LATENCY: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +147,20 @@ class Auditor:
 
     async def search(self, query: Query, before: int = 0, limit: int = 50) -> Page:
         """One page. Raises `NotAuthentic` (log.*) where the log is not the one seen before, `Refused`."""
+        answer, page = await self._asked(query, before, limit)
+        return await self._explained(answer, page)
+
+    async def _asked(self, query: Query, before: int, limit: int) -> tuple[audit_pb2.SearchResponse, Page]:
         head = self.head
         request = audit_pb2.SearchRequest(
             query=message(query), before=before, limit=limit, head_size=head.size, head_root=head.root
         )
         answer = await self._call(self._stub.Search, request)
-        return await self._explained(answer, self._page(answer, query, head))
+        page = self._page(answer, query, head, before)
+        _check_noted(page, head)
+        if len(page.rows) > limit:
+            raise NotAuthentic("receipt.invalid", "a page has more entries than were asked for")
+        return answer, page
 
     async def _explained(self, answer: audit_pb2.SearchResponse, page: Page) -> Page:
         """Rows whose details are gone, with the proven entries that say on which basis."""
@@ -156,21 +168,51 @@ class Auditor:
         if not erased:
             return page
         wanted = tuple(sorted(set(erased.values())))
-        orders = {one.index: one for one in (await self.search(Query(entries=wanted), limit=200)).rows}
-        return replace(page, rows=[_explained(row, orders.get(erased.get(row.index, -1))) for row in page.rows])
+        _, found = await self._asked(Query(entries=wanted), 0, MOST)
+        orders, officers = {one.index: one for one in found.rows}, self.pins.operators
+        return replace(page, rows=[self._erased(row, orders.get(erased.get(row.index, -1)), officers)
+                                   for row in page.rows])  # fmt: skip
+
+    def _erased(self, row: Row, order: Row | None, officers: Collection[bytes]) -> Row:
+        """A row without its detail, if the entry that says so proves and covers it, and two of the ``officers`` that
+        are pinned, if any are, signed it; as it was otherwise.
+        """
+        if row.state != MISSING or order is None or order.fault or order.detail is None:
+            return row
+        try:
+            if order.words.event != trail.ERASED or row.index not in trail.erased(order.detail):
+                return row
+            if officers:
+                signed = [envelope.from_bytes(envelope.ERASURE, one) for one in order.detail.documents[1:]]
+                erasure.verify_order(signed, officers, self.settings.origin, order.time_ms // 1000)
+        except Error as error:
+            return replace(row, fault=f"its erasure, entry {order.index}, is nobody's order: {error}")
+        return replace(row, state=ERASED, fault="", basis=order.words.reason)
 
     async def export(self, query: Query) -> AsyncGenerator[Page, None]:
         """Every page. Raises as `search`."""
-        head = self.head
+        head, before, ended = self.head, 0, False
         request = audit_pb2.ExportRequest(query=message(query), head_size=head.size, head_root=head.root)
         async for answer in self._stream(self._stub.Export, request):
-            page = self._page(answer.page, query, head)
-            head = Head(page.size, page.root)
+            page = self._page(answer.page, query, head, before)
+            if not before:
+                _check_noted(page, head)
+            head, before = Head(page.size, page.root), page.next_before
+            if ended:
+                raise NotAuthentic("receipt.invalid", "an export goes on behind its last page")
+            ended = not before
             yield await self._explained(answer.page, page)
+        if not ended:
+            raise NotAuthentic("receipt.invalid", "an export ends before its last page")
 
     async def count(self, query: Query) -> Counts:
-        """How many entries meet the query, hour by hour. The broker's word: counts have no proof. Raises `Refused`."""
+        """How many entries meet the query, hour by hour. The broker's word: counts have no proof.
+
+        Raises `Refused`, `NotAuthentic` (receipt.invalid) for what nobody can have counted.
+        """
         answer = await self._call(self._stub.Count, audit_pb2.CountRequest(query=message(query)))
+        if any(one.hour > _LAST_HOUR or one.latency > _MAX_LATENCY for one in answer.hours):
+            raise NotAuthentic("receipt.invalid", "counts of hours that no calendar has")
         return Counts(list(answer.hours), list(answer.waiting), answer.complete)
 
     async def mirror(self) -> AsyncIterator[bytes]:
@@ -233,11 +275,15 @@ class Auditor:
                 found[key] = max(found.get(key, (0, 0)), (signed.size, at))
         return found
 
-    def _page(self, answer: audit_pb2.SearchResponse, query: Query, head: Head) -> Page:
+    def _page(self, answer: audit_pb2.SearchResponse, query: Query, head: Head, before: int) -> Page:
         signed = self._extend(answer.checkpoint, answer.known_size, answer.consistency, head)
         found = [self._row(one, answer.checkpoint, signed, query) for one in answer.entries]
-        if [one.index for one in found] != sorted({one.index for one in found}, reverse=True):
+        places = [one.index for one in found]
+        if places != sorted(set(places), reverse=True) or (before and places[:1] >= [before]):
             raise NotAuthentic("receipt.invalid", "the entries of a page are not in order")
+        # Else who follows the pages would never come to their end.
+        if answer.next_before and answer.next_before != min(places, default=0):
+            raise NotAuthentic("receipt.invalid", "the next page does not go on where this one ends")
         total = answer.total if answer.total_known else None
         return Page(found, answer.next_before, total, answer.indexed_size, signed.size, signed.root)
 
@@ -265,6 +311,9 @@ class Auditor:
         except Error as error:
             self._keep(error, head, note)
             raise
+        if signed.size < head.size:
+            # Signed, and no fork: so it is no evidence.
+            raise NotAuthentic("log.inconsistent", "an older checkpoint than was seen before")
         self._shown = found
         # A hospital's or a payer's head is its running node's, whose stream proves from where it stands: were it moved
         # here, the next checkpoint would look like another log's.
@@ -308,13 +357,12 @@ async def connect(folder: Path) -> AsyncIterator[Auditor]:
         store.close()
 
 
-def _explained(row: Row, order: Row | None) -> Row:
-    """An erased row, if the entry of that name proves and covers it; as it was otherwise."""
-    if row.state != MISSING or order is None or order.detail is None or order.words.event != trail.ERASED:
-        return row
-    if order.fault or row.index not in trail.erased(order.detail):
-        return row
-    return replace(row, state=ERASED, fault="", basis=order.words.reason)
+def _check_noted(page: Page, head: Head) -> None:
+    """A search is an entry of the log before it is answered; else what came since the ``head`` could be missing from
+    what is called complete. Raises `NotAuthentic` (log.inconsistent).
+    """
+    if page.size <= head.size:
+        raise NotAuthentic("log.inconsistent", "an older checkpoint than was seen before: the search is not in it")
 
 
 def message(query: Query) -> audit_pb2.AuditQuery:

@@ -135,10 +135,12 @@ def check_meets(row: Row, query: Query) -> None:
         return
     if not query.in_time(row.time_ms) or (query.entries and row.index not in query.entries):
         raise NotAuthentic("receipt.invalid", "an entry of another time or place than was asked for")
-    if row.state == BROKEN or row.plain or row.withheld:
+    if row.state == BROKEN:
         return
-    # Whose exchange was acknowledged stands in the entry that accepted it.
-    if row.words.event == trail.ACKNOWLEDGED and any(getattr(query, name) for name in _EITHER_SIDE):
+    # Whose exchange was acknowledged stands in the entry that accepted it, and what became of it in the detail.
+    is_elsewhere = row.withheld or any(getattr(query, name) for name in _EITHER_SIDE)
+    if row.words.event == trail.ACKNOWLEDGED and is_elsewhere:
         return
-    if not any(query.met_by(one) for one in row.said) or not set(query.about) <= set(row.names):
+    is_named = row.withheld or set(query.about) <= set(row.names)
+    if not is_named or not any(query.met_by(one) for one in row.said):
         raise NotAuthentic("receipt.invalid", "an entry that does not meet the search")

@@ -6,7 +6,6 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -15,13 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from clients import command, config
-from clients.auditor import completeness, exports, filters, histories, pins, remote
+from clients.auditor import completeness, exports, filters, histories, moments, pins, remote
+from clients.auditor.completeness import Complete
 from clients.auditor.exports import Context, document
 from clients.auditor.pins import Pins
-from clients.auditor.remote import Auditor
+from clients.auditor.remote import Auditor, Page
 from clients.auditor.rows import Row
 from clients.command import Json, clear, print_json
 from zhifu.errors import Malformed, NotAuthentic, Refused
+from zhifu.merkle import MAX_SIZE
 from zhifu.trail import Query
 
 Folder = Annotated[Path, typer.Argument(metavar="AUDITOR", help="The auditor's folder (made by zhifu node enrol).")]
@@ -57,7 +58,7 @@ def pin(
 ) -> None:
     """Say what a full check believes beside the participants that zhifu node pin pinned. 全面核验所信任的"""
     settings = config.load(folder)
-    operators, stops, policies = (frozenset(map(filters.hash_of, one or [])) for one in (operator, hotline, policy))
+    operators, stops, policies = (frozenset(map(filters.key_of, one or [])) for one in (operator, hotline, policy))
     found = Pins(settings.origin, settings.log_key, settings.pins, settings.registrar, policies, operators, stops)
     pins.write(folder, found)
 
@@ -68,7 +69,7 @@ def search(
     since: Since = "", until: Until = "", event: Event = None, party: Party = "", actor: Actor = "",
     counterparty: Counterparty = "", purpose: Purpose = None, outcome: Outcome = None, reason: Reason = None,
     policy: Policy = "", unit: Unit = "", about: About = None,
-    before: Annotated[int, typer.Option(min=0, help="Go on below this index.")] = 0,
+    before: Annotated[int, typer.Option(min=0, max=MAX_SIZE, help="Go on below this index.")] = 0,
     limit: Annotated[int, typer.Option(min=1, max=200, help="Entries of one page.")] = 50,
     complete: Annotated[bool, typer.Option("--complete", help="Read the whole log: was anything left out?")] = False,
     as_json: Json = False,
@@ -86,10 +87,8 @@ def search(
     async def run(auditor: Auditor) -> None:
         query = filters.parse(given, auditor.settings.pins)
         await auditor.standing()
-        read = await completeness.check(auditor, query) if complete else None
-        if read is not None:
-            read.demand()
-        page = await auditor.search(query, before, limit)
+        read, page = await _complete(auditor, query, before, limit) if complete else (None, None)
+        page = page or await auditor.search(query, before, limit)
         if as_json:
             proven = {"size": read.size, "root": read.root, "found": read.found} if read else {}
             more: dict[str, Any] = {"proven_complete": proven} if proven else {}
@@ -99,9 +98,7 @@ def search(
             _print(page.rows, auditor)
             _say(_summary(page))
             if read is not None:
-                _say(
-                    f"nothing was left out: {read.found} of the {read.size} entries that were read here meet the search"
-                )
+                _say(f"nothing was left out: {read.found} of the {read.searched} entries searched meet the search")
         _check(page.rows)
 
     _ask(folder, run)
@@ -110,7 +107,7 @@ def search(
 @clear
 def show(
     folder: Folder,
-    index: Annotated[int, typer.Argument(min=0, help="The entry's index.")],
+    index: Annotated[int, typer.Argument(min=0, max=MAX_SIZE - 1, help="The entry's index.")],
     as_json: Json = False,
 ) -> None:
     """Show one entry with all that was opened of it, and its receipt. 查看一条记录"""
@@ -218,7 +215,27 @@ def _write(output: Path, lines: Any) -> None:
         raise Refused("usage.file", f"{output.name} cannot be written: {error.strerror}") from error
 
 
-def _summary(page: remote.Page) -> str:
+async def _complete(auditor: Auditor, query: Query, before: int, limit: int) -> tuple[Complete, Page]:
+    """A page of just the answer that nothing was left out of: asked once more, the broker could answer otherwise.
+
+    Raises as `completeness.check`, and `NotAuthentic` (log.omitted).
+    """
+    below: list[Row] = []
+    count = 0
+
+    def keep(row: Row) -> None:
+        nonlocal count
+        count += 1
+        if len(below) <= limit and (not before or row.index < before):
+            below.append(row)
+
+    read = await completeness.check(auditor, query, seen=keep)
+    read.demand()
+    further = below[limit - 1].index if len(below) > limit else 0
+    return read, Page(below[:limit], further, count, read.searched, read.searched, bytes.fromhex(read.root))
+
+
+def _summary(page: Page) -> str:
     searched = "complete" if page.complete else f"PARTIAL: {page.indexed_size} of {page.size} entries searched"
     of = f" of {page.total}" if page.total is not None else ""
     more = f"; more: --before {page.next_before}" if page.next_before else ""
@@ -237,11 +254,10 @@ def _print(rows: Sequence[Row], auditor: Auditor) -> None:
     table = Table(*_COLUMNS, box=None)
     for row in rows:
         found = document(row, auditor.name)
-        when = f"{datetime.fromtimestamp(row.time_ms / 1000):%Y-%m-%d %H:%M:%S}"
         outcome = f"{found['outcome']} {found['reason']}".strip()
         sides = (found["actor_name"], found["counterparty_name"])
-        cells = (str(row.index), when, found["event"], outcome, *sides, found["purpose"], row.state)
-        command.row(table, *cells, style="red" if row.fault else None)
+        what = (found["event"], outcome, *sides, found["purpose"], row.state)
+        command.row(table, row.index, moments.local(row.time_ms), *what, style="red" if row.fault else None)
     Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
 
 

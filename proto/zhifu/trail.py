@@ -12,6 +12,7 @@ from typing import Final
 
 from zhifu import acknowledgement, cbor, envelope, presentation, schema
 from zhifu.errors import Error, Malformed
+from zhifu.merkle import MAX_SIZE
 from zhifu.receipt import MAX_DETAIL, Detail, Meta
 from zhifu.schema import ABSENT
 
@@ -91,6 +92,8 @@ class Query:
             raise Malformed("malformed.field", "ids and policies have 32 bytes")
         if any(len(one) not in (16, 32) for one in self.about):
             raise Malformed("malformed.field", "a hash has 32 bytes, a workflow 16")
+        if any(not 0 <= one < MAX_SIZE for one in self.entries):
+            raise Malformed("malformed.field", "there is no such entry in any log")
         if not 0 <= self.since_ms < 2**48 or not 0 <= self.until_ms < 2**48:
             raise Malformed("malformed.field", "a time is out of bounds")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import datetime
@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from clients import config
-from clients.auditor import exports, filters, histories, pins, remote
+from clients.auditor import exports, filters, histories, moments, pins, remote
 from clients.auditor.console import alerts, charts, matrix, verifier
 from clients.auditor.console.memory import Memory
 from clients.auditor.console.omissions import Omissions
@@ -49,6 +49,8 @@ _PAGE: Final = 50
 _MEDIA: Final = {"csv": "text/csv", "ndjson": "application/x-ndjson", "ocsf": "application/x-ndjson",
                  "fhir": "application/fhir+ndjson"}  # fmt: skip
 _MAX_FORM: Final = 16_384
+_LINES: Final = 256
+"""Of the log, so many are awaited in one go."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -116,10 +118,10 @@ class Console:
 
     def _render(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
         shown = {
-            "when": _when, "day": _day, "event_word": self._word(request, "event"), "here": request.url.path,
+            "when": moments.local, "day": _day, "event_word": self._word(request, "event"), "here": request.url.path,
             "outcome_word": self._word(request, "outcome"), "purpose_word": self._word(request, "purpose"),
             "state_word": self._word(request, "state"), "role_word": self._word(request, "role"),
-            "unit_word": self._unit_word(request), "local": _local,
+            "unit_word": self._unit_word(request),
         }  # fmt: skip
         return self._pages.render(request, template, status, **shown, **context)
 
@@ -225,7 +227,8 @@ class Console:
         word = request.query_params.get("about", "")
         await auditor.standing()
         rows = await histories.timeline(auditor, filters.hash_of(word)) if word else []
-        return self._render(request, "timeline.html", about=word, rows=[document(row, auditor.name) for row in rows])
+        shown = [document(row, auditor.name) | {"local": moments.local(row.time_ms)} for row in rows]
+        return self._render(request, "timeline.html", about=word, rows=shown)
 
     async def _integrity(self, request: Request) -> Response:
         auditor = await self._connected()
@@ -324,12 +327,25 @@ async def full_check(auditor: Auditor, folder: Path) -> Report:
 
     Raises `Refused` (policy.denied, unavailable.*).
     """
-    lines = [line async for line in auditor.mirror()]
     verification = Verification(auditor.pins, pins.load_head(folder), [load.load()])
-    report = await asyncio.to_thread(verification.run, lines)
+    # As they come: a whole log does not fit into memory.
+    report = await asyncio.to_thread(verification.run, _awaited(auditor.mirror(), asyncio.get_running_loop()))
     if report.verified:
         pins.move_head(folder, verification.head)
     return report
+
+
+def _awaited(lines: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
+    """What comes on the loop, for whoever reads it in a thread."""
+
+    async def some() -> list[bytes]:
+        found: list[bytes] = []
+        while len(found) < _LINES and (line := await anext(lines, b"")):
+            found.append(line)
+        return found
+
+    while found := asyncio.run_coroutine_threadsafe(some(), loop).result():
+        yield from found
 
 
 def _given(params: QueryParams) -> dict[str, list[str]]:
@@ -361,14 +377,5 @@ def _attachment(content: str, media: str, name: str) -> Response:
     return Response(content, media_type=media, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
-def _when(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000):%Y-%m-%d %H:%M:%S}"
-
-
-def _local(time: str) -> str:
-    """A time of ISO 8601 in this computer's zone."""
-    return f"{datetime.fromisoformat(time).astimezone():%Y-%m-%d %H:%M:%S}"
-
-
 def _day(seconds: int) -> str:
-    return _when(seconds * 1000)
+    return moments.local(seconds * 1000)

@@ -103,8 +103,7 @@ def _range(found: set[int], step: int) -> list[int]:
     """Every place from the first to the last, empty ones too, and no more than fit."""
     if not found:
         return []
-    every = list(range(min(found), max(found) + 1, step))
-    return every[-_MAX_BARS:]
+    return list(range(min(found), max(found) + 1, step)[-_MAX_BARS:])
 
 
 def _ms(ms: int) -> str:
