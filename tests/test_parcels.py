@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from broker import enrolment
 from broker.store import tables
-from clients import parcel_jobs
+from clients import durable, parcel_jobs
 from clients.parcel_jobs import Kept
 from clients.parcel_service import Fetching
 from clients.patient import calls, parcels, reports
@@ -51,7 +52,12 @@ async def patient(server: Server, path: Path) -> tuple[Wallet, Pair]:
 
 
 async def made(wallet: Wallet, pair: Pair) -> Outgoing:
-    return await parcels.make(wallet, pair, "report", b"", Message({"note": os.urandom(8).hex()}), NOW)
+    """One that a report names."""
+    found = await parcels.make(wallet, pair, "report", b"", Message({"note": os.urandom(8).hex()}), NOW)
+    kept = wallet.path / "reports" / f"{found.hash.hex()}.json"
+    durable.folder(kept.parent)
+    durable.write(kept, json.dumps({"parcels": [{"hash": found.hash.hex()}]}).encode())
+    return found
 
 
 async def test_one_that_cannot_be_sent_holds_up_no_other(tmp_path: Path) -> None:
