@@ -161,6 +161,68 @@ def test_taken_back_before_it_left(scene: Scene) -> None:
     assert len(house.holdings("insurer")) == before
 
 
+def refund(house: House, settlement: str) -> str:
+    found = house.api("POST", f"/settlements/{settlement}/refund?wait=30", {})
+    return str(found["state"])
+
+
+def of_claim(house: House, claim: str) -> dict[str, Any]:
+    """The hospital's own row of a claim after payment, by its settlement."""
+    rows = run("hospital", "claims", house.path / "hospital", "--json").ok().json
+    return next(one for one in rows if one["of"] == claim)
+
+
+def test_a_refund_takes_the_claim_after_it_with_it(scene: Scene) -> None:
+    """The patient is paid back at the desk: what an insurer paid her for the same rest is not hers."""
+    house, patient = scene.house, scene.patient
+    settled = house.settle(another_stay(sample_bill(1)), None).ok().json["settlement"]
+    name = new_offer(patient)["claim"]
+    run("wallet", "claim", patient.wallet, name).ok()
+    assert the_claim(patient, "paid", name)["pay_fen"] == 800_000
+    assert refund(house, settled) == "reversed"
+    the_claim(patient, "reversed", name)
+    assert until(lambda: of_claim(house, settled)["state"] == "reversed", "and the hospital knows")
+    held = [one for one in house.holdings("insurer") if one.state == "reversed"]
+    assert [one.amounts["pay"] for one in held] == [800_000]
+    assert reconciled(house).ok().json["differences"] == []
+
+
+def test_what_was_offered_of_a_refunded_bill_is_over(scene: Scene) -> None:
+    house, patient = scene.house, scene.patient
+    settled = house.settle(another_stay(sample_bill(1)), None).ok().json["settlement"]
+    name = new_offer(patient)["claim"]
+    assert refund(house, settled) == "reversed"
+    assert of_claim(house, settled)["state"] == "lapsed"
+    before, refused = len(house.holdings("insurer")), house.log("hospital").count("claim.not_filed")
+    run("wallet", "claim", patient.wallet, name).ok()
+    until(lambda: house.log("hospital").count("claim.not_filed") > refused, "the hospital refuses to file it")
+    assert len(house.holdings("insurer")) == before
+
+
+def test_a_bill_is_not_settled_beside_a_claim_after_payment(scene: Scene) -> None:
+    """Its insurer decided as if nobody else paid."""
+    house, patient = scene.house, scene.patient
+    bill = another_stay(sample_bill(1))
+    run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", bill)).ok()
+    name = new_offer(patient)["claim"]
+    run("wallet", "claim", patient.wallet, name).ok()
+    the_claim(patient, "review", name)
+    refused = house.settle(bill, None)
+    assert (refused.code, "exchange.state" in refused.err, "after payment" in refused.err) == (1, True, True)
+
+
+def test_what_was_only_offered_gives_way_to_a_settlement(scene: Scene) -> None:
+    house, patient = scene.house, scene.patient
+    bill = another_stay(sample_bill(1))
+    run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", bill)).ok()
+    new_offer(patient)
+    whole = of_claim(house, "")
+    settled = house.settle(bill, None).ok().json
+    assert settled["state"] == "confirmed"
+    assert house.look(whole["settlement"])["state"] == "lapsed"
+    assert of_claim(house, settled["settlement"])["state"] == "offered"
+
+
 def test_the_day_is_of_china_and_stated() -> None:
     clock = promise.Promise(filed=1_000_000, days=1, rate=2_000)
     assert clock.late_days(1_000_000 + 2 * 86_400 - 1) == 0

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final
 
+from clients.hospital import afterwards
 from clients.hospital import case as cases
 from clients.hospital.case import Case
 from clients.hospital.settlement import Settlements
@@ -48,8 +49,18 @@ class Driving:
             del self._tasks[case_id]
 
     async def wish(self, case_id: bytes, said: str) -> Case:
-        """The desk confirms, cancels or takes back. Raises `Refused` (exchange.unknown, exchange.state)."""
-        case = cases.wish(self._store, case_id, said, self._clock_ms())
+        """The desk confirms, cancels or takes back, and with a settlement the claims after it.
+
+        Raises `Refused` (exchange.unknown, exchange.state).
+        """
+        with self._store.transaction():
+            case = cases.wish(self._store, case_id, said, self._clock_ms())
+            after = afterwards.take_back(self._store, case, self._clock_ms()) if said == "reverse" else {}
+        for one, word in {case_id: said, **after}.items():
+            await self._heed(one, word)
+        return case
+
+    async def _heed(self, case_id: bytes, said: str) -> None:
         task = self._tasks.get(case_id)
         if said == "cancel" and task is not None:
             # It may wait for a payer or a reviewer: what it did so far is on disk.
@@ -58,7 +69,6 @@ class Driving:
         elif task is not None:
             await asyncio.wait([task])
         self.drive(case_id)
-        return case
 
     async def sweep(self) -> None:
         """Until cancelled: a split that nobody confirmed in time has expired at the payers, and does here."""

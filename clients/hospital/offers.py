@@ -14,8 +14,8 @@ from typing import Final
 from nacl.signing import SigningKey
 
 from clients import naming
+from clients.hospital import afterwards, listing, record, request, wallets
 from clients.hospital import case as cases
-from clients.hospital import listing, record, request, wallets
 from clients.hospital.case import DIRECT, Case, Desk, QuickClaim
 from clients.hospital.coordination import Compensation
 from clients.hospital.openbill import AnyBill, head_of, split_of
@@ -33,6 +33,7 @@ OFFERED_S: Final = 30 * 86_400
 """How long a patient may file what she was offered."""
 _PLACE: Final = "quick-claim"
 _REQUEST: Final = "offer"
+_IN_VAIN: Final = ("lapsed", "failed", "cancelled", "reversed")
 _log = logging.getLogger("zhifu.hospital")
 
 
@@ -73,7 +74,12 @@ class Offers:
     def _stands(self, place: bytes) -> bool:
         """Whether there is an offer of this bill for this insurer that was not in vain."""
         job = self._store.jobs.get(_PLACE, place)
-        return job is not None and cases.get(self._store, job.payload).state not in ("lapsed", "failed", "cancelled")
+        return job is not None and cases.get(self._store, job.payload).state not in (
+            "lapsed",
+            "failed",
+            "cancelled",
+            "reversed",
+        )
 
     def _offer(
         self, case: Case, bill: AnyBill, reach: Reach, rows: tuple[tuple[str, str, int], ...], place: bytes
@@ -99,6 +105,7 @@ class Offers:
         opened = opened.with_exchange("offer", self._outbox.present(sealed_offer, mandate))
         cases.put(self._store, opened, now_ms)
         listing.put(self._store, opened, head_of(bill))
+        afterwards.remember(self._store, opened, now_ms)
         self._store.jobs.put(Job(_PLACE, place, "made", opened.id, now_ms))
         self._store.jobs.put(Job(_REQUEST, digest, "made", opened.id, now_ms))
         return opened

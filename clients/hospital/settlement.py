@@ -14,8 +14,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+from clients.hospital import (
+    afterwards,
+    check,
+    consented,
+    coordination,
+    encounter,
+    intake,
+    late,
+    listing,
+    once,
+    record,
+    statement,
+)
 from clients.hospital import case as cases
-from clients.hospital import check, consented, coordination, encounter, intake, late, listing, once, record, statement
 from clients.hospital.asking import Asking, Exchange, read
 from clients.hospital.case import DIRECT, PUBLIC, Case, Desk
 from clients.hospital.consented import Consented
@@ -94,6 +106,7 @@ class Settlements:
         ordered = tuple(policies[place] for place in coordination.sequence(order, [one.kind for one in policies]))
         if (running := once.find(store, replace(asked, policies=ordered))) is not None:
             return running
+        afterwards.give_way(store, asked.bill, now)
         secret = encounter.secret(store, bill, now // 1000)
         sealed_once = self._node.outbox.seal(record.schema_of(bill).name, record.claim(bill, secret, self._tables))
         begun = replace(asked, id=os.urandom(16), policies=ordered, encounter=secret, record=sealed_once)
