@@ -164,7 +164,7 @@ class Console:
         view = _view(given)
         return self._render(
             request, "search.html", given=given, page=page, problem=problem, before=before, view=view,
-            rows=[document(row, auditor.name) | {"withheld": row.withheld} for row in page.rows] if page else [],
+            rows=[_shown(row, auditor) for row in page.rows] if page else [],
             pinned=auditor.settings.pins, pinned_ids=[one.hex() for one in auditor.settings.pins],
             events=EVENTS, purposes=PURPOSES, outcomes=OUTCOMES, units=sorted(self._units),
             reasons=sorted(CATALOGUE), saved=self._memory.filters(), formats=exports.FORMATS,
@@ -227,8 +227,7 @@ class Console:
         word = request.query_params.get("about", "")
         await auditor.standing()
         rows = await histories.timeline(auditor, filters.hash_of(word)) if word else []
-        shown = [document(row, auditor.name) | {"local": moments.local(row.time_ms)} for row in rows]
-        return self._render(request, "timeline.html", about=word, rows=shown)
+        return self._render(request, "timeline.html", about=word, rows=[_shown(row, auditor) for row in rows])
 
     async def _integrity(self, request: Request) -> Response:
         auditor = await self._connected()
@@ -346,6 +345,11 @@ def _awaited(lines: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop) -> It
 
     while found := asyncio.run_coroutine_threadsafe(some(), loop).result():
         yield from found
+
+
+def _shown(row: Row, auditor: Auditor) -> dict[str, Any]:
+    """An entry as a line of a page."""
+    return document(row, auditor.name) | {"withheld": row.withheld, "local": moments.local(row.time_ms)}
 
 
 def _given(params: QueryParams) -> dict[str, list[str]]:
