@@ -95,6 +95,36 @@ def test_from_the_report_to_the_payment(scene: Scene) -> None:
     assert (held.state, held.amounts["pay"]) == ("committed", 40_000)
 
 
+def test_the_same_visit_is_not_paid_by_her_word_and_by_a_bill(scene: Scene) -> None:
+    """She reports it, and the hospital claims it; in either order somebody looks."""
+    house, content = scene.house, sample_bill(2, outpatient=True)
+    patient, head = house.enrol(content, "patient-2"), bills.parse(content).setlinfo
+    other = Scene(house, patient, house.file("id", head.certno.encode()))
+    assert head.begndate is not None
+    day = head.begndate.isoformat()
+    first = report(other, "--day", day)
+    assert "review.visit_again" not in reasons(house, first)
+    house.decide("insurer", first, "--proposed")
+    consent = house.consent(patient, content)
+    begun = house.submit(content, [("medical", consent)], patient=True)
+    (queued,) = until(lambda: run("insurer", "queue", house.path / "insurer", "--json").ok().json, "it waits")
+    assert queued["reasons"] == ["review.visit_again"]
+    house.decide("insurer", queued["claim"], "--proposed")
+    assert house.finish(begun)["state"] == "confirmed"
+    assert reasons(house, report(other, "--day", day))[-2:] == ["review.visit_again", "review.self_service"]
+    assert "review.visit_again" not in reasons(house, report(other, "--day", "2025-01-01"))
+
+
+def reasons(house: House, claim: str) -> list[str]:
+    """Why a reviewer has it."""
+
+    def look() -> list[str] | None:
+        rows = run("insurer", "queue", house.path / "insurer", "--json").ok().json
+        return next((one["reasons"] for one in rows if one["claim"] == claim), None)
+
+    return until(look, "the claim is in the reviewer's queue")
+
+
 def documents(scene: Scene, claim: str) -> list[Any]:
     said = run("insurer", "documents", scene.house.path / "insurer", claim[:12], "--json")
     return list(said.json) if said.code == 0 else []

@@ -107,11 +107,12 @@ class Insurer:
         """The decision, or what was said of it when it was presented before; its visit again is a person's."""
         insured = _insured(bill, tx)
         visits, places, part = visit.visits(tx), visit.places(bill, insured, tx), visit.part(bill)
-        before = visits.overlapping(places, part)
+        before = visits.overlapping([*places, *visit.reports(insured, tx)], part)
         decided = next((one.decision for one in before if one.message == part.message), None)
         if decided is None:
             decided = self._first(bill, coordination, insured, (visit.AGAIN,) if before else (), tx)
             visits.put(places, part.answered(decided), tx.now)
+            visits.put(visit.days(insured, part, tx), part, tx.now)
         return Draft.answering(bill, DECISION, decided.values(bill.values["encounter"]))
 
     def _first(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
-from clients.insurer import adjudicate, policy_year, progress, promise, review
+from clients.insurer import adjudicate, policy_year, progress, promise, review, visit
 from clients.insurer.book import Book, Policy
 from clients.insurer.cover import Span
 from clients.insurer.facts import Facts
@@ -19,7 +19,7 @@ from clients.insurer.product import Product
 from clients.ledger import LATE, Ledger
 from clients.parcel_jobs import Kept
 from clients.role import Transaction
-from clients.store import Job, Store
+from clients.store import Insured, Job, Store
 from zhifu import cbor, pseudonym
 from zhifu.errors import Malformed, Refused
 from zhifu.explain import Explanation
@@ -27,8 +27,9 @@ from zhifu.parcel import Message
 from zhifu.pricing import Split
 
 _MAX_FEN: Final = 10**11
-_REASON: Final = "review.self_service"
-_CLAUSE: Final = "患者自行报案，由人工核定 / reported by the patient: a person decides"
+_HERS: Final = Explanation(
+    "pay", 0, "患者自行报案，由人工核定 / reported by the patient: a person decides", "review.self_service"
+)
 _NOT_INSURED: Final = Explanation(
     "pay", 0, "在保名册：未找到被保险人 / nobody in the book has this number", "review.not_insured"
 )
@@ -110,7 +111,8 @@ def _reported(one: Kept, message: Message, product: Product, tx: Transaction) ->
     else:
         facts = Facts.of(_claim(report), policy, terms)
         account = policy_year.account(Ledger(tx.store), policy, facts.claim.span, tx.now)
-        review.queue(tx.store, one.hash, account, facts, _rows(facts, account, tx), clock.due(tx.now), tx.now)
+        rows = (*_rows(facts, account, tx), *_again(one, insured, report.day, tx), _HERS)
+        review.queue(tx.store, one.hash, account, facts, rows, clock.due(tx.now), tx.now)
     review.tell_open(tx, one.hash, clock)
     return one.hash
 
@@ -128,9 +130,18 @@ def _claim(report: Report) -> adjudicate.Claim:
 
 
 def _rows(facts: Facts, account: bytes, tx: Transaction) -> tuple[Explanation, ...]:
-    """What the clauses give, what of it is open, and that a person decides."""
+    """What the clauses give, and what of it is open."""
     proposed = facts.propose(Ledger(tx.store).used(account, tx.now))
-    return *proposed.explain, *proposed.reasons, Explanation("pay", 0, _CLAUSE, _REASON)
+    return *proposed.explain, *proposed.reasons
+
+
+def _again(one: Kept, insured: Insured | None, day: date, tx: Transaction) -> tuple[Explanation, ...]:
+    """That something is paid, held or being decided for her and that day already, if so; it is known by its day."""
+    visits, part = visit.visits(tx), visit.reported(one.hash, one.subject_key, day)
+    places = visit.days(insured, part, tx)
+    before = visits.overlapping([*places, *visit.undated(insured, tx)], part)
+    visits.put([*places, *visit.reports(insured, tx)], part, tx.now)
+    return (visit.AGAIN,) if before else ()
 
 
 def _check_hers(one: Kept, claim: bytes, tx: Transaction) -> None:
