@@ -6,12 +6,14 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from clients.hospital.sample import sample_bill
 from clients.patient import wallet as wallets
 from clients.patient.wallet import Contact
+from tests.browser import launched, need_chromium
 from tests.house import ask, run, serving, spawn
 from tests.test_node_config import GOOD
 
@@ -152,3 +154,25 @@ def test_a_page_keeps_nothing_that_no_file_can_hold(tmp_path: Path) -> None:
         ]
     assert [one.status_code for one in answers] == [400, 200], [one.text for one in answers]
     assert list(wallets.load(folder).parties) == [CARD["id"]]
+
+
+def test_two_wallets_in_one_browser_have_no_key_in_common(tmp_path: Path) -> None:
+    """Served at the same port one after the other; it is always the same, since a browser keeps keys by it."""
+    need_chromium()
+    drawn, port = [], "0"
+    for role in ("hospital", "insurer"):
+        (tmp_path / role).write_text(json.dumps(CARD | {"role": role, "id": role[0].encode().hex() * 32}))
+    with launched() as browser:
+        page = browser.new_context().new_page()
+        for folder in (tmp_path / "hers", tmp_path / "his", tmp_path / "hers"):
+            if not folder.exists():
+                wallets.create(folder, Contact("127.0.0.1:1", "127.0.0.1:1", "log.example", "key", "ca"))
+            cards = ("--card", tmp_path / "hospital", "--card", tmp_path / "insurer")
+            with serving("wallet", "serve", folder, "--port", port, *cards) as said:
+                port = str(urlsplit(said["url"]).port)
+                page.goto(said["url"])
+                page.goto(f"http://127.0.0.1:{port}/enrol")
+                page.locator("#draw").click()
+                page.wait_for_selector("#step-key:not([hidden])")
+                drawn.append(page.locator("#subject-key").get_attribute("data-key"))
+    assert drawn[0] == drawn[2] != drawn[1]

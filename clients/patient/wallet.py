@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -153,7 +154,7 @@ async def _sign_here(pair: Pair, kind: Kind, payload: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Wallet:
-    """An open wallet; `save` after every change."""
+    """An open wallet; `save` after every change. ``id`` names its keys in a browser, which may have another's too."""
 
     path: Path
     contact: Contact
@@ -165,6 +166,7 @@ class Wallet:
     clock_offset_ms: int = 0
     their_keys: list[TheirKey] = field(default_factory=list)
     signer: Signer = field(default=_sign_here, repr=False)
+    id: str = ""
 
     async def sign(self, pair: Pair, kind: Kind, payload: bytes) -> Envelope:
         """A payload signed by the pair's key, wherever that is. Raises `NotAuthentic` (signature.invalid)."""
@@ -277,6 +279,7 @@ class Wallet:
             "refused": self.refused,
             "clock_offset_ms": self.clock_offset_ms,
             "their_keys": [asdict(one) for one in self.their_keys],
+            "id": self.id,
         }
         content = json.dumps(document, ensure_ascii=False).encode()
         if len(content) > MAX_BYTES:
@@ -289,7 +292,7 @@ def create(path: Path, contact: Contact) -> Wallet:
     if (path / FILE).exists():
         raise Refused("usage.file", f"{path.name} has a wallet already")
     durable.folder(path)
-    wallet = Wallet(path, contact)
+    wallet = Wallet(path, contact, id=secrets.token_hex(16))
     wallet.save()
     return wallet
 
@@ -349,6 +352,8 @@ def load(path: Path) -> Wallet:
             document.get("refused", []),
             document.get("clock_offset_ms", 0),
             [TheirKey(**one) for one in document.get("their_keys", [])],
+            # One that was made before wallets had an id: its keys have a name of their own in the browser.
+            id=str(document.get("id", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Malformed("usage.file", f"{FILE} is not a wallet") from error

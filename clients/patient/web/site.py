@@ -70,8 +70,8 @@ class Site:
     def _show(self, request: Request, template: str, status: int = 200, **context: Any) -> Response:
         said = self._pages.words.all(self._pages.language(request))
         script = {key.removeprefix("js-"): text for key, text in said.items() if key.startswith("js-")}
-        origin = self._wallet.contact.origin
-        return self._pages.render(request, template, status, said=script, origin=origin, **context)
+        whose = {"origin": self._wallet.contact.origin, "wallet": self._wallet.id}
+        return self._pages.render(request, template, status, said=script, **whose, **context)
 
     async def _home(self, request: Request, language: str) -> Response:
         now = int(time.time())

@@ -2,7 +2,8 @@
 
 import { hex, join, utf8 } from "/static/wire.js";
 
-const NAME = "zhifu-wallet";
+// Of this wallet alone: a browser keeps what it keeps by address and port, where another person's is served another day.
+const NAME = ["zhifu-wallet", document.body.dataset.wallet].filter(Boolean).join("-");
 const SUITE = Uint8Array.of(1);
 
 export const sha256 = async (...parts) => new Uint8Array(await crypto.subtle.digest("SHA-256", join(...parts)));
