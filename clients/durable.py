@@ -60,9 +60,15 @@ def write(path: Path, content: bytes) -> None:
     regular file: a link, a pipe, a device.
     """
     with _complete(path, content) as partial:
-        if not _is_regular(path):
-            raise Refused(_REASON, f"{path.name} is not a regular file")
+        _check(path)
         partial.replace(path)
+
+
+def check_writable(path: Path) -> None:
+    """Before something that cannot be taken back, whose outcome is to be written there. Raises as `write` would."""
+    with _complete(path, b"") as partial:
+        _check(path)
+        partial.unlink()
 
 
 def once(path: Path, draw: Callable[[], bytes], most: int) -> bytes:
@@ -106,12 +112,11 @@ def _complete(path: Path, content: bytes) -> Iterator[Path]:
         raise Refused(_REASON, f"{path.name} cannot be written: {error.strerror}") from error
 
 
-def _is_regular(path: Path) -> bool:
-    """Or not there."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except FileNotFoundError:
-        return True
+def _check(path: Path) -> None:
+    """It is a regular file or not there."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise Refused(_REASON, f"{path.name} is not a regular file")
 
 
 def move(source: Path, target: Path) -> None:

@@ -118,6 +118,14 @@ def test_a_report_that_was_never_named_is_not_sent(house: House) -> None:
     assert list((patient.wallet / "outgoing").iterdir()) == []
 
 
+def test_a_grant_whose_consent_cannot_be_written_is_not_given(house: House) -> None:
+    patient, bill = house.enrol(sample_bill(2), "granting"), sample_bill(2)
+    request = house.ask(patient, bill)
+    refused = run("wallet", "grant", patient.wallet, request, "-o", house.path / "nowhere" / "consent")
+    assert (refused.code, "consent cannot be written" in refused.err) == (2, True), refused.err
+    assert run("wallet", "grants", patient.wallet, "--json").ok().json == []
+
+
 def test_an_enrolment_of_a_node_is_ended_by_the_same_command(house: House) -> None:
     invitation, folder = house.file("invitation"), house.path / "another"
     operate("invite", house.path / "broker", "--role", "hospital", "--name", "另一家医院", "-o", invitation)

@@ -192,6 +192,7 @@ def grant(
         _time(erase_by) if erase_by else asked.data_erase_at,
         _fen(cap) if cap else asked.cap,
     )
+    durable.check_writable(output)
     given = asyncio.run(consent.give(opened, seen, choice, now))
     desk.write_consent(output, given.consent)
     found = {"grant": given.grant_hash.hex(), "entry": given.entry}

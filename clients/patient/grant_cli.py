@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients import command, desk, plain
+from clients import command, desk, durable, plain
 from clients.command import Folder, Json, clear, print_json
 from clients.patient import consent, keys, stop, wallet
 from clients.patient.wallet import Pair, Wallet
@@ -82,6 +82,8 @@ def revoke(
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     if (grant_hash is not None) + all_ + (hospital is not None) != 1:
         raise Malformed("usage.argument", "one of: a GRANT, --all, or --hospital CARD")
+    if output is not None:
+        durable.check_writable(output)
     if grant_hash is not None:
         done = [asyncio.run(stop.one(opened, hash_of(grant_hash), now))]
     else:

@@ -86,6 +86,7 @@ def offer(
     opened = first_or_later(folder, contact)
     subject = participant_id(_key(subject_key))
     parties = wallet.party(hospital), wallet.party(recipient)
+    durable.check_writable(output)
     pair, offered = asyncio.run(keys.offer(opened, *parties, subject, role, int(time.time())))
     desk.write_offer(output, offered.accepted)
     typer.echo(pair.public.hex())
