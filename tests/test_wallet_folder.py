@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import expect
 
 from clients.hospital.sample import sample_bill
 from clients.patient import wallet as wallets
@@ -175,4 +176,12 @@ def test_two_wallets_in_one_browser_have_no_key_in_common(tmp_path: Path) -> Non
                 page.locator("#draw").click()
                 page.wait_for_selector("#step-key:not([hidden])")
                 drawn.append(page.locator("#subject-key").get_attribute("data-key"))
+                if len(drawn) == 3:
+                    # In another window of the same browser she signs out: this one says so, and does nothing.
+                    other = page.context.new_page()
+                    other.goto(f"http://127.0.0.1:{port}/")
+                    other.locator(".leave button").click()
+                    other.wait_for_selector("pre")
+                    page.locator("#draw").click()
+                    expect(page.locator("#status")).to_contain_text("zhifu wallet serve", timeout=60_000)
     assert drawn[0] == drawn[2] != drawn[1]

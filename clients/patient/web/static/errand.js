@@ -21,6 +21,8 @@ export async function post(path, body) {
   try {
     answer = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
   } catch { throw new Refusal("unavailable.wallet"); }
+  // The door answers so, before any call is looked at: somebody signed out in another window, or the time is over.
+  if (answer.status === 403) throw new Refusal("signed-out");
   const found = await answer.json().catch(() => ({ refused: { reason: "internal" } }));
   if (found.refused) throw new Refusal(found.refused.reason);
   return found;
