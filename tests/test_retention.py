@@ -20,6 +20,9 @@ from clients.config import NodeConfig
 from clients.hospital.role import Hospital
 from clients.inbox import Inbox
 from clients.insurer import product, review
+from clients.insurer.adjudicate import Claim
+from clients.insurer.book import Policy
+from clients.insurer.facts import Facts
 from clients.insurer.role import Insurer
 from clients.keystore import FileKeystore
 from clients.ledger import Holding, Ledger
@@ -41,6 +44,7 @@ from zhifu import cbor, consent, envelope, parcel, receipt, schema
 from zhifu.deletion import parse as parse_deletion
 from zhifu.errors import Malformed, Refused
 from zhifu.keys import participant_id
+from zhifu.pricing import Split
 from zhifu.receipt import Detail, Meta
 from zhifu.receive import Opened, receive
 from zhifu.v1.signed_pb2 import DELETION_OUTCOME_KEPT
@@ -199,6 +203,27 @@ def test_an_open_review_does_not_outlast_the_patients_own_time(keeper: Keeper) -
     assert keeper.kept(exchange)
     keeper.after(GRANTED_S / DAY_S + 0.01)
     assert keeper.kept(exchange) == set()
+
+
+def test_what_a_proposal_is_made_from_goes_with_its_record(keeper: Keeper) -> None:
+    """Its time is over, or its patient revoked: what the arithmetic was shown of it is not kept beside it."""
+    store, facts = (
+        keeper.parts.store,
+        Facts.of(Claim(Split(5, 0, 0, 0, 5), True), Policy("P1", ""), product.load("full")),
+    )
+    both = [opened(claim()), opened(fresh(claim()))]
+    exchanges = [keeper.take(one) for one in both]
+    with store.transaction():
+        for one, exchange in zip(both, exchanges, strict=True):
+            parts = cbor.encode([exchange, bytes(32)])
+            store.jobs.put(Job("claim", one.presentation.workflow, "complete", parts, NOW))
+            review.queue(store, exchange, bytes(32), facts, (), NOW + DAY_S, NOW)
+        assert keeper.parts.role.keeps(both[0], keeper.parts.transaction()) == ""
+    assert [review.get(store, one).facts for one in exchanges] == [None, facts]
+    assert review.forget_erased(store, NOW) == 0, "it waits for a person, and is kept whole"
+    keeper.after(GRANTED_S / DAY_S + 0.01)
+    assert review.forget_erased(store, NOW) == 2
+    assert [(review.get(store, one).facts, review.get(store, one).proposed) for one in exchanges] == [(None, 5)] * 2
 
 
 def test_a_legal_hold_wins_until_it_is_released(keeper: Keeper) -> None:

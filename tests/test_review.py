@@ -30,6 +30,7 @@ from tests.test_retention import Keeper, opened
 from tests.test_retention import keeper as keeper  # a fixture
 from zhifu import cbor, ladder
 from zhifu.errors import Malformed
+from zhifu.explain import Explanation
 from zhifu.pricing import Split
 
 
@@ -136,7 +137,22 @@ def test_what_a_patient_reported_is_held_until_she_accepts_it(store: Store) -> N
     with store.transaction():
         one = waits(store, 1, 500_000)
     paid(store, one)
+    assert review.get(store, one.claim).facts, "she may dispute it, once"
     assert Ledger(store).step(one.claim, "confirm", NOW + 700 * DAY_S).state == "committed"
+
+
+def test_what_was_decided_for_good_keeps_no_facts(store: Store) -> None:
+    with store.transaction():
+        one = waits(store, 1, 500_000)
+        why = Explanation("pay", 0, "患者异议：—", review.DISPUTED)
+        review.reopen(
+            Transaction(store, NO_OUTBOX, NOW),
+            one,
+            why,
+            promise.start(store, one.claim, promise.INPATIENT, products.load("full"), NOW),
+        )
+    paid(store, one)
+    assert review.get(store, one.claim).facts is None
 
 
 def test_what_is_refused_uses_nothing_of_the_deductible(store: Store) -> None:

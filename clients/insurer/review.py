@@ -85,6 +85,10 @@ class Item:
         return self.inside + self.outside
 
     @property
+    def disputed(self) -> bool:
+        return any(row.reason == DISPUTED for row in self.rows)
+
+    @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(row.reason for row in self.rows if row.reason.startswith("review."))
 
@@ -280,7 +284,30 @@ def answer(item: Item, tx: Transaction) -> None:
             progress.tell(tx, item.claim, progress.DECIDED, clock, decided.amounts, decided.clauses)
         if opened is not None:
             tx.queue(Draft.answering(opened, DECISION, decided.values(opened.values["encounter"])))
-    put(tx.store, replace(item, state=ANSWERED), tx.now)
+    # Only what a patient reported herself may be looked at again, and that once.
+    again = progress.is_reported(tx.store, item.claim) and not item.disputed
+    put(tx.store, replace(item, state=ANSWERED, facts=item.facts if again else None), tx.now)
+
+
+def forget(store: Store, claim: bytes, now: int) -> None:
+    """The record that a claim's facts are of is erased, and so are they. In the open transaction, or in one."""
+    item = maybe(store, claim)
+    if item is not None and item.facts is not None:
+        put(store, replace(item, facts=None), now)
+
+
+def forget_erased(store: Store, now: int) -> int:
+    """The same for every claim of a hospital whose record's time is over while it waits; how many."""
+    gone = []
+    for claim, _ in waiting(store):
+        stored = store.incoming.get(claim)
+        if not progress.is_reported(store, claim) and (stored is None or stored.opened is None):
+            gone.append(claim)
+    if gone:
+        with store.transaction():
+            for claim in gone:
+                forget(store, claim, now)
+    return len(gone)
 
 
 def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transaction) -> Decision:
@@ -292,8 +319,7 @@ def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transacti
     part |= {LATE: late} if late else {}
     until = tx.now + _held_s(item.claim, clock, tx.store)
     holding = Holding(item.claim, "reserved", part, until, tx.now)
-    disputed = any(row.reason == DISPUTED for row in item.rows)
-    ledger.reserve(item.account or item.claim, holding, tx.now, anew=disputed)
+    ledger.reserve(item.account or item.claim, holding, tx.now, anew=item.disputed)
     amounts = {
         "pay": pay,
         "pay_in_catalog": inside,

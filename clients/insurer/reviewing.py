@@ -19,6 +19,7 @@ from clients.store import Store
 from zhifu.errors import Error, Malformed
 
 LOOK_S: Final = 0.25
+FORGET_S: Final = 3600.0
 AGAIN_S: Final = 1.0
 LATEST_S: Final = 300.0
 AT_ONCE: Final = 8
@@ -41,8 +42,12 @@ class Reviewing:
 
     async def run(self) -> None:
         """Until cancelled."""
+        forget_at = 0.0
         try:
             while True:
+                if time.monotonic() >= forget_at:
+                    review.forget_erased(self._store, int(time.time()))
+                    forget_at = time.monotonic() + FORGET_S
                 if self._core is not None:
                     self._ask(self._core)
                 self.send()

@@ -188,7 +188,11 @@ class Insurer:
 
     def keeps(self, opened: Opened, tx: Transaction) -> str:
         """A claim that was paid is kept with its payment, as long as the law asks; everything else goes."""
-        return _paid(_claimed(opened, tx.store), tx.store)
+        claimed = _claimed(opened, tx.store)
+        kept = _paid(claimed, tx.store)
+        if not kept:
+            review.forget(tx.store, claimed, tx.now)
+        return kept
 
     def holds(self, opened: Opened, store: Store) -> str:
         """What was paid, as above; and what a reviewer has before him, or decided and the node has not sent yet."""

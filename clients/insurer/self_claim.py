@@ -162,6 +162,7 @@ def _accepted(claim: bytes, tx: Transaction) -> None:
     _check_self(claim, tx)
     holding = Ledger(tx.store).step(claim, "confirm", tx.now)
     due = {token: holding.amounts[token] for token in ("pay", LATE) if token in holding.amounts}
+    review.forget(tx.store, claim, tx.now)
     review.tell_paid(tx, claim, due)
 
 
@@ -169,7 +170,7 @@ def _disputed(claim: bytes, message: Message, tx: Transaction) -> None:
     """She does not agree: what is held is freed, and a person looks again, once. Raises `Refused` (exchange.*)."""
     _check_self(claim, tx)
     item = review.get(tx.store, claim)
-    if item.state != review.ANSWERED or any(row.reason == review.DISPUTED for row in item.rows):
+    if item.state != review.ANSWERED or item.disputed:
         raise Refused("exchange.state", "a decision is disputed once, after it was made")
     Ledger(tx.store).step(claim, "cancel", tx.now)
     clock = promise.need(tx.store, claim)
@@ -194,7 +195,7 @@ def withdrawn(claim: bytes, tx: Transaction) -> None:
     """The report was taken back before it was paid: nothing is held for it, and nobody need look at it."""
     item = review.maybe(tx.store, claim)
     if item is not None:
-        review.put(tx.store, replace(item, state="withdrawn"), tx.now)
+        review.put(tx.store, replace(item, state="withdrawn", facts=None), tx.now)
     if Ledger(tx.store).state(claim) == "reserved":
         Ledger(tx.store).step(claim, "cancel", tx.now)
 
