@@ -26,6 +26,7 @@ from clients.auditor.console.memory import Memory
 from clients.auditor.console.omissions import Omissions
 from clients.auditor.exports import document
 from clients.auditor.remote import Auditor, Page
+from clients.auditor.report import Report
 from clients.auditor.rows import BROKEN, MISSING, Row, leaf_hash
 from clients.auditor.verify import Verification
 from clients.config import Pin
@@ -376,8 +377,10 @@ def test_who_reads_is_noted_with_what_was_asked(audited: Audited) -> None:
     assert search(audited.auditor, Query(events=("audit.exported",))).rows[0].detail
 
 
-def test_the_whole_log_verifies_readings_and_scopes_included(audited: Audited) -> None:
-    async def check(auditor: Auditor) -> Any:
+def verified(audited: Audited) -> Report:
+    """The whole log, as the auditor checks it that pinned everybody and the officers."""
+
+    async def check(auditor: Auditor) -> Report:
         pins = auditor.pins
         assert pins.operators
         inspector = json.loads(run("node", "card", audited.inspector).ok().out)
@@ -387,7 +390,11 @@ def test_the_whole_log_verifies_readings_and_scopes_included(audited: Audited) -
 
     operators = [word for key in operator_keys(audited) for word in ("--operator", key)]
     run("audit", "pin", audited.auditor, *operators).ok()
-    report = ask(audited.auditor, check)
+    return ask(audited.auditor, check)
+
+
+def test_the_whole_log_verifies_readings_and_scopes_included(audited: Audited) -> None:
+    report = verified(audited)
     assert report.verified, report.first_bad
     assert report.entries["audit.searched"] >= 1
 
@@ -542,6 +549,21 @@ def test_an_erased_entry_is_proven_says_why_and_is_found_by_no_hash(audited: Aud
     assert victim.index not in [one.index for one in search(audited.auditor, Query(about=(grant,))).rows]
     shown = run("audit", "show", audited.auditor, victim.index, "--json").ok().json
     assert (shown["state"], shown["erased_on"]) == ("erased", "pipl-47")
+
+
+def test_what_rests_on_an_erased_entry_is_no_fault(audited: Audited) -> None:
+    """An answer, and what a grant allowed and how it ended, stay where the question or the grant was erased."""
+    run("wallet", "revoke", audited.house.path / "patient", audited.grant).ok()
+    until(lambda: search(audited.auditor, Query(events=("exchange.deleted",))).rows or None, "its insurer erased it")
+    rows = search(audited.auditor, Query(events=(trail.ACCEPTED, "grant.registered"))).rows
+    answered = next(row for row in rows[::-1] if row.words.purpose == "public-settlement")
+    granted = next(row for row in rows if row.words.event == "grant.registered")
+    officers = [word for path in casting.operator_files(audited.house.stage) for word in ("--officer", path)]
+    entries = f"{answered.index},{granted.index}"
+    order = (*officers, "--order", audited.house.path / "another", "--entries", entries, "--basis", "pipl-47")
+    run("audit", "erase", audited.house.path, *order, "--contact", audited.house.contact).ok()
+    report = verified(audited)
+    assert report.verified, report.first_bad
 
 
 def test_what_a_quorum_cosigned_is_verified(audited: Audited) -> None:

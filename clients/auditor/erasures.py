@@ -20,11 +20,13 @@ class Erasures:
         self._origin = pins.origin
         self._officers = pins.operators
         self._met: dict[int, Meta] = {}
+        self._kinds: dict[Meta, int] = {}
         self._due: set[int] = set()
 
     def meet(self, one: Erased) -> None:
         """An entry without its detail. Raises `Malformed` where its meta is none."""
-        self._met[one.index] = parse_meta(one.meta)
+        meta = self._met[one.index] = parse_meta(one.meta)
+        self._kinds[Meta(meta.event, meta.sender, meta.recipient, meta.purpose, meta.schema_hash)] = one.index
         self._due.add(one.index)
 
     def is_erased(self, index: int) -> bool:
@@ -33,6 +35,12 @@ class Erasures:
     def recipient(self, index: int) -> bytes:
         """Who was to get the exchange that an erased entry accepted."""
         return self._met[index].recipient
+
+    def of(self, event: str) -> list[tuple[int, Meta]]:
+        """The erased entries of an event, one for all that have parties, purpose and schema in common: what later
+        entries name may have been one of them.
+        """
+        return [(index, meta) for meta, index in self._kinds.items() if meta.event == event]
 
     def recorded(self, index: int, meta: Meta, detail: Detail, now: int) -> None:
         """The order behind erasures: signed by two pinned officers, carried out as far as it says; ``now`` in Unix s.

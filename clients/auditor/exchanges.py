@@ -10,13 +10,14 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Final
 
+from clients.auditor.erasures import Erasures
 from clients.auditor.grants import Grants, one_document
 from clients.auditor.participants import Participants, check_only
 from clients.auditor.policy import Policies
 from clients.auditor.signatures import Signatures
 from policies.bundle import Request
 from zhifu import envelope, presentation, schema
-from zhifu.errors import CATALOGUE, Malformed, NotAuthentic, Refused
+from zhifu.errors import CATALOGUE, Error, Malformed, NotAuthentic, Refused
 from zhifu.presentation import BASIS_NAMES, SKEW_S, Presentation
 from zhifu.receipt import Detail, Meta
 from zhifu.schema import Schema, within
@@ -58,8 +59,10 @@ class Exchanges:
     """The exchanges that were accepted up to one point of the log of ``origin``."""
 
     def __init__(
-        self, origin: str, participants: Participants, grants: Grants, policies: Policies, signatures: Signatures
-    ) -> None:
+        self, origin: str, participants: Participants, grants: Grants, policies: Policies, signatures: Signatures,
+        erasures: Erasures,
+    ) -> None:  # fmt: skip
+        self._erasures = erasures
         self._origin = origin
         self._signatures = signatures
         self._participants = participants
@@ -83,7 +86,7 @@ class Exchanges:
         if self._participants.is_enrolled(shown.recipient):
             self._participants.check_active(shown.recipient)
         _check_levels(found, shown.ceilings, released)
-        basis = self._basis(shown, found, meta.policy_hash, now)
+        basis = self._basis(shown, found, meta, detail, now)
         if (detail.grant, detail.subject) != (basis.grant, basis.subject):
             raise NotAuthentic("log.corrupt", "the entry names another grant or subject than its basis")
         self._check_policy(shown, found, basis, meta)
@@ -147,6 +150,8 @@ class Exchanges:
         """
         is_lost = meta.reason == "gate.epoch"
         found = self._ended(replace(meta, reason="") if is_lost else meta, detail)
+        if found is None:
+            return
         if now <= found.not_after and not is_lost:
             raise Refused("exchange.state", "the exchange was called expired before its time")
         self.end(detail.exchange)
@@ -154,11 +159,19 @@ class Exchanges:
     def withdraw(self, meta: Meta, detail: Detail) -> None:
         """An exchange ended with its grant. Raises `NotAuthentic`, `Refused` (exchange.*, consent.*)."""
         found = self._ended(meta, detail)
-        if not found.by_grant or not self._grants.standing(found.grant).revoked:
+        if found is None:
+            return
+        # Under a grant that is not registered it was accepted because that was erased.
+        is_known = found.by_grant and self._grants.is_registered(found.grant)
+        if not found.by_grant or (is_known and not self._grants.standing(found.grant).revoked):
             raise Refused("exchange.state", "an exchange was withdrawn whose grant was not revoked")
         self.end(detail.exchange)
 
-    def _ended(self, meta: Meta, detail: Detail) -> Exchange:
+    def _ended(self, meta: Meta, detail: Detail) -> Exchange | None:
+        """The exchange that an entry ends; None where it was erased."""
+        if detail.exchange not in self._by_hash and self._was_erased(ACCEPTED, meta):
+            check_only(meta, Meta(meta.event, sender=meta.sender, recipient=meta.recipient, purpose=meta.purpose))
+            return None
         found = self.waiting(detail.exchange)
         check_only(meta, Meta(meta.event, sender=found.sender, recipient=found.recipient, purpose=found.purpose))
         if detail != Detail(detail.exchange, found.grant, found.subject):
@@ -189,23 +202,44 @@ class Exchanges:
         if shown.nonce in self._nonces.get(shown.sender, ()):
             raise Refused("presentation.nonce_reused", "the sender used the nonce before")
 
-    def _basis(self, shown: Presentation, found: Schema, policy_hash: bytes, now: int) -> _Basis:
+    def _basis(self, shown: Presentation, found: Schema, meta: Meta, detail: Detail, now: int) -> _Basis:
         if shown.basis_kind == BASIS_KIND_GRANT:
+            if not self._grants.is_registered(shown.basis) and self._was_erased("grant.registered", shown):
+                return _Basis(shown.basis, detail.subject)
             standing = self._grants.use(shown, found.hash, now)
             return _Basis(shown.basis, standing.grant.subject)
         if shown.basis_kind == BASIS_KIND_ANSWER:
-            return self._answers(shown, found)
-        if shown.basis != policy_hash:
+            return self._answers(shown, found, meta, detail)
+        if shown.basis != meta.policy_hash:
             raise Refused("policy.denied", "the statute named is not in the policy of this entry")
         if found.name in presentation.OWN_RECORDS:
             self._grants.check_attested_by(shown.recipient, shown.sender)
             return _Basis(subject=shown.recipient)
         return _Basis()
 
-    def _answers(self, shown: Presentation, found: Schema) -> _Basis:
+    def _answers(self, shown: Presentation, found: Schema, meta: Meta, detail: Detail) -> _Basis:
         asked = self._by_hash.get(shown.in_reply_to)
-        if asked is None:
-            raise Refused("exchange.unknown", "it answers an exchange that was not accepted before this entry")
+        if asked is not None:
+            return self._answer_to(asked, shown, found)
+        for index, was in self._erasures.of(ACCEPTED):
+            erased = Exchange(
+                index, was.sender, was.recipient, was.purpose, shown.workflow, shown.encounter, 0,
+                schema.by_hash(was.schema_hash), detail.grant, detail.subject, by_grant=False, waiting=False,
+            )  # fmt: skip
+            try:
+                basis = self._answer_to(erased, shown, found)
+                self._check_policy(shown, found, basis, meta)
+            except Error:
+                continue
+            return basis
+        raise Refused("exchange.unknown", "it answers an exchange that was not accepted before this entry")
+
+    def _was_erased(self, event: str, what: Presentation | Meta) -> bool:
+        """Whether an entry was erased that may be the one that this rests on: no more can be told of it."""
+        parties = (what.sender, what.recipient, what.purpose)
+        return any((one.sender, one.recipient, one.purpose) == parties for _, one in self._erasures.of(event))
+
+    def _answer_to(self, asked: Exchange, shown: Presentation, found: Schema) -> _Basis:
         question = replace(
             shown, sender=asked.sender, recipient=asked.recipient, purpose=asked.purpose, workflow=asked.workflow,
             encounter=asked.encounter,

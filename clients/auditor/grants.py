@@ -189,6 +189,9 @@ class Grants:
             raise Refused("consent.used_up", "the grant was used for more workflows than it allows")
         return found
 
+    def is_registered(self, grant_hash: bytes) -> bool:
+        return grant_hash in self._standing
+
     def standing(self, grant_hash: bytes) -> Registered:
         """Raises `Refused` (consent.unknown)."""
         found = self._standing.get(grant_hash)

@@ -51,7 +51,9 @@ class History:
         self._pseudonyms = Pseudonyms(pins, self.participants)
         self._signatures = Signatures()
         self._erasures = Erasures(pins)
-        self._exchanges = Exchanges(pins.origin, self.participants, self._grants, policies, self._signatures)
+        self._exchanges = Exchanges(
+            pins.origin, self.participants, self._grants, policies, self._signatures, self._erasures
+        )
         self.claims = Claims()
         self.counts: Counter[str] = Counter()
         self.violations: list[Violation] = []
@@ -110,7 +112,7 @@ class History:
             "grant.revoked": self._revoked,
             subject_keys.ADDED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),
             subject_keys.REVOKED: lambda one, meta, detail: grants.change_key(meta, detail, one.time_ms),
-            "ticket.redeemed": lambda one, meta, detail: grants.redeem(meta, detail, _seconds(one)),
+            "ticket.redeemed": self._redeemed,
             "exchange.deleted": lambda one, meta, detail: self._deleted(meta, detail, _seconds(one)),
             "exchange.accepted": lambda one, meta, detail: exchanges.accept(one.index, meta, detail, _seconds(one)),
             "exchange.denied": lambda one, meta, detail: exchanges.deny(meta, detail, _seconds(one)),
@@ -142,7 +144,20 @@ class History:
             raise Refused("exchange.state", "what was queued under a revoked grant was not withdrawn with it")
         self._to_withdraw.discard(exchange)
 
+    def _is_gone(self, grant: bytes, party: bytes) -> bool:
+        """Whether a grant was erased, as far as can be told: one of this party's was."""
+        erased = self._erasures.of("grant.registered")
+        return not self._grants.is_registered(grant) and any(party in (was.sender, was.recipient) for _, was in erased)
+
+    def _redeemed(self, one: Entry, meta: Meta, detail: Detail) -> None:
+        if not self._is_gone(detail.grant, meta.sender):
+            self._grants.redeem(meta, detail, _seconds(one))
+
     def _revoked(self, one: Entry, meta: Meta, detail: Detail) -> None:
+        if self._is_gone(detail.grant, meta.sender):
+            check_only(meta, Meta(meta.event, sender=meta.sender))
+            self._to_withdraw = self._exchanges.waiting_under(detail.grant)
+            return
         self._to_withdraw = self._exchanges.waiting_under(self._grants.revoke(meta, detail, _seconds(one)))
 
     def _deleted(self, meta: Meta, detail: Detail, now: int) -> None:
@@ -158,8 +173,8 @@ class History:
             if due != (meta.sender, detail.subject):
                 raise NotAuthentic("log.corrupt", "a word on erasing another's parcel")
             return
-        if not self._grants.standing(detail.grant).revoked:
-            raise Refused("exchange.state", "an deletion under a grant that stands")
+        if not self._is_gone(detail.grant, meta.sender) and not self._grants.standing(detail.grant).revoked:
+            raise Refused("exchange.state", "a deletion under a grant that stands")
 
     def _acknowledged(self, one: Entry, meta: Meta, detail: Detail) -> None:
         """What one recipient signed about deliveries, each about an exchange that it was to get, in this very log."""
