@@ -57,13 +57,13 @@ class Feeder:
         commit = self._witnesses.shown.commit
         if commit.size <= self._sizes[member.key.name]:
             return False
-        answer = await self._post(member)
-        if answer.status_code == httpx.codes.CONFLICT:
-            self._take_size(member, answer.content)
-            answer = await self._post(member)
-        if answer.status_code != httpx.codes.OK or len(answer.content) > _MAX_ANSWER:
-            raise Refused("unavailable.witnesses", f"a witness answered {answer.status_code}")
-        for line in answer.content.splitlines(keepends=True):
+        status, content = await self._post(member)
+        if status == httpx.codes.CONFLICT:
+            self._take_size(member, content)
+            status, content = await self._post(member)
+        if status != httpx.codes.OK:
+            raise Refused("unavailable.witnesses", f"a witness answered {status}")
+        for line in content.splitlines(keepends=True):
             await self._witnesses.keep(member.key, commit.size, line)
         self._sizes[member.key.name] = commit.size
         return True
@@ -76,8 +76,21 @@ class Feeder:
             raise NotAuthentic("log.inconsistent", "a witness has seen a larger log than is kept here")
         self._sizes[member.key.name] = size
 
-    async def _post(self, member: Member) -> httpx.Response:
-        return await self._client.post(f"{member.url.rstrip('/')}/add-checkpoint", content=self._body(member))
+    async def _post(self, member: Member) -> tuple[int, bytes]:
+        """Status and body, as it stands on the wire. Raises `Refused` (unavailable.witnesses) for one without end."""
+        url, found = f"{member.url.rstrip('/')}/add-checkpoint", b""
+        try:
+            async with (
+                asyncio.timeout(TIMEOUT_S),
+                self._client.stream("POST", url, content=self._body(member)) as answer,
+            ):
+                async for part in answer.aiter_raw():
+                    found += part
+                    if len(found) > _MAX_ANSWER:
+                        raise Refused("unavailable.witnesses", "a witness's answer has no end")
+        except TimeoutError as error:
+            raise Refused("unavailable.witnesses", "a witness's answer has no end") from error
+        return answer.status_code, found
 
     def _body(self, member: Member) -> bytes:
         old, commit = self._sizes[member.key.name], self._witnesses.shown.commit

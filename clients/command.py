@@ -5,6 +5,7 @@ Data to stdout, chatter to stderr, one clear line and the right code for an erro
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import sys
@@ -53,6 +54,11 @@ def clear(function: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(int(error.exit)) from None
         except BrokenPipeError:
             raise typer.Exit(int(Exit.FAILURE)) from None
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            print(f"zhifu: usage.file: the output cannot be written: {error.strerror}", file=sys.stderr)
+            raise typer.Exit(int(Exit.USAGE)) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 

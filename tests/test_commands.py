@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients import command
+from clients.auditor.report import FirstBad, Report, Violation
 from clients.hospital.sample import sample_bill
 from clients.patient import claim_cli
 from tests.house import House, Ran, open_house, operate, run, spawn
@@ -231,6 +234,21 @@ def test_every_reason_has_an_exit_code_of_the_contract() -> None:
 
 
 # --- somebody else's words --------------------------------------------------------------------------------------------
+
+
+def test_what_a_log_says_is_shown_in_a_report_and_not_understood() -> None:
+    bad, screen = FirstBad(3, "log.corrupt", "[/] [green]verified"), io.StringIO()
+    told = Violation(1, 2, "a" * 64, "b" * 64, "inpatient-claim", "[/] [green]verified")
+    Report("log.example", 4, "", False, {}, 0, 0, (told,), bad).show(Console(file=screen, width=200))
+    assert screen.getvalue().count("[/] [green]verified") == 2
+
+
+def test_a_full_disk_behind_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        command_ = [sys.executable, "-P", "-m", "clients", "hospital", "sample-bill"]
+        done = subprocess.run(command_, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == Exit.USAGE, done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_words_in_a_table_are_shown_and_not_understood() -> None:

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from nacl.signing import SigningKey
@@ -24,9 +26,9 @@ from tests.broker_rig import Attached, Clock, Server, present, reason, serving, 
 from tests.formats import HOSPITAL, INSURER, NOW, PAYER, Party, party, seed
 from tests.node_peer import ORIGIN as PEER_ORIGIN
 from tests.node_peer import Member, Peer, Running, Stream, presented
-from zhifu import checkpoint, merkle, witness
+from zhifu import checkpoint, merkle, tlogpolicy, witness
 from zhifu.checkpoint import Checkpoint, SignatureType, VerifierKey
-from zhifu.errors import Error
+from zhifu.errors import Error, Refused
 from zhifu.receipt import Detail, Head, Meta
 from zhifu.v1 import exchange_pb2 as pb
 
@@ -311,6 +313,28 @@ async def test_a_regulator_whom_the_operator_names_must_have_cosigned_too(tmp_pa
         assert found.witnesses.unwitnessed_s == 0
         await found.committer.close()
         found.store.close()
+
+
+async def test_a_regulator_who_answers_without_end_is_not_read_to_it(tmp_path: Path) -> None:
+    async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n" + bytes(1 << 18))
+        with suppress(ConnectionError):
+            while await reader.read(1 << 16):
+                pass
+        writer.close()
+
+    async with (
+        serving(tmp_path, HOSPITAL, PAYER, pace=FAST) as server,
+        await asyncio.start_server(lie, "127.0.0.1", 0) as there,
+        httpx.AsyncClient(timeout=60, trust_env=False) as client,
+    ):
+        url = f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}"
+        member = tlogpolicy.Member(REGULATOR_KEY, url)
+        feeder = feeding.Feeder(server.core.witnesses, tlogpolicy.Policy(witnesses={"regulator": member}), client)
+        server.core.witnesses.show()
+        with pytest.raises(Refused, match="no end"):
+            await feeder.feed(member)
 
 
 async def test_a_cosignature_that_does_not_verify_ends_the_stream(tmp_path: Path) -> None:

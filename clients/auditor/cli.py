@@ -18,8 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from clients.auditor import orders, pins, proofs, source, spot, trail_cli
 from clients.auditor.report import Report
 from clients.auditor.verify import Tell, Verification
+from clients.command import clear
 from policies import load
-from zhifu.errors import Error, Exit, Refused
+from zhifu.errors import Exit, Refused
 
 BROKER: Final = "broker"
 AUDITOR: Final = "auditor"
@@ -45,6 +46,7 @@ def _audit() -> None:
 
 
 @app.command()
+@clear
 def verify(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with broker/ and auditor/ in it.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as one JSON object.")] = False,
@@ -53,10 +55,7 @@ def verify(
 
     Exit 0 if all of it holds; 5 if not, naming the first bad entry; 2 if a folder or the pins are missing.
     """
-    try:
-        report = audit(directory, show_progress=sys.stderr.isatty())
-    except Error as error:
-        _fail(str(error), error.exit)
+    report = audit(directory, show_progress=sys.stderr.isatty())
     if as_json:
         typer.echo(report.to_json())
     else:
@@ -66,6 +65,7 @@ def verify(
 
 
 @app.command(name="spot")
+@clear
 def spot_(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder with broker/ and auditor/ in it.")],
     opened: Annotated[
@@ -77,14 +77,11 @@ def spot_(
 
     The log is verified first. Exit 5 if the hospital told one recipient another story than the record's finest level.
     """
-    try:
-        report = audit(directory)
-        if report.first_bad is not None:
-            _fail(report.first_bad.line, Exit.INTEGRITY)
-        with closing(source.lines(directory / BROKER)) as lines:
-            found = spot.check(opened, lines)
-    except Error as error:
-        _fail(str(error), error.exit)
+    report = audit(directory)
+    if report.first_bad is not None:
+        _fail(report.first_bad.line, Exit.INTEGRITY)
+    with closing(source.lines(directory / BROKER)) as lines:
+        found = spot.check(opened, lines)
     if as_json:
         typer.echo(json.dumps(asdict(found), ensure_ascii=False))
     else:

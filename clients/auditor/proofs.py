@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from google.protobuf.message import DecodeError
 
-from clients import config, durable, wire
+from clients import config, durable, plain, wire
 from clients.auditor import pins
 from clients.auditor.pins import Pins
 from clients.command import Json, clear, print_json
@@ -131,7 +131,8 @@ def verify_receipt(
     if as_json:
         print_json(asdict(found))
     else:
-        typer.echo(f"entry {found.index} of {verified.size}: {found.event}, {found.purpose}; the receipt holds")
+        said = f"entry {found.index} of {verified.size}: {found.event}, {found.purpose}; the receipt holds"
+        typer.echo(plain.line(said))
 
 
 @clear
@@ -201,5 +202,7 @@ def evidence(
         for row in rows:
             signed = "signed by the log's key" if row["signed_by_log"] else "not signed by the log's key"
             typer.echo(f"{row['at']}  {row['reason']}  after {row['seen_size']} entries; {signed}")
-    if rows:
-        raise NotAuthentic("log.inconsistent", f"{len(rows)} pieces of evidence are kept")
+    if not rows:
+        typer.echo("nothing is kept: all that this node was shown added up", err=True)
+        return
+    raise NotAuthentic("log.inconsistent", f"{len(rows)} pieces of evidence are kept")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from clients.auditor.faults import Fault
@@ -117,11 +118,11 @@ class Report:
         for event, count in sorted(self.entries.items()):
             table.add_row(f"  {EVENTS.get(event, '')} / {event}", str(count))
         for one in self.violations:
-            table.add_row("接收方拒绝 / Refused by its recipient", one.line, style="yellow")
+            table.add_row("接收方拒绝 / Refused by its recipient", escape(one.line), style="yellow")
         verdict = "[green]通过 / verified" if self.verified else "[red]未通过 / NOT verified"
         table.add_row("结论 / Verdict", verdict, style="bold")
         if self.first_bad is not None:
-            table.add_row("首个问题 / First bad", self.first_bad.line, style="red")
+            table.add_row("首个问题 / First bad", escape(self.first_bad.line), style="red")
         return table
 
     def show(self, console: Console) -> None:
