@@ -237,6 +237,12 @@ def lapsed(case: Case, now_ms: int) -> Case:
     return replace(case, state="lapsed", finished=now_ms)
 
 
+def changed(store: Store, since_ms: int) -> Iterator[Case]:
+    """Those that were put since then (Unix ms), in no order that means anything."""
+    for state in (*UNFINISHED, *FINAL, "offered"):
+        yield from map(_read, store.jobs.since(KIND, state, since_ms))
+
+
 def every(store: Store) -> Iterator[Case]:
     """All of them, in no order that means anything."""
     return map(_read, store.jobs.every(KIND))

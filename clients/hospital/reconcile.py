@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from clients import daybook
@@ -14,6 +14,8 @@ from clients.hospital.case import Case
 from clients.store import Store
 from zhifu.daybook import DayStatement, Row
 
+RECENT: Final = timedelta(days=14)
+"""A reservation for a hospital is over after ten days at most."""
 EDGE_S: Final = 900
 """What ended this close to midnight may stand in the neighbouring day's statement."""
 _EXPECTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -53,9 +55,21 @@ class Difference:
     there: str
 
 
-def known(store: Store) -> dict[bytes, Known]:
-    """Every reservation that a payer told this hospital of, by its id."""
-    return {reservation: one for case in cases.every(store) for reservation, one in _of(store, case)}
+def known(store: Store, there: Sequence[DayStatement], day: date) -> dict[bytes, Known]:
+    """The reservations that payers told this hospital of, by their ids: of the settlements that changed about ``day``.
+
+    A row of ``there`` that is none of them may be of any time (a reviewer decided after the desk gave up): then all are
+    looked through, which takes a millisecond for each settlement.
+    """
+    recent = datetime.combine(day - RECENT, datetime.min.time(), daybook.ZONE)
+    found = _by_id(store, cases.changed(store, int(recent.timestamp() * 1000)))
+    if all(row.reservation in found for one in there for row in one.rows):
+        return found
+    return _by_id(store, cases.every(store))
+
+
+def _by_id(store: Store, of: Iterable[Case]) -> dict[bytes, Known]:
+    return {reservation: one for case in of for reservation, one in _of(store, case)}
 
 
 def _of(store: Store, case: Case) -> Iterator[tuple[bytes, Known]]:

@@ -40,7 +40,8 @@ def reconcile(
     try:
         directory = Directory(settings.pins, keystore, store)
         read = [_verified(path, directory, participant_of(keystore), day, now) for path in statements]
-        found = reconciling.differences(reconciling.known(store), read, daybook.parse_day(day))
+        on = daybook.parse_day(day)
+        found = reconciling.differences(reconciling.known(store, read, on), read, on)
     finally:
         store.close()
     names = {who: pin.name for who, pin in settings.pins.items()}

@@ -94,6 +94,14 @@ class Jobs:
         query = f"SELECT id, state FROM job WHERE kind = ? AND state IN ({chosen}) ORDER BY updated, id"
         return [(id_, state) for id_, state in self._database.rows(query, kind, *states)]
 
+    def since(self, kind: str, state: str, updated: int) -> Iterator[Job]:
+        """Those of a kind in ``state`` that changed at ``updated`` (Unix ms) or later, read a page at a time."""
+        query = "SELECT * FROM job WHERE kind = ? AND state = ? AND (updated, id) > (?, ?) ORDER BY updated, id LIMIT ?"
+        after = (updated, b"")
+        while page := self._database.rows(query, kind, state, *after, _PAGE):
+            after = page[-1][4], page[-1][1]
+            yield from map(self._job, page)
+
     def every(self, kind: str) -> Iterator[Job]:
         """All of a kind, by id, read a page at a time."""
         query, after = "SELECT * FROM job WHERE kind = ? AND id > ? ORDER BY id LIMIT ?", b""
