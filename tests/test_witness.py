@@ -315,6 +315,41 @@ async def test_a_regulator_whom_the_operator_names_must_have_cosigned_too(tmp_pa
         found.store.close()
 
 
+async def test_a_regulator_is_fed_and_says_where_it_stands(tmp_path: Path) -> None:
+    """First it says (409) that it has seen nothing else than size 1; then it cosigns."""
+    asked: list[bytes] = []
+
+    async with (
+        serving(tmp_path, HOSPITAL, PAYER, pace=FAST) as server,
+        httpx.AsyncClient(timeout=60, trust_env=False) as client,
+    ):
+        vkey = server.home.vkey
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            (length,) = (int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+            body = await reader.readexactly(length)
+            asked.append(body.splitlines()[0])
+            signed = checkpoint.verify(body.split(b"\n\n", 1)[1], vkey)
+            line = checkpoint.cosign(signed, REGULATOR_KEY.name, REGULATOR, NOW)
+            status, said = (b"409 Conflict", b"1\n") if len(asked) == 1 else (b"200 OK", line)
+            told = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: %d\r\n\r\n" % (status, len(said))
+            writer.write(told + said)
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as there:
+            url = f"http://127.0.0.1:{there.sockets[0].getsockname()[1]}"
+            member = tlogpolicy.Member(REGULATOR_KEY, url)
+            policy = tlogpolicy.Policy(witnesses={"regulator": member})
+            feeder = feeding.Feeder(server.core.witnesses, policy, client)
+            server.core.witnesses.show()
+            assert await feeder.feed(member)
+            assert not await feeder.feed(member)
+        assert asked == [b"old 0", b"old 1"]
+        assert server.core.witnesses.seen[REGULATOR_KEY.name].size == server.core.witnesses.shown.commit.size
+
+
 async def test_a_regulator_who_answers_without_end_is_not_read_to_it(tmp_path: Path) -> None:
     async def lie(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
