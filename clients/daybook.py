@@ -28,6 +28,11 @@ def day_of(seconds: int) -> date:
     return datetime.fromtimestamp(seconds, ZONE).date()
 
 
+def begins(day: date) -> int:
+    """When a day begins, Unix s."""
+    return int(datetime.combine(day, datetime.min.time(), ZONE).timestamp())
+
+
 def parse_day(text: str) -> date:
     """Raises `Malformed` (usage.argument)."""
     try:
@@ -49,7 +54,7 @@ def parse_id(text: str) -> bytes:
 
 def state(store: Store, me: bytes, hospital: bytes, day: date, now: int) -> DayStatement:
     """What changed on ``day`` in this ledger for one hospital's claims; what expired counts on the day it did."""
-    found = [one.at(now) for one in Ledger(store).holdings()]
+    found = [one.at(now) for one in Ledger(store).changed(begins(day))]
     rows = sorted(_rows(store, found, hospital, day), key=lambda row: row.reservation)
     return DayStatement(me, hospital, day, tuple(rows))
 

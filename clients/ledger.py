@@ -7,9 +7,9 @@ reserved and committed, never a running total that a repeated message could coun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from clients import naming
 from clients.decision import Decision, read_notice
@@ -24,6 +24,8 @@ State = Literal["reserved", "committed", "cancelled", "reversed", "expired"]
 _ACCOUNT: Final = "account"
 _RESERVATION: Final = "reservation"
 _MAX_BYTES: Final = 1 << 20
+LONGEST_S: Final = 14 * 86_400
+"""Nothing is held for a hospital for longer than this: for a desk an hour, for a claim after payment ten days."""
 LATE: Final = "late"
 """The token of a compensation for being late: owed like a payment, and nothing that a sum insured is used up by."""
 # action -> (from, to); a step from where it leads to is a repetition and changes nothing.
@@ -122,8 +124,16 @@ class Ledger:
         found = self.store.jobs.get(_RESERVATION, reservation)
         return found.state if found is not None else ""
 
+    def changed(self, since: int) -> Iterator[Holding]:
+        """Every holding that got its state at ``since`` (Unix s) or later, by a notice or since nobody confirmed it."""
+        for state in get_args(State):
+            begin = since - LONGEST_S if state == "reserved" else since
+            for job in self.store.jobs.since(_RESERVATION, state, begin * 1000):
+                if (found := self.find(job.id)) is not None:
+                    yield found
+
     def holdings(self) -> list[Holding]:
-        """Every holding, for reconciling."""
+        """Every holding there is."""
         return [one for job in self.store.jobs.every(_ACCOUNT) for one in _rows(job)]
 
     def _change(self, reservation: bytes, step: Callable[[Holding], Holding], now: int) -> Holding:

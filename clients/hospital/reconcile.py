@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date
 from typing import Final
 
 from clients import daybook
 from clients.hospital import asking, check
 from clients.hospital import case as cases
 from clients.hospital.case import Case
+from clients.ledger import LONGEST_S
 from clients.store import Store
 from zhifu.daybook import DayStatement, Row
 
-RECENT: Final = timedelta(days=14)
-"""A reservation for a hospital is over after ten days at most."""
 EDGE_S: Final = 900
 """What ended this close to midnight may stand in the neighbouring day's statement."""
 _EXPECTED: Final[Mapping[str, tuple[str, ...]]] = {
@@ -61,8 +60,7 @@ def known(store: Store, there: Sequence[DayStatement], day: date) -> dict[bytes,
     A row of ``there`` that is none of them may be of any time (a reviewer decided after the desk gave up): then all are
     looked through, which takes a millisecond for each settlement.
     """
-    recent = datetime.combine(day - RECENT, datetime.min.time(), daybook.ZONE)
-    found = _by_id(store, cases.changed(store, int(recent.timestamp() * 1000)))
+    found = _by_id(store, cases.changed(store, (daybook.begins(day) - LONGEST_S) * 1000))
     if all(row.reservation in found for one in there for row in one.rows):
         return found
     return _by_id(store, cases.every(store))

@@ -6,9 +6,9 @@ same number, it has its deductible and its sum insured anew. A policy of which t
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 
-from clients.daybook import ZONE, day_of
+from clients import daybook
 from clients.insurer.book import Policy
 from clients.insurer.cover import Cover, Span
 from clients.ledger import Ledger
@@ -17,8 +17,8 @@ from clients.ledger import Ledger
 def account(ledger: Ledger, policy: Policy, span: Span | None, now: int) -> bytes:
     """The 32-byte id of the account that a visit counts against; ``now`` (Unix s) stands for days not shown."""
     known = ledger.account("policy-year", policy.number)
-    first = begins(policy.cover, span.last if span else day_of(now))
-    if first is None or ledger.last(known) >= datetime(first.year, first.month, first.day, tzinfo=ZONE).timestamp():
+    first = begins(policy.cover, span.last if span else daybook.day_of(now))
+    if first is None or ledger.last(known) >= daybook.begins(first):
         # What was used before years were told apart stands under the number alone, to the end of its year.
         return known
     return ledger.account("policy-year", policy.number, first.isoformat())
