@@ -27,6 +27,8 @@ COMMITTED: Final = 0
 PLAIN: Final = 1
 _CACHED_NODES: Final = 65_536
 _RECENT: Final = 64
+_SKEW_MS: Final = 300_000
+"""By which an auditor lets an entry be older than one before it."""
 _LEAVES_GRANTS: Final = ("exchange.", "ticket.", "epoch.")
 """Events that leave standing what was read of grants and of subjects' keys; after any other it is read again."""
 
@@ -55,6 +57,8 @@ class Log:
         self.generation = 0
         """Another number: a grant or a key may have ended since, here, at another broker or in a commit in doubt."""
         self._recent: deque[Commit] = deque(maxlen=_RECENT)
+        self.latest_ms = 0
+        """When the newest entry was made."""
         self.reload()
 
     @property
@@ -83,6 +87,7 @@ class Log:
             raise NotAuthentic("log.corrupt", "the stored head is not the root of the stored tree")
         if checkpoint.verify(signed.note, self.vkey) != Checkpoint(self.origin, head.size, head.root):
             raise NotAuthentic("log.corrupt", "the stored head is not the one that was signed")
+        self.latest_ms = signed.time_ms
         return frontier
 
     def begin(self, state: Reader) -> Sequence:
@@ -100,6 +105,7 @@ class Log:
     def committed(self, done: Sequence) -> None:
         """The transaction is durable: its tree is the head now."""
         self.frontier = done.frontier
+        self.latest_ms = done.time_ms or self.latest_ms
         if done.ends_grants:
             # Once more: whoever read committed rows while it was under way saw grants that do not stand any more.
             self.generation += 1
@@ -176,6 +182,8 @@ class Sequence:
         """What was appended, once it is sealed."""
         self.ends_grants = False
         """Whether an entry of it may have ended a grant or a key."""
+        self.time_ms = 0
+        """When its entries were made, once it is sealed."""
 
     @property
     def next_index(self) -> int:
@@ -185,6 +193,19 @@ class Sequence:
     def generation(self) -> int:
         """`Log.generation`, in this transaction."""
         return self._log.generation
+
+    def time(self, clock_ms: int) -> int:
+        """The time of this transaction (Unix ms): the clock's, but in the order of the log.
+
+        One that was put right, by more than is tolerated, makes an entry of its own: else the log would look as if what
+        comes now had been written in before.
+        """
+        latest = self._log.latest_ms
+        if latest - _SKEW_MS <= clock_ms < latest:
+            return latest
+        if clock_ms < latest:
+            self.record(Meta("clock.set"), Detail(), clock_ms)
+        return clock_ms
 
     def mark(self) -> int:
         """How many entries there are; `rewind` goes back to that number."""
@@ -233,6 +254,7 @@ class Sequence:
         note = self._log.sign(head)
         transaction.insert(tables.Checkpoint, [(head.size, head.root, note, now_ms)])
         self.commit = Commit(self._before.size, head.size, head.root, note)
+        self.time_ms = now_ms
         return self.commit
 
     def _swap_head(self, transaction: Transaction, head: Head) -> None:

@@ -233,7 +233,8 @@ class Committer:
     async def _apply(self, batch: list[Operation]) -> tuple[list[Operation], Sequence, Commit]:
         """A transaction in which ``batch`` is applied and sealed: what of it was not refused."""
         state = await self._store.turn()
-        sequence, now_ms = self._log.begin(state), self._clock_ms()
+        sequence = self._log.begin(state)
+        now_ms = sequence.time(self._clock_ms())
         applied = batch
         try:
             apply_together(batch, state, sequence, now_ms)
@@ -244,6 +245,7 @@ class Committer:
             self._log.generation += 1
             state = await self._store.turn()
             sequence = self._log.begin(state)
+            now_ms = sequence.time(self._clock_ms())
             applied = apply_again(batch, state, sequence, now_ms)
         return applied, sequence, sequence.seal(state, now_ms)
 

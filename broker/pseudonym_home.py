@@ -75,7 +75,7 @@ def alone(opened: Home) -> Alone:
     """Put the parts together over the folder's own database. Raises `Refused`, `NotAuthentic` (log.corrupt)."""
     store = opened.open_store()
     log = Log(opened.origin, opened.log_key, store.reader)
-    committer = Committer(store, log, clock_ms)
+    committer = Committer(store, log, store.clock_ms)
     admission = Admission(opened.path, Directory(store.reader), committer)
     own = Evaluator(
         log=log,
@@ -85,7 +85,7 @@ def alone(opened: Home) -> Alone:
         state=opened.key_statement,
         roles=admission.roles,
         operators=opened.operators,
-        clock_ms=clock_ms,
+        clock_ms=store.clock_ms,
     )
     return Alone(store, committer, PseudonymService(own, admission.caller))
 

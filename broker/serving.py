@@ -26,7 +26,6 @@ from starlette.applications import Starlette
 
 from broker import feeding, home, log, pseudonym_home, tracing
 from broker.audit import Log
-from broker.clock import clock_ms
 from broker.commit import Committer
 from broker.consent import Consent
 from broker.core import Core
@@ -79,12 +78,13 @@ _HEAR_SHARED_S: Final = 5.0
 _ANY: Final = ("0.0.0.0", "[::]")
 
 
-def build(opened: Home, policy: Path | None, clock: Callable[[], int] = clock_ms, pace: Pace = _PACE) -> Core:
-    """Put the parts together over the folder's database; ``clock`` gives Unix ms.
+def build(opened: Home, policy: Path | None, clock: Callable[[], int] | None = None, pace: Pace = _PACE) -> Core:
+    """Put the parts together over the folder's database; ``clock`` gives Unix ms, else the database does.
 
     Raises `Refused` (unavailable.store, policy.invalid), `NotAuthentic` (log.corrupt).
     """
     store = opened.open_store()
+    clock = clock or store.clock_ms
     bundle = load.load(policy)
     audit = Log(opened.origin, opened.log_key, store.reader)
     directory = Directory(store.reader)

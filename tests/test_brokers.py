@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import signal
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,9 @@ import psycopg
 import pytest
 
 from broker.audit import Sequence as Sequenced
-from broker.store import tables
+from broker.store import tables, versions
 from broker.store.interface import Transaction
+from broker.store.postgres import connect
 from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
@@ -26,6 +31,27 @@ from zhifu.receipt import Detail, Meta
 
 BROKERS = ("broker", "broker-2")
 FIGURES = ("confirmed", 1_200_000, 800_000)
+STANDS_STILL = """
+import os, signal
+from pathlib import Path
+from broker.store import postgres
+from broker.store.postgres import PostgresStore
+postgres._SETTINGS = postgres._SETTINGS.replace("session_timeout=10s", "session_timeout=2s")
+armed, commit = Path("{armed}"), PostgresStore.commit
+def stand_still(self):
+    if armed.exists():
+        armed.unlink()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    commit(self)
+PostgresStore.commit = stand_still
+"""
+TWO_DAYS_AHEAD = """
+import time
+real = time.time_ns
+time.time_ns = lambda: real() + 2 * 86_400 * 10**9
+"""
+CUT_OFF = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'zhifu-%'"""
 
 
 @dataclass(slots=True)
@@ -170,6 +196,85 @@ def test_a_broker_that_hangs_while_it_writes_does_not_stop_the_other(house: Brok
         settlement = house.begin(bill, consent)
         assert settled(house, settlement) == FIGURES
         hanging.close()
+
+
+def backends(house: Brokers, which: str) -> set[int]:
+    """PostgreSQL's processes that serve these brokers."""
+    named = f"SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND {which}"
+    with psycopg.connect(house.address) as opened:
+        return {pid for (pid,) in opened.execute(named.encode()).fetchall()}
+
+
+def test_a_broker_that_stands_still_before_its_commit_writes_nothing_when_it_goes_on(house: Brokers) -> None:
+    """Its transaction and its turn were taken from it, another broker wrote meanwhile."""
+    armed = house.file("armed")
+    house.end("broker-2")
+    house.restart("broker-2", code=STANDS_STILL.format(armed=str(armed)))
+    made, further, seen = house.patient_bill(60), house.patient_bill(61), len(house.log("broker-2"))
+    armed.touch()
+    settlement = house.begin(*made)
+    until(lambda: not armed.exists(), "it stands still, in its transaction")
+    assert settled(house, settlement) == FIGURES
+    head = house.broker_rows("SELECT size FROM head")
+    house.thaw()
+    until(lambda: '"commit failed"' in house.log("broker-2")[seen:], "its commit is none")
+    assert house.broker_rows("SELECT size FROM head") >= head
+    assert settled(house, house.begin(*further)) == FIGURES
+
+
+def test_brokers_go_by_the_clock_of_their_database(house: Brokers) -> None:
+    """One that is a day ahead ends nothing that waits, and dates nothing so that the log would look written anew."""
+    made = house.patient_bill(65)
+    house.end("broker-2")
+    with house.frozen("insurer"):
+        settlement, insurer = house.begin(*made), house.cast.ids["insurer"]
+        until(lambda: house.broker_rows("SELECT 1 FROM delivery WHERE recipient = ?", insurer), "the claim waits")
+        house.restart("broker-2", code=TWO_DAYS_AHEAD)
+        house.kill("broker")
+    assert settled(house, settlement) == FIGURES
+    ((ahead,),) = house.broker_rows("SELECT max(time_ms) / 1000 - extract(epoch FROM clock_timestamp()) FROM entry")
+    assert ahead < 1
+    assert house.broker_rows("SELECT count(*) FROM exchange WHERE state = 'expired'") == [(0,)]
+    for name in BROKERS:
+        house.end(name)
+        house.restart(name)
+
+
+def test_a_broker_of_another_version_that_was_away_meanwhile_writes_nothing(house: Brokers) -> None:
+    made = house.patient_bill(70)
+    with psycopg.connect(house.address, autocommit=True) as opened:
+        opened.execute("UPDATE alembic_version SET version_num = '0099'")
+        try:
+            opened.execute(CUT_OFF.encode())
+            seen = {name: len(house.log(name)) for name in BROKERS}
+            for name in BROKERS:
+                until(lambda name=name: '"readiness"' in house.log(name)[seen[name] :], f"{name} is not ready")
+            ((size,),) = house.broker_rows("SELECT size FROM head")
+            settlement = house.begin(*made)
+            assert house.broker_rows("SELECT size FROM head") == [(size,)]
+        finally:
+            opened.execute("UPDATE alembic_version SET version_num = %s", (versions.NEEDED,))
+    assert settled(house, settlement) == FIGURES
+
+
+def test_a_bell_that_rings_no_more_is_noticed(house: Brokers) -> None:
+    listening = "application_name = 'zhifu-bell' AND query LIKE 'LISTEN%'"
+    until(lambda: len(backends(house, listening)) == len(BROKERS), "both listen")
+    deaf = backends(house, listening)
+    for pid in deaf:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: len(backends(house, listening) - deaf) == len(BROKERS), "both listen anew")
+    finally:
+        for pid in deaf:
+            os.kill(pid, signal.SIGCONT)
+    assert settled(house, house.begin(*house.patient_bill(75))) == FIGURES
+
+
+def test_what_was_sent_into_nowhere_is_given_up(server: Server) -> None:
+    """A database whose computer is gone acknowledges nothing, and no keepalive asks about that."""
+    with closing(connect(server.database())) as opened, socket.socket(fileno=os.dup(opened.fileno())) as shown:
+        assert 0 < shown.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
 
 
 async def test_one_operation_that_fails_harms_no_other_of_its_commit(server: Server, tmp_path: Path) -> None:

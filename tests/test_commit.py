@@ -94,6 +94,9 @@ class FaultyStore:
     def rollback(self) -> None:
         self._store.rollback()
 
+    def clock_ms(self) -> int:
+        return self._store.clock_ms()
+
     def forget(self) -> None:
         self._store.forget()
 
@@ -545,3 +548,18 @@ async def test_no_acknowledged_exchange_is_lost_whatever_fails(tmp_path: Path, f
         assert stored == answered
         assert len({row.entry for row in broker.rows(tables.Delivery)}) == len(sent)
         assert [row.uses for row in broker.rows(tables.Grant)] == [len(sent)]
+
+
+@pytest.mark.parametrize(("back_s", "said"), [(200, 0), (3600, 1)])
+async def test_a_clock_that_is_put_right_leaves_the_log_in_order(tmp_path: Path, back_s: int, said: int) -> None:
+    """A little is passed over; more is told in the log, so that it does not look as if it was written in later."""
+    async with rig(tmp_path) as broker:
+        broker.clock.advance(back_s)
+        await broker.submit(present(broker.statute()))
+        before = broker.entries()[-1][0].time_ms
+        broker.clock.advance(-back_s)
+        for _ in range(2):
+            await broker.submit(present(broker.statute()))
+        found = [(one.time_ms, meta.event) for one, meta, _ in broker.entries()]
+        assert [event for _, event in found].count("clock.set") == said
+        assert {at for at, _ in found[-(2 + said) :]} == {before - said * 1000 * back_s}

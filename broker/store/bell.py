@@ -20,6 +20,10 @@ ID_BYTES: Final = 32
 _CHANNEL: Final = "zhifu"
 _PER_NOTE: Final = 100
 _PAUSE_S: Final = 1.0
+_BEAT: Final = "zhifu_beat"
+BEAT_S: Final = 4.0
+"""A broker that rang for nobody for so long does so all the same. Who hears nothing for `DEAF_S` listens anew."""
+DEAF_S: Final = 10.0
 _log = logging.getLogger("broker.bell")
 
 Heard = Callable[[Sequence[bytes] | None], None]
@@ -46,7 +50,7 @@ class Bell:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._listen(heard))
                     tasks.create_task(self._tell())
-            except* psycopg.Error:
+            except* (psycopg.Error, TimeoutError):
                 _log.warning("bell lost", extra={"reason": "unavailable.store"})
             await asyncio.sleep(_PAUSE_S * random.uniform(0.5, 1.0))
 
@@ -56,16 +60,23 @@ class Bell:
 
     async def _listen(self, heard: Heard) -> None:
         async with await self._connect() as connection:
-            await connection.execute(f"LISTEN {_CHANNEL}".encode())
+            await connection.execute(f"LISTEN {_CHANNEL}; LISTEN {_BEAT}".encode())
             # Whatever was rung while nobody listened.
             heard(None)
-            async for note in connection.notifies():
-                heard(_nodes(note.payload))
+            # A connection that is open and brings nothing looks like one with nothing to bring.
+            async with asyncio.timeout(DEAF_S) as deaf:
+                async for note in connection.notifies():
+                    deaf.reschedule(asyncio.get_running_loop().time() + DEAF_S)
+                    if note.channel == _CHANNEL:
+                        heard(_nodes(note.payload))
 
     async def _tell(self) -> None:
         async with await self._connect() as connection:
             while True:
-                await self._due.wait()
+                try:
+                    await asyncio.wait_for(self._due.wait(), BEAT_S)
+                except TimeoutError:
+                    await connection.execute(f"NOTIFY {_BEAT}".encode())
                 self._due.clear()
                 while self._untold:
                     some = [self._untold.pop() for _ in range(min(_PER_NOTE, len(self._untold)))]

@@ -98,6 +98,9 @@ class Store(Protocol):
         Raises `Refused` (unavailable.store).
         """
 
+    def clock_ms(self) -> int:
+        """Unix ms, by one clock for all brokers on it, as far as it was heard of; never waits or raises."""
+
     def begin(self) -> Transaction:
         """The same for a caller that may wait. Raises `Refused` (unavailable.store)."""
 

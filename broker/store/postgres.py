@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg import errors, pq, sql
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, NullPool, create_engine
+from sqlalchemy import Connection, NullPool, create_engine, inspect
 from sqlalchemy.exc import DBAPIError
 
+from broker.clock import clock_ms
 from broker.store import versions
 from broker.store.interface import Conflict
 from broker.store.rows import Answer, Rows, Writing
@@ -27,10 +28,13 @@ from zhifu.errors import Malformed, Refused
 
 SCHEMES: Final = ("postgresql://", "postgres://")
 _TURN: Final = "SELECT pg_advisory_xact_lock(8_820_414_001)"
+_CLOCK: Final = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint"
 _OTHERS: Final = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     " AND application_name IN ('zhifu-broker', 'zhifu-bell')"
 )
+_VERSION: Final = "SELECT version_num FROM alembic_version"
+_NO_NEWCOMERS: Final = "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"
 _BITS: Final = 63
 _PORTION: Final = 5000
 # A broker that hangs while it holds the lock loses its transaction, and the others go on; a database that is gone
@@ -42,7 +46,11 @@ _SETTINGS: Final = (
 _log = logging.getLogger("zhifu.store")
 _HOLDS_PEOPLE: Final = ("entry", "exchange", "grant", "subject", "subject_key", "attested", "ticket")
 """Tables that an erasure takes something from (`broker.erasure`)."""
-CLIENT: Final = {"connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+CLIENT: Final = {
+    "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
+    # Of what was sent and is not acknowledged: keepalives say nothing then, and the kernel tries for many minutes.
+    "tcp_user_timeout": 15_000,
+}  # fmt: skip
 
 
 def check_url(url: str) -> str:
@@ -151,14 +159,20 @@ class PostgresStore:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._writer = Driver(lambda: connect(url))
-        self._reading = Driver(lambda: connect(url, "-c default_transaction_read_only=on"))
-        try:
-            _prepare(url, self._writer)
-        except Refused:
-            self._writer.close()
-            raise
+        self._ahead_ms = 0
+        _prepare(url)
+        self._writer = Driver(lambda: _connect_again(url))
+        self._reading = Driver(lambda: _connect_again(url, "-c default_transaction_read_only=on"))
         self.reader = Rows(self._reading)
+        self._look_at_clock()
+
+    def clock_ms(self) -> int:
+        """By the database's clock: this computer's may be another broker's past or future."""
+        return clock_ms() + self._ahead_ms
+
+    def _look_at_clock(self) -> None:
+        ((theirs,),) = self._writer.ask(_CLOCK).rows
+        self._ahead_ms = int(theirs) - clock_ms()
 
     async def turn(self) -> Writing:
         return await asyncio.to_thread(self.begin)
@@ -168,6 +182,7 @@ class PostgresStore:
             raise Refused("unavailable.store", "one transaction is open at a time")
         self._writer.ask("BEGIN")
         self._writer.ask(_TURN)
+        self._look_at_clock()
         return Writing(self._writer)
 
     def commit(self) -> None:
@@ -199,12 +214,26 @@ class PostgresStore:
         self._writer.close()
 
 
-def connect(url: str, settings: str = "") -> psycopg.Connection[Any]:
+def _connect_again(url: str, settings: str = "") -> psycopg.Connection[Any]:
+    """A broker's own, which may have been away while others brought the database to another version. Raises as
+    `connect`, and `Refused` (unavailable.store) for one that this program does not know.
+    """
+    made = connect(url, settings)
+    try:
+        ((version,),) = made.execute(_VERSION.encode()).fetchall()
+        versions.check(str(version))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def connect(url: str, settings: str = "", name: str = "zhifu-broker") -> psycopg.Connection[Any]:
     """A connection whose every statement is its own transaction.
 
     Raises `psycopg.Error`, `Refused` (unavailable.store): the database does not keep text as UTF-8.
     """
-    given: dict[str, Any] = {**CLIENT, "options": f"{_SETTINGS} {settings}", "application_name": "zhifu-broker"}
+    given: dict[str, Any] = {**CLIENT, "options": f"{_SETTINGS} {settings}", "application_name": name}
     made = psycopg.connect(url, autocommit=True, **given)
     encoding = made.info.parameter_status("server_encoding")
     if encoding != "UTF8":
@@ -214,10 +243,14 @@ def connect(url: str, settings: str = "") -> psycopg.Connection[Any]:
     return made
 
 
-def _prepare(url: str, driver: Driver) -> None:
+def _prepare(url: str) -> None:
     """A new database gets its tables; one of another version is refused."""
-    named = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()"
-    version = versions.found(driver, [name for (name,) in driver.ask(named).rows])
+    driver = Driver(lambda: connect(url))
+    try:
+        named = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()"
+        version = versions.found(driver, [name for (name,) in driver.ask(named).rows])
+    finally:
+        driver.close()
     if version == versions.EMPTY:
         from broker.store import migrating
 
@@ -235,7 +268,8 @@ def alone(url: str, *, exclusive: bool = False) -> Iterator[Connection]:
     """
 
     def opened() -> psycopg.Connection[Any]:
-        made = connect(url, "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0")
+        settings = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0"
+        made = connect(url, settings, "zhifu-migration")
         made.autocommit = False
         return made
 
@@ -243,6 +277,9 @@ def alone(url: str, *, exclusive: bool = False) -> Iterator[Connection]:
     try:
         with engine.begin() as connection:
             connection.exec_driver_sql(_TURN)
+            if exclusive and inspect(connection).has_table("alembic_version"):
+                # Whoever connects anew from here on is counted, or waits, and sees which version it is of.
+                connection.exec_driver_sql(_NO_NEWCOMERS)
             if exclusive and connection.exec_driver_sql(_OTHERS).scalar_one():
                 raise Refused("unavailable.store", "a broker is connected to the database: stop it first")
             yield connection

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from broker.clock import clock_ms
 from broker.store import versions
 from broker.store.interface import Conflict
 from broker.store.rows import Answer, Rows, Writing
@@ -89,6 +90,9 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             raise Refused("unavailable.store", f"{path.name} cannot be opened") from error
         self.reader = Rows(Driver(self._reading))
+
+    def clock_ms(self) -> int:
+        return clock_ms()
 
     async def turn(self) -> Writing:
         return self.begin()

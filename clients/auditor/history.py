@@ -34,6 +34,7 @@ from zhifu.statement import SKEW_S, claimed_participant
 
 STATED: Final = "key.stated"
 ERASED: Final = "(erased)"
+CLOCK_SET: Final = "clock.set"
 _WITHDRAWN: Final = "exchange.withdrawn"
 _Check = Callable[[Entry, Meta, Detail], None]
 
@@ -63,7 +64,7 @@ class History:
 
     def check(self, one: EntryLine) -> None:
         """The next entry. Raises `Malformed`, `NotAuthentic` or `Refused`, and must not be asked again after that."""
-        self._check_time(one.time_ms)
+        self._check_time(one)
         if isinstance(one, Published):
             self._check_order(STATED, b"")
             self._state_keys(one.document, one.time_ms // 1000)
@@ -126,15 +127,19 @@ class History:
             "audit.exported": lambda one, meta, detail: people.note_reading(meta, detail),
             "pseudonym.evaluated": lambda one, meta, detail: self._pseudonyms.evaluate(meta, detail),
             "pseudonym.denied": lambda one, meta, detail: self._pseudonyms.deny(meta, detail),
+            CLOCK_SET: lambda one, meta, detail: None,
             "pseudonym.quota": lambda one, meta, detail: self._pseudonyms.raise_quota(meta, detail, _seconds(one)),
         }
 
-    def _check_time(self, time_ms: int) -> None:
-        if time_ms < self._latest_ms - 1000 * SKEW_S:
+    def _check_time(self, one: EntryLine) -> None:
+        """In order; a broker whose clock was ahead and was put right says so by an entry, for everybody to see."""
+        if isinstance(one, Entry) and parse_meta(one.meta).event == CLOCK_SET:
+            self._latest_ms = one.time_ms
+        elif one.time_ms < self._latest_ms - 1000 * SKEW_S:
             raise NotAuthentic(
-                "log.corrupt", f"the entry is dated {self._latest_ms - time_ms} ms before an earlier one"
+                "log.corrupt", f"the entry is dated {self._latest_ms - one.time_ms} ms before an earlier one"
             )
-        self._latest_ms = max(self._latest_ms, time_ms)
+        self._latest_ms = max(self._latest_ms, one.time_ms)
 
     def _check_order(self, event: str, exchange: bytes) -> None:
         """What is queued under a grant is withdrawn with its revocation, before anything else (DESIGN 4.3)."""

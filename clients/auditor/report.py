@@ -43,6 +43,7 @@ EVENTS: Mapping[str, str] = {
     "parcel.withdrawn": "患者材料撤回",
     "audit.searched": "审计查询",
     "audit.exported": "审计导出",
+    "clock.set": "日志时钟拨回",
 }
 
 

@@ -66,6 +66,7 @@ EVENTS: Final = (
     "audit.searched",
     "audit.exported",
     "grant.refused",
+    "clock.set",
 )
 
 

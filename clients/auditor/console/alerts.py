@@ -39,7 +39,13 @@ class Rules:
     orphan_min: int = 60
     unwitnessed_min: int = 10
     grave: tuple[str, ...] = ("leaf.grammar", "leaf.ladder", "pseudonym.changed")
-    break_glass: tuple[str, ...] = ("grant.revoked", "entry.erased", "hold.lifted", "participant.suspended")
+    break_glass: tuple[str, ...] = (
+        "grant.revoked",
+        "entry.erased",
+        "hold.lifted",
+        "participant.suspended",
+        "clock.set",
+    )
 
 
 @dataclass(frozen=True, slots=True)
