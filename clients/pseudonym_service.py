@@ -123,12 +123,18 @@ class PseudonymService:
 
         Raises `NotAuthentic` (key.*, signature.invalid, log.*, receipt.invalid, pseudonym.key), `Malformed`: the
         answer is kept as evidence then; `Refused` (unavailable.*).
+
+        Two may ask at once, here or in a command beside the node. An answer that was overtaken by another is no lie,
+        and proves nothing from where the other left off: it is asked for again.
         """
-        head = self._head()
-        asked = pseudonym_pb2.FetchKeysRequest(
-            head_size=head.size, head_root=head.root if head.size else b"", key_statement=self._shown()
-        )
-        answer = await self._call("FetchKeys", asked)
+        while True:
+            before, head = self._left_off(), self._head()
+            asked = pseudonym_pb2.FetchKeysRequest(
+                head_size=head.size, head_root=head.root if head.size else b"", key_statement=self._shown()
+            )
+            answer = await self._call("FetchKeys", asked)
+            if self._left_off() == before:
+                break
         try:
             return self._take(answer, head)
         except (Malformed, NotAuthentic) as error:
@@ -144,14 +150,21 @@ class PseudonymService:
         leaf = receipt.statement_leaf(proven.leaves.begin, answer.time_ms, signed.to_bytes())
         if tuple(proven.leaves.leaves) != (merkle.leaf_hash(leaf),):
             raise NotAuthentic("receipt.invalid", "the statement is not the entry that is proven")
-        name = f"pseudonym {self._contact.identity.hex()}"
-        if found.serial < self._store.trust.cursor(name):
+        if found.serial < self._store.trust.cursor(self._cursor):
             raise NotAuthentic("key.rollback")
         with self._store.transaction():
             self._store.pseudonyms.announce(found.pseudonym_keys)
-            self._store.trust.move_cursor(name, found.serial)
+            self._store.trust.move_cursor(self._cursor, found.serial)
             self._move_head(proven.head_after(head))
         return found
+
+    @property
+    def _cursor(self) -> str:
+        return f"pseudonym {self._contact.identity.hex()}"
+
+    def _left_off(self) -> tuple[int, Head]:
+        """The serial that was taken last, and the head where only this moves it."""
+        return self._store.trust.cursor(self._cursor), Head() if self._contact.is_broker else self._head()
 
     def _head(self) -> Head:
         """The last head of the service's log. The broker's is the stream's to move: its proofs start there."""

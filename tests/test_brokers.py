@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,10 @@ def test_brokers_go_by_the_clock_of_their_database(house: Brokers) -> None:
         house.restart(name)
 
 
+def noticed(house: Brokers, name: str, since: int) -> bool:
+    return '"readiness"' in house.log(name)[since:]
+
+
 def test_a_broker_of_another_version_that_was_away_meanwhile_writes_nothing(house: Brokers) -> None:
     made = house.patient_bill(70)
     with psycopg.connect(house.address, autocommit=True) as opened:
@@ -248,7 +253,7 @@ def test_a_broker_of_another_version_that_was_away_meanwhile_writes_nothing(hous
             opened.execute(CUT_OFF.encode())
             seen = {name: len(house.log(name)) for name in BROKERS}
             for name in BROKERS:
-                until(lambda name=name: '"readiness"' in house.log(name)[seen[name] :], f"{name} is not ready")
+                until(partial(noticed, house, name, seen[name]), f"{name} is not ready")
             ((size,),) = house.broker_rows("SELECT size FROM head")
             settlement = house.begin(*made)
             assert house.broker_rows("SELECT size FROM head") == [(size,)]

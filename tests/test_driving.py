@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from clients.clock import Clock
 from clients.hospital import case as cases
+from clients.hospital import driving as service
 from clients.hospital.case import Case, Desk
 from clients.hospital.driving import Driving
 from clients.hospital.sample import sample_bill
@@ -60,8 +62,8 @@ def settlements(tmp_path: Path) -> Iterator[Counted]:
     store.close()
 
 
-def driving_of(settlements: Counted) -> Driving:
-    return Driving(settlements, settlements._node.store, lambda: 1)
+def driving_of(settlements: Counted, clock: Clock | None = None) -> Driving:
+    return Driving(settlements, settlements._node.store, clock or Clock(lambda: 1))
 
 
 async def test_a_settlement_that_ended_leaves_no_task(settlements: Counted) -> None:
@@ -104,5 +106,30 @@ async def test_what_the_desk_says_while_payers_are_asked_is_heard(tmp_path: Path
     await wished
     await driving.wait(ONE, 20)
     assert cases.get(store, ONE).state == "confirmed"
+    await driving.close()
+    store.close()
+
+
+async def test_a_split_that_waits_for_the_desk_outlives_a_clock_that_jumped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SWEEP_S", 0)
+    store, own, passed = Store(tmp_path / "node.db", FileKeystore.draw(tmp_path / "keys")), [1000], [1000]
+    with store.transaction():
+        held = Case(ONE, "reserved", "direct", sample_bill(1), b"", b"", (), b"", 1, Desk(hold=True), expires=3600)
+        cases.put(store, held, 1)
+    clock = Clock(lambda: own[0], lambda: passed[0])
+    clock.learn(1000)
+    driving = driving_of(Counted(store), clock)
+    sweeping = asyncio.create_task(driving.sweep())
+    own[0] += 86_400_000
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert cases.get(store, ONE).state == "reserved"
+    passed[0] += 86_400_000
+    async with asyncio.timeout(20):
+        while cases.get(store, ONE).state != "cancelled":
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
     await driving.close()
     store.close()

@@ -308,7 +308,7 @@ class Lying(Servicer):
 
 
 @asynccontextmanager
-async def serving(servicer: Lying, house: World) -> AsyncIterator[int]:
+async def serving(servicer: Servicer, house: World) -> AsyncIterator[int]:
     """The servicer behind the broker's own certificate; its port."""
     server = grpc.aio.server()
     pseudonym_pb2_grpc.add_PseudonymServiceServicer_to_server(servicer, server)
@@ -384,6 +384,42 @@ async def test_a_rotation_is_announced_overlaps_and_ends(house: World) -> None:
     assert hospital.store.pseudonyms.announced(insurer.id) == {1, 2}
     await refused("pseudonym.epoch", hospital.service.evaluate(insurer.id, 1, [person(1)]))
     assert house.keys.rotate(insurer.id) == 3
+
+
+class Slow(Servicer):
+    """A service whose first answer is on its way for long."""
+
+    held: asyncio.Event
+    waiting: asyncio.Event
+
+    async def FetchKeys(self, request: Any, context: Any) -> pseudonym_pb2.FetchKeysResponse:
+        answer = await super().FetchKeys(request, context)
+        if not self.waiting.is_set():
+            self.waiting.set()
+            await self.held.wait()
+        return answer
+
+
+async def test_an_answer_that_another_overtook_is_no_lie(house: World) -> None:
+    """Keys are rotated between two questions, and the older answer comes last."""
+    hospital, insurer = house["hospital"], house["insurer"]
+    directory = house.served.core.directory
+
+    async def caller(*_: object) -> Member:
+        return directory.member(hospital.id)
+
+    servicer = Slow(pseudonym_home.evaluator(house.served.core, house.home), caller)
+    servicer.held, servicer.waiting = asyncio.Event(), asyncio.Event()
+    async with serving(servicer, house) as port:
+        behind = replace(hospital.settings, node_address=f"127.0.0.1:{port}")
+        async with service_of(behind, hospital.keystore, hospital.store) as service:
+            late = asyncio.create_task(service.refresh())
+            await asyncio.wait_for(servicer.waiting.wait(), 20)
+            assert house.keys.rotate(insurer.id) == 2
+            newest = await service.refresh()
+            servicer.held.set()
+            assert await late == newest
+    assert hospital.store.receipts.evidence() == []
 
 
 async def test_a_quota_is_for_one_epoch(house: World) -> None:
