@@ -215,6 +215,7 @@ def test_a_broker_that_stands_still_before_its_commit_writes_nothing_when_it_goe
     armed.touch()
     settlement = house.begin(*made)
     until(lambda: not armed.exists(), "it stands still, in its transaction")
+    until(lambda: not backends(house, "state = 'idle in transaction'"), "that is taken from it")
     assert settled(house, settlement) == FIGURES
     head = house.broker_rows("SELECT size FROM head")
     house.thaw()
