@@ -136,7 +136,7 @@ async def test_two_epochs_that_name_two_persons_are_refused(house: World) -> Non
 
 
 def test_a_policys_own_sums_replace_the_products() -> None:
-    (row,) = books.read(f"{HEAD}\n01,{citizen(1)},P1,,1000.00,5.50\n".encode())
+    (row,) = books.read(f"{','.join(books.COLUMNS[:6])}\n01,{citizen(1)},P1,,1000.00,5.50\n".encode())
     terms = row.policy.terms(products.load("full"))
     assert (terms.sum_insured, terms.deductible) == (100_000, 550)
     assert Policy.from_bytes(row.policy.to_bytes()) == row.policy
@@ -156,3 +156,17 @@ def test_a_list_is_read_strictly_and_nothing_of_it_is_told(content: bytes) -> No
         books.read(content)
     assert caught.value.reason == "usage.file"
     assert citizen(1) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (f"{','.join(books.COLUMNS[:6])}\n".encode(), "names nobody"),
+        (f"{','.join(books.COLUMNS[:6])}\n".encode() + "01,x,保单,,,\n".encode("gb18030"), "line 2: not UTF-8"),
+        (f'{HEAD}\n01,{citizen(1)},"P\n1",,,\n01,x\n'.encode(), "line 4: not"),
+        (f'{HEAD}\n01,{citizen(1)},"P'.encode(), "line 2: not CSV"),
+    ],
+)
+def test_a_list_that_is_cut_short_or_of_another_program_names_its_line(content: bytes, told: str) -> None:
+    with pytest.raises(Malformed, match=told):
+        books.read(content)

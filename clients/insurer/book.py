@@ -165,23 +165,36 @@ def read(content: bytes) -> list[Row]:
 
     Raises `Malformed` (usage.file) with the line that is wrong, never with what stands there.
     """
-    try:
-        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        lines = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Malformed("usage.file", "not a CSV file in UTF-8") from error
-    head = tuple(lines[0]) if lines else ()
+    lines = list(_lines(content))
+    head = tuple(lines[0][1]) if lines else ()
     if len(head) < LEAST_COLUMNS or head != COLUMNS[: len(head)]:
         raise Malformed("usage.file", f"the first line must be {','.join(COLUMNS)}, or end after deductible")
     found: list[Row] = []
     persons: set[bytes] = set()
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in lines[1:]:
         row = _row(line, number, len(head))
         if row.identifier in persons:
             raise Malformed("usage.file", f"line {number}: the person stands there twice")
         persons.add(row.identifier)
         found.append(row)
+    if not found:
+        # Else a list that was cut short would strike everybody from the book.
+        raise Malformed("usage.file", "the list names nobody")
     return found
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """The rows, each with the number of the line that it ends on. Raises `Malformed` (usage.file)."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise Malformed("usage.file", f"line {number}: not UTF-8; a spreadsheet saves it as CSV UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        yield from ((reader.line_num, line) for line in reader)
+    except csv.Error as error:
+        raise Malformed("usage.file", f"line {reader.line_num}: not CSV") from error
 
 
 def _row(line: list[str], number: int, columns: int) -> Row:
