@@ -214,7 +214,8 @@ def test_a_broker_that_stands_still_before_its_commit_writes_nothing_when_it_goe
     made, further, seen = house.patient_bill(60), house.patient_bill(61), len(house.log("broker-2"))
     armed.touch()
     settlement = house.begin(*made)
-    until(lambda: not armed.exists(), "it stands still, in its transaction")
+    status = Path(f"/proc/{house.pid('broker-2')}/status")
+    until(lambda: "State:\tT" in status.read_text(), "it stands still, in its transaction")
     until(lambda: not backends(house, "state = 'idle in transaction'"), "that is taken from it")
     assert settled(house, settlement) == FIGURES
     head = house.broker_rows("SELECT size FROM head")
