@@ -71,9 +71,11 @@ def to_the_end(held: AbstractContextManager[R]) -> R:
 
 
 def row(table: Table, *cells: object, style: str | None = None) -> None:
-    """A row of a table whose cells are somebody else's words: shown as they are, never understood (`plain.line`)."""
+    """A row of a table whose cells are somebody else's words: shown as they are, never understood (`plain.line`),
+    and whole: what is wider than its column goes on in the next line.
+    """
     shown = ("\n".join(map(plain.line, str(cell).split("\n"))) for cell in cells)
-    table.add_row(*map(Text, shown), style=style)
+    table.add_row(*(Text(cell, overflow="fold") for cell in shown), style=style)
 
 
 def show(table: Table, nothing: str) -> None:

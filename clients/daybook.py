@@ -73,10 +73,15 @@ def _asked_by(store: Store, reservation: bytes) -> bytes:
     return found.presentation.sender if found is not None else b""
 
 
-def write(folder: Path, day: date, hospital: bytes, path: Path) -> DayStatement:
-    """Sign the statement of the node in ``folder`` and write it to a file."""
-    settings = config.load(folder)
+def write(folder: Path, role: str, day: date, hospital: bytes, path: Path) -> DayStatement:
+    """Sign the statement of the node in ``folder``, which has ``role``, and write it to a file.
+
+    Raises `Malformed` (usage.argument): another role's folder, or a day that has not begun.
+    """
+    settings = config.load(folder, role)
     keystore, now = FileKeystore.load(settings.keys), int(time.time())
+    if day > day_of(now):
+        raise Malformed("usage.argument", f"{day} has not begun")
     store = Store(settings.database, keystore)
     try:
         found = state(store, participant_of(keystore), hospital, day, now)
@@ -87,5 +92,10 @@ def write(folder: Path, day: date, hospital: bytes, path: Path) -> DayStatement:
 
 
 def read(path: Path) -> Envelope:
-    """Raises `Malformed` (usage.file, malformed.*)."""
-    return envelope.from_bytes(LEDGER, durable.read(path, LEDGER.cap + 1024))
+    """Raises `Malformed` (usage.file)."""
+    try:
+        return envelope.from_bytes(LEDGER, durable.read(path, LEDGER.cap + 1024))
+    except Malformed as error:
+        if error.reason == "usage.file":
+            raise
+        raise Malformed("usage.file", f"{path.name} is no statement of a payer's day") from error

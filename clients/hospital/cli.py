@@ -263,6 +263,8 @@ def paid(
         print_json(found)
     else:
         typer.echo(f"{len(found)} offered")
+        if not found:
+            command.chatter.print("offered before, or no wallet of hers is known: zhifu hospital attest --insurer")
 
 
 @app.command()

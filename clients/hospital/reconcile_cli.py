@@ -19,7 +19,7 @@ from clients.keystore import FileKeystore, participant_of
 from clients.store import Store
 from zhifu import daybook as formats
 from zhifu.daybook import DayStatement
-from zhifu.errors import NotAuthentic
+from zhifu.errors import Malformed, NotAuthentic
 from zhifu.receive import signers_of
 
 app = command.app("Compare a day of the hospital's with its payers' signed statements.")
@@ -40,6 +40,8 @@ def reconcile(
     try:
         directory = Directory(settings.pins, keystore, store)
         read = [_verified(path, directory, participant_of(keystore), day, now) for path in statements]
+        if len({one.payer for one in read}) < len(read):
+            raise Malformed("usage.argument", "two statements of the same payer: one for each")
         on = daybook.parse_day(day)
         found = reconciling.differences(reconciling.known(store, read, on), read, on)
     finally:
@@ -61,7 +63,7 @@ def reconcile(
 
 
 def _verified(path: Path, directory: Directory, me: bytes, day: str, now: int) -> DayStatement:
-    """A statement by one of the pinned payers, to this hospital, of this day."""
+    """A statement by one of the pinned payers, to this hospital, of this day. Raises `NotAuthentic`, `Malformed`."""
     signed = daybook.read(path)
     signers = signers_of(signed, directory.statements(now).values())
     found = formats.verify(signed, signers[0].signing_key)

@@ -18,7 +18,7 @@ from clients import command, config, daybook, durable, parcel_jobs, plain
 from clients.command import Folder, Json, Output, chatter, clear, print_json
 from clients.directory import Directory
 from clients.insurer import book as books
-from clients.insurer import review
+from clients.insurer import progress, review
 from clients.insurer.book import Book, Built
 from clients.keystore import FileKeystore, participant_of
 from clients.parcel_jobs import Kept
@@ -35,6 +35,8 @@ app.add_typer(book, name="book")
 _MAX_QUOTA = 4096
 _MAX_NAME = 64
 _MOST_DOCUMENTS = 8
+_STATES = {review.OPEN: "open", review.ASKED: "with the core system", review.WAITING: "waits for documents"}
+_MONEY = ("total", "public", "other")
 
 
 @book.command()
@@ -57,8 +59,8 @@ def build(
     Interrupted, it goes on where it was when it is run again. After a rotation it links everybody under the new key.
     """
     content, signed = durable.read(persons, books.MAX_BYTES), read_quota(quota) if quota else ()
-    with _progress(not as_json) as progress:
-        built = asyncio.run(run_build(folder, content, signed, add=add, progress=progress))
+    with _progress(not as_json) as shown:
+        built = asyncio.run(run_build(folder, content, signed, add=add, progress=shown))
     if as_json:
         print_json({"persons": built.persons, "evaluated": built.evaluated, "struck": built.struck,
                     "epochs": list(built.epochs)})  # fmt: skip
@@ -97,10 +99,10 @@ def queue_(folder: Folder, as_json: Json = False) -> None:
     if as_json:
         print_json([_item(item, now) for item in items])
         return
-    table = Table("claim", "policy", "proposed (yuan)", "why", "decide by")
+    table = Table("claim", "policy", "proposed (yuan)", "why", "decide by", "state")
     for item in items:
-        by = time.strftime("%Y-%m-%d %H:%M", time.localtime(item.deadline)) + (" OVERDUE" * (now > item.deadline))
-        command.row(table, item.claim.hex()[:16], item.policy, plain.yuan(item.proposed), ", ".join(item.reasons), by)
+        by, why = plain.moment(item.deadline) + (" OVERDUE" * _overdue(item, now)), "\n".join(item.reasons)
+        command.row(table, item.claim.hex()[:8], item.policy, plain.yuan(item.proposed), why, by, _STATES[item.state])
     command.show(table, "no claim waits for a person")
 
 
@@ -113,8 +115,13 @@ def _item(item: review.Item, now: int) -> dict[str, object]:
         "since": item.since,
         "deadline": item.deadline,
         "state": item.state,
-        "overdue": now > item.deadline,
+        "overdue": _overdue(item, now),
     }
+
+
+def _overdue(item: review.Item, now: int) -> bool:
+    """While documents are waited for the promised time stands still."""
+    return item.state != review.WAITING and now > item.deadline
 
 
 @app.command()
@@ -146,10 +153,21 @@ def decide(
 def _of_queue(store: Store, digits: str) -> review.Item:
     """The one claim of the queue whose id begins so. Raises `Refused` (exchange.unknown)."""
     items = review.find(store, review.OPEN, review.ASKED, review.WAITING)
-    found = [one for one in items if one.claim.hex().startswith(digits)]
-    if len(found) != 1:
-        raise Refused("exchange.unknown", "no claim of the queue, or several, start with these digits")
-    return found[0]
+    found = [one for one in items if one.claim.hex().startswith(digits.lower())]
+    whole = _named(store, digits) if len(found) != 1 else None
+    if len(found) != 1 and whole is None:
+        one = "; one that was decided is named by all 64 digits"
+        raise Refused("exchange.unknown", "no claim of the queue, or several, start with these digits" + one)
+    return whole or found[0]
+
+
+def _named(store: Store, digits: str) -> review.Item | None:
+    """The claim of this whole id, whatever became of it; None where it never was in the queue."""
+    try:
+        claim = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    return review.maybe(store, claim)
 
 
 @app.command()
@@ -164,7 +182,10 @@ def ask(
         raise Malformed("usage.argument", f"at most {_MOST_DOCUMENTS} documents, each named in {_MAX_NAME} characters")
     with _store(folder) as store:
         item = review.ask(store, _of_queue(store, claim).claim, document, int(time.time()))
+        reported = progress.is_reported(store, item.claim)
     typer.echo(item.claim.hex())
+    if not reported:
+        chatter.print("her hospital filed it: she brings them to you; then zhifu insurer received")
 
 
 @app.command()
@@ -199,13 +220,23 @@ def documents(
     if as_json:
         print_json(rows)
         return
+    if not rows:
+        chatter.print("the patient sent nothing about this claim herself")
     for row in rows:
         typer.echo(f"{row['parcel'][:16]}  {row['kind']}")
         for name, value in row["stated"].items():
-            typer.echo(f"  {plain.line(name)}: {plain.line(value)}")
+            if value != "":
+                typer.echo(f"  {plain.line(name)}: {plain.line(_stated(name, value))}")
         for one in row["documents"]:
             named = "  ".join(plain.line(one[word]) for word in ("name", "media_type"))
             typer.echo(f"  {named}  {one['bytes']} bytes  {one.get('file', '')}".rstrip())
+
+
+def _stated(name: str, value: object) -> object:
+    """What she stated, as a person reads it; amounts are fen."""
+    if name in _MONEY and isinstance(value, int):
+        return f"{plain.yuan(value)} yuan"
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 def _written(output: Path | None, one: Kept, place: int, found: Document) -> dict[str, object]:
@@ -223,7 +254,7 @@ def _written(output: Path | None, one: Kept, place: int, found: Document) -> dic
 @clear
 def statement(folder: Folder, day: daybook.Day, hospital: daybook.Hospital, output: Output) -> None:
     """Sign what changed on a day for one hospital, for it to reconcile."""
-    written = daybook.write(folder, daybook.parse_day(day), daybook.parse_id(hospital), output)
+    written = daybook.write(folder, "insurer", daybook.parse_day(day), daybook.parse_id(hospital), output)
     typer.echo(f"{len(written.rows)} reservations")
 
 

@@ -237,7 +237,8 @@ def ask(store: Store, claim: bytes, documents: Sequence[str], now: int) -> Item:
     with store.transaction():
         item, clock = _read(store.jobs.need(KIND, claim)), promise.need(store, claim)
         if item.state not in (OPEN, ASKED) or clock.paused:
-            raise Refused("exchange.state", "documents are asked for once" if clock.paused else item.state)
+            once = clock.paused or item.state == WAITING
+            raise Refused("exchange.state", "documents are asked for once" if once else f"the claim is {item.state}")
         clock = promise.put(store, claim, clock.pause(now), now)
         item = replace(item, state=WAITING)
         put(store, item, now)

@@ -45,5 +45,5 @@ def account(
 @clear
 def statement(folder: Folder, day: daybook.Day, hospital: daybook.Hospital, output: Output) -> None:
     """Sign what changed on a day for one hospital, for it to reconcile."""
-    written = daybook.write(folder, daybook.parse_day(day), daybook.parse_id(hospital), output)
+    written = daybook.write(folder, "public-payer", daybook.parse_day(day), daybook.parse_id(hospital), output)
     typer.echo(f"{len(written.rows)} reservations")
