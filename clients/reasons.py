@@ -8,7 +8,7 @@ from typing import Final
 from clients.plain import yuan
 from zhifu.explain import Explanation
 
-# reason code -> (Chinese, English); {y} is the amount of the row.
+# reason code -> (Chinese, English); {y} is the amount of the row, {clause} what stands there in its maker's words.
 _REASONS: Final[Mapping[str, tuple[str, str]]] = {
     "catalog.own": ("目录外（丙类）{y} 元，医保不付", "{y} is outside the catalogue; public insurance does not pay it"),
     "catalog.over": ("超过限价的 {y} 元，医保不付", "{y} is above a price limit; public insurance does not pay it"),
@@ -73,7 +73,7 @@ _REASONS: Final[Mapping[str, tuple[str, str]]] = {
         "a claim of this visit is paid or being decided: a person looks",
     ),
     "review.disputed": ("按您的异议重新审核", "looked at again because you disputed it"),
-    "reviewer.decision": ("经人工核定赔付 {y} 元", "a reviewer decided on {y}"),
+    "reviewer.decision": ("经人工核定赔付 {y} 元：{clause}", "a reviewer decided on {y}: {clause}"),
 }
 
 # How a settlement ended, where the catalogue's English alone would not do: reason -> (Chinese, English).
@@ -94,4 +94,5 @@ def ended(reason_: str, detail: str, language: str) -> str:
 def reason(row: Explanation, language: str) -> str:
     """A row in words; its clause where the code has none."""
     pair = _REASONS.get(row.reason)
-    return (pair[0] if language == "zh" else pair[1]).format(y=yuan(row.amount)) if pair else row.clause
+    text = (pair[0] if language == "zh" else pair[1]) if pair else "{clause}"
+    return text.format(y=yuan(row.amount), clause=row.clause)

@@ -262,10 +262,17 @@ def test_words_in_a_table_are_shown_and_not_understood() -> None:
     assert "\u202e" not in out.getvalue()
 
 
+def test_what_is_wider_than_its_column_is_whole() -> None:
+    table, out = Table("claim", "state"), io.StringIO()
+    command.row(table, "review.not_settled_publicly", "等待您补充材料，时限暂停")
+    Console(file=out, width=24).print(table)
+    assert "…" not in out.getvalue()
+
+
 def test_what_an_insurer_asks_for_is_shown_and_not_understood(capsys: pytest.CaptureFixture[str]) -> None:
     named = {"hospital": "示例医院", "insurer": "示例保险", "state_words": "待补件"}
     row: dict[str, Any] = {"claim": "00" * 16, **named, "paid": {}, "pay_fen": None, "words": ["[red]send\x1b[2Jit"]}
-    claim_cli.show([row], as_json=False)
+    claim_cli.show([row], "en", as_json=False)
     said = capsys.readouterr()
     assert "[red]send\\x1b[2Jit" in said.err
     assert "\x1b[2J" not in said.err + said.out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -70,6 +70,8 @@ def test_the_rest_was_paid_and_one_tap_claims_it(scene: Scene) -> None:
     assert "8,000.00" in offered["words"][0]
     run("hospital", "paid", house.path / "hospital", "--settlement", settled["settlement"]).ok()
     assert len(claims(patient)) == 1, "said again, it is the same offer"
+    nobody = run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", sample_bill(2))).ok()
+    assert (nobody.out, "zhifu hospital attest" in nobody.err) == ("0 offered\n", True), "and what is missing"
     whole = run("hospital", "paid", house.path / "hospital", "--bill", house.file("bill.json", BILL))
     assert (whole.code, f"settlement {settled['settlement']}" in whole.err) == (1, True), "she did not pay all of it"
 
@@ -130,6 +132,20 @@ def test_a_reviewer_is_late_and_the_clock_stood_still(scene: Scene) -> None:
     key = FileKeystore.load(house.cast.settings["insurer"].keys).signing.verify_key.encode()
     stated = verify(daybook.read(house.day("insurer", "insurer", day.isoformat())), key)
     assert {row.pay for row in stated.rows} == {800_000, 1_202_000}, "a reservation's row is all that is owed by it"
+
+
+def test_a_statement_is_one_payers_own_of_a_day_that_was(scene: Scene) -> None:
+    house, day = scene.house, daybook.day_of(int(time.time()))
+    hospital, to = house.path / "hospital", ("--hospital", house.cast.ids["hospital"].hex(), "-o", house.path / "x.day")
+    other = run("insurer", "statement", house.path / "public-payer", day, *to)
+    assert (other.code, "no insurer's" in other.err) == (2, True)
+    ahead = run("insurer", "statement", house.path / "insurer", day + timedelta(days=2), *to)
+    assert (ahead.code, "has not begun" in ahead.err) == (2, True)
+    one = house.day("insurer", "insurer", day.isoformat())
+    twice = run("reconcile", hospital, day, one, one)
+    assert (twice.code, "same payer" in twice.err) == (2, True), "its rows would be counted twice"
+    bill = run("reconcile", hospital, day, house.file("bill.json", BILL))
+    assert (bill.code, "bill.json is no statement" in bill.err) == (2, True)
 
 
 def age(house: House, claim: bytes, *, filed: int, waiting: int) -> None:

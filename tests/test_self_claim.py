@@ -71,17 +71,25 @@ def test_from_the_report_to_the_payment(scene: Scene) -> None:
     shown = run("insurer", "documents", house.path / "insurer", claim[:12], "-o", out).ok().out
     (written,) = out.iterdir()
     assert f"re\\x1b[2Jceipt.pdf  application/pdf  {len(SECRET) * 10_000} bytes  {written}" in shown
+    assert "total: 620.00 yuan" in shown, "an amount, and of what"
     assert "{" not in shown, "words for a person"
     assert "\x1b" not in shown, "and nothing of hers that steers a terminal"
     assert [path.read_bytes() for path in out.iterdir()] == [SECRET * 10_000]
 
     run("insurer", "ask", house.path / "insurer", claim[:12], "--document", "病历").ok()
     assert tracked(scene, claim, "waiting")["documents"] == ["病历"]
-    assert attach(scene, claim, house.file("record.png", SECRET))["kind"] == "supplement"
+    once = run("insurer", "ask", house.path / "insurer", claim[:12], "--document", "病历")
+    assert (once.code, "asked for once" in once.err) == (1, True)
+    sent = attach(scene, claim, house.file("record.png", SECRET))
+    assert (sent["kind"], sent["state"]) == ("supplement", "supplied"), "not that hers are still waited for"
     tracked(scene, claim, "review")
     house.decide("insurer", claim, "--pay", "100.00")
-    tracked(scene, claim, "decided")
-    run("wallet", "dispute", scene.patient.wallet, claim[:16], "--note", "发票另有一张").ok()
+    decided = tracked(scene, claim, "decided")
+    assert decided["state_words"] == "decided: accept or dispute it"
+    assert any("理赔须知 第九条" in sentence for sentence in decided["words"]), "what the reviewer wrote"
+    assert not any("it pays" in sentence for sentence in decided["words"]), "what the rules would pay is not paid"
+    disputed = run("wallet", "dispute", scene.patient.wallet, claim[:16], "--note", "发票另有一张", "--json").ok().json
+    assert disputed["state"] == "disputed"
     again = tracked(scene, claim, "review")
     assert any("disputed" in sentence for sentence in again["words"])
     house.decide("insurer", claim, "--proposed")
@@ -93,6 +101,11 @@ def test_from_the_report_to_the_payment(scene: Scene) -> None:
     assert paid["pay_fen"] == 40_000
     (held,) = [one for one in house.holdings("insurer") if one.id.hex() == claim]
     assert (held.state, held.amounts["pay"]) == ("committed", 40_000)
+    assert run("insurer", "documents", house.path / "insurer", claim).ok().out, (
+        "one that was decided, by its whole name"
+    )
+    kept = run("wallet", "withdraw", scene.patient.wallet, claim[:16], "--json").ok().json
+    assert kept["state"] == "paid", "the insurer keeps it with its payment"
 
 
 def test_the_same_visit_is_not_paid_by_her_word_and_by_a_bill(scene: Scene) -> None:

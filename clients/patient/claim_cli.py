@@ -12,11 +12,15 @@ from rich.table import Table
 from clients import command, plain
 from clients.command import Folder, Json, Language, clear, print_json
 from clients.patient import claims as kept_claims
-from clients.patient import kept, wallet
+from clients.patient import kept, screen, wallet
 from clients.patient.claims import Claim
 from clients.patient.each import each
 from clients.patient.wallet import Pair, Wallet
 
+_HEADS = (
+    ("编号", "医院", "保险公司", "您支付（元）", "赔付（元）", "状态"),
+    ("claim", "hospital", "insurer", "you paid (yuan)", "pays (yuan)", "state"),
+)
 Name = Annotated[str, typer.Argument(metavar="CLAIM", help="The claim, hex; enough of its first digits.")]
 
 
@@ -25,20 +29,20 @@ def claims(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None
     """List what you may claim and what you claimed: by when it is promised, what was decided and why."""
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     collect(opened, now)
-    show([row(one, lang) for one in kept_claims.listed(opened, now)], as_json)
+    show([row(one, lang) for one in kept_claims.listed(opened, now)], lang, as_json)
 
 
-def show(rows: list[dict[str, Any]], as_json: bool) -> None:
+def show(rows: list[dict[str, Any]], lang: str, as_json: bool) -> None:
     """Claims as a table, with what is said of each; or as JSON."""
     if as_json:
         print_json(rows)
         return
-    table = Table("claim", "hospital", "insurer", "you paid (yuan)", "pays (yuan)", "state")
+    table = Table(*screen.pick(_HEADS, lang))
     for one in rows:
         pays = "" if one["pay_fen"] is None else plain.yuan(one["pay_fen"] + (one["late_fen"] or 0))
         paid = plain.yuan(one["paid"].get("patient", 0))
-        command.row(table, one["claim"][:16], one["hospital"], one["insurer"], paid, pays, one["state_words"])
-    command.show(table, "no claims")
+        command.row(table, one["claim"][:8], one["hospital"], one["insurer"], paid, pays, one["state_words"])
+    command.show(table, screen.pick(("没有理赔。", "no claims"), lang))
     for one in rows:
         for sentence in one["words"]:
             # What an insurer asks for is its own words.
@@ -81,7 +85,7 @@ def row(one: Claim, language: str) -> dict[str, Any]:
         "paid": dict(one.paid),
         "until": one.until,
         "state": one.state,
-        "state_words": kept_claims.state_words(one.state, language),
+        "state_words": kept_claims.where(one, language),
         "due": one.latest.get("due") or None,
         "pay_fen": one.amount("pay"),
         "late_fen": one.amount("late"),

@@ -42,7 +42,10 @@ _STATES: Final[Mapping[str, tuple[str, str]]] = {
     "reversed": ("已冲正", "taken back"),
     "reported": ("已报案", "reported"),
     "unsent": ("尚未送出：zhifu wallet send", "not sent yet: zhifu wallet send"),
+    "to-accept": ("已核定，请您同意或提出异议", "decided: accept or dispute it"),
     "accepted": ("您已同意，等待赔付", "you accepted; to be paid"),
+    "disputed": ("您已提出异议，等待复核", "you disputed it; to be looked at again"),
+    "supplied": ("您已补充材料，等待保险公司收取", "you sent your documents; the insurer is to take them"),
     "withdrawn": ("您已撤回", "you took it back"),
     "declined": ("您未申请", "you declined"),
     "expired": ("已过申请时限", "the time to claim is over"),
@@ -56,23 +59,31 @@ _STEP_WORDS: Final[Mapping[str, tuple[str, str]]] = {
     "paid": ("已赔付", "Paid"),
 }
 _SAYS: Final[Mapping[str, tuple[str, str]]] = {
-    "offered": ("您支付了 {y} 元，可向{name}申请理赔。", "You paid {y}, and may claim from {name}."),
+    "offered": ("您支付了 {y} 元，可向{name}申请理赔。", "You paid {y} yuan, and may claim from {name}."),
     "offered-open": ("您可向{name}申请理赔。", "You may claim from {name}."),
     "due": ("承诺在 {when} 前答复。", "Promised by {when} (UTC+8)."),
     "waiting": ("请补充：{what}。", "Please send: {what}."),
-    "decided": ("{name}核定赔付 {y} 元。", "{name} pays {y}."),
-    "accepted": ("{name}核定赔付 {y} 元。", "{name} pays {y}."),
-    "paid": ("{name}已赔付 {y} 元。", "{name} has paid {y}."),
-    "reversed": ("{name}冲正了 {y} 元。", "{name} took {y} back."),
-    "late": ("因延误另付 {y} 元。", "It pays {y} more for being late."),
+    "decided": ("{name}核定赔付 {y} 元。", "{name} pays {y} yuan."),
+    "accepted": ("{name}核定赔付 {y} 元。", "{name} pays {y} yuan."),
+    "paid": ("{name}已赔付 {y} 元。", "{name} has paid {y} yuan."),
+    "refused": ("{name}核定不予赔付。", "{name} pays nothing."),
+    "reversed": ("{name}冲正了 {y} 元。", "{name} took {y} yuan back."),
+    "late": ("因延误另付 {y} 元。", "It pays {y} yuan more for being late."),
+    "next-own": (
+        "您同意后即赔付；如有异议，可请人工复核一次。",
+        "It is paid once you accept it; if you dispute it, a person looks again, once.",
+    ),
     "next": ("如有异议，请向保险公司申请复核。", "If you disagree, ask the insurer to look again."),
 }
-_ENDS: Final = ("decided", "accepted", "paid", "reversed")
+_ENDS: Final = ("decided", "accepted", "paid", "refused", "reversed")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One offer and what became of it. Amounts are fen, times Unix s; ``news`` as the insurer sent it, oldest first."""
+    """One offer and what became of it. Amounts are fen, times Unix s; ``news`` as the insurer sent it, oldest first.
+
+    ``reported``: she reported it herself, so that it is paid when she accepts.
+    """
 
     request: bytes
     hospital: str
@@ -83,6 +94,7 @@ class Claim:
     until: int
     state: str
     news: tuple[Mapping[str, Any], ...]
+    reported: bool = False
 
     @property
     def latest(self) -> Mapping[str, Any]:
@@ -212,6 +224,19 @@ def state_words(state: str, language: str) -> str:
     return pair[0] if language == "zh" else pair[1]
 
 
+def where(claim: Claim, language: str) -> str:
+    """Where a claim stands, in plain words."""
+    return state_words("to-accept" if claim.reported and claim.state == "decided" else claim.state, language)
+
+
+def told(news: Sequence[Mapping[str, Any]]) -> str:
+    """The state that the last of some news tells; a claim of which nothing is paid was refused."""
+    state = str(news[-1]["state"])
+    known = [one["amounts"] for one in news if "pay" in one["amounts"]]
+    nothing = bool(known) and not known[-1]["pay"] and not known[-1].get("late")
+    return "refused" if state == "paid" and nothing else state
+
+
 def words(claim: Claim, language: str) -> list[str]:
     """What the insurer decided and why, in sentences made from its rows; what is due, and what to do next."""
     said = [_SAYS[key][0 if language == "zh" else 1].format(**places) for key, places in _said(claim, language)]
@@ -219,7 +244,8 @@ def words(claim: Claim, language: str) -> list[str]:
     if why:
         mark, start, end = ("；", "依据：", "。") if language == "zh" else ("; ", "Because: ", ".")
         said.append(start + mark.join(why) + end)
-    return [*said, *([_SAYS["next"][0 if language == "zh" else 1]] if claim.state in _ENDS else [])]
+    following = "next-own" if claim.reported and claim.state == "decided" else "next"
+    return [*said, *([_SAYS[following][0 if language == "zh" else 1]] if claim.state in _ENDS else [])]
 
 
 def _said(claim: Claim, language: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -238,9 +264,11 @@ def _said(claim: Claim, language: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _why(claim: Claim, language: str) -> list[str]:
-    """The rows of the last decision in words, each once."""
+    """The rows of the last decision in words, each once; what rules would pay is no promise where a person looks."""
     rows: list[Any] = next((one["clauses"] for one in reversed(claim.news) if one["clauses"]), [])
     shown = [Explanation(*row) for row in rows]
+    looked = next((at for at, row in enumerate(shown) if row.reason.startswith("review.")), 0)
+    shown = [row for at, row in enumerate(shown) if at >= looked or not row.field.startswith("pay")]
     return list(dict.fromkeys(reason(row, language) for row in shown if row.amount or row.field == "pay"))
 
 
@@ -266,7 +294,7 @@ def _claim(wallet: Wallet, digest: bytes, document: Mapping[str, Any], now: int)
 
 def _state(wallet: Wallet, digest: bytes, document: Mapping[str, Any], now: int) -> str:
     if document["news"]:
-        return str(document["news"][-1]["state"])
+        return told(document["news"])
     answered = requests.answered(wallet, digest)
     if answered:
         return "filed" if answered == "granted" else "declined"

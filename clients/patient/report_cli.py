@@ -38,6 +38,7 @@ def report(
     outpatient: Annotated[bool, typer.Option("--outpatient", help="A visit, not a stay.")] = False,
     insurer: Annotated[Path | None, typer.Option(help="The insurer's card, where you have several.")] = None,
     note: Note = "",
+    lang: Language = "zh",
     as_json: Json = False,
 ) -> None:
     """Report a claim to your insurer; documents follow with zhifu wallet attach."""
@@ -54,7 +55,7 @@ def report(
     }
     with _bar() as progress:
         claim = asyncio.run(reports.report(opened, _pair(opened, insurer), stated, now, progress))
-    _print(opened, claim, as_json)
+    _print(opened, claim, lang, as_json)
 
 
 @clear
@@ -63,6 +64,7 @@ def attach(
     name: Name,
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Documents, some 60 MiB at a time.")],
     note: Note = "",
+    lang: Language = "zh",
     as_json: Json = False,
 ) -> None:
     """Attach documents, sealed for the insurer; where it asked for some, they are the supplement.
@@ -75,7 +77,7 @@ def attach(
         kind = asyncio.run(
             reports.attach(opened, claim, list(parcels.documents(files)), now, progress, _note(note))
         )  # fmt: skip
-    _print(opened, claim, as_json, kind=kind)
+    _print(opened, claim, lang, as_json, kind=kind)
 
 
 @clear
@@ -95,40 +97,42 @@ def track(folder: Folder, lang: Language = "zh", as_json: Json = False) -> None:
     """Show where the claims stand that you reported."""
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim_cli.collect(opened, now)
-    claim_cli.show([_row(opened, one, lang) for one in reports.listed(opened)], as_json)
+    claim_cli.show([_row(opened, one, lang) for one in reports.listed(opened)], lang, as_json)
 
 
 @clear
-def accept(folder: Folder, name: Name, as_json: Json = False) -> None:
+def accept(folder: Folder, name: Name, lang: Language = "zh", as_json: Json = False) -> None:
     """Accept the insurer's decision: it pays."""
-    _answer(folder, name, "accept", "", as_json)
+    _answer(folder, name, "accept", "", lang, as_json)
 
 
 @clear
-def dispute(folder: Folder, name: Name, note: Note = "", as_json: Json = False) -> None:
+def dispute(
+    folder: Folder, name: Name, note: Note = "", lang: Language = "zh", as_json: Json = False
+) -> None:  # fmt: skip
     """Dispute the insurer's decision: a person looks again, once."""
-    _answer(folder, name, "dispute", _note(note), as_json)
+    _answer(folder, name, "dispute", _note(note), lang, as_json)
 
 
 @clear
-def withdraw(folder: Folder, name: Name, as_json: Json = False) -> None:
+def withdraw(folder: Folder, name: Name, lang: Language = "zh", as_json: Json = False) -> None:
     """Take a report and its documents back; what the insurer took before, it is told to erase, and answers."""
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim = reports.find(opened, name).request
     taken = asyncio.run(reports.withdraw(opened, claim, now))
-    _print(opened, claim, as_json, told_to_erase=taken)
+    _print(opened, claim, lang, as_json, told_to_erase=taken)
 
 
-def _answer(folder: Path, name: str, kind: str, note: str, as_json: bool) -> None:
+def _answer(folder: Path, name: str, kind: str, note: str, lang: str, as_json: bool) -> None:
     opened, now = command.to_the_end(wallet.held(folder)), int(time.time())
     claim_cli.collect(opened, now)
     claim = reports.find(opened, name).request
     asyncio.run(reports.answer(opened, claim, kind, note, now))
-    _print(opened, claim, as_json)
+    _print(opened, claim, lang, as_json)
 
 
-def _print(opened: Wallet, claim: bytes, as_json: bool, **more: Any) -> None:
-    shown = _row(opened, reports.find(opened, claim.hex()), "zh")
+def _print(opened: Wallet, claim: bytes, lang: str, as_json: bool, **more: Any) -> None:
+    shown = _row(opened, reports.find(opened, claim.hex()), lang)
     if as_json:
         print_json({**shown, **more})
     else:

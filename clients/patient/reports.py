@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from clients import durable
 from clients.patient import claims, parcels
@@ -17,6 +17,9 @@ from clients.patient.wallet import Pair, Wallet, read_json
 from zhifu.cbor import Value
 from zhifu.errors import Error, Refused
 from zhifu.parcel import Document, Message
+
+_SETTLED: Final = ("paid", "refused", "reversed")
+"""What was paid stays paid when the report is taken back: the insurer keeps it with its payment."""
 
 
 def _folder(wallet: Wallet) -> Path:
@@ -81,7 +84,8 @@ async def _follow(
     found = one_of(wallet, claim)
     made = await parcels.make(wallet, _pair(wallet, found), kind, claim, message, now)
     files = [one.name for one in message.documents]
-    sent = [*found["parcels"], {"hash": made.hash.hex(), "kind": kind, "files": files}]
+    row = {"hash": made.hash.hex(), "kind": kind, "files": files, "after": len(found["news"])}
+    sent = [*found["parcels"], row]
     _write(wallet, claim, {**found, "parcels": sent})
     kept()
     await parcels.send(wallet, made, progress)
@@ -153,18 +157,23 @@ def one_of(wallet: Wallet, claim: bytes) -> dict[str, Any]:
 
 def _claim(wallet: Wallet, claim: bytes, document: Mapping[str, Any]) -> Claim:
     unsent = {one.hash.hex() for one in parcels.waiting(wallet)}
-    state = document["news"][-1]["state"] if document["news"] else "reported"
-    if all(row.get("withdrawn") for row in document["parcels"]):
+    state = claims.told(document["news"]) if document["news"] else "reported"
+    answers = {row["kind"] for row in document["parcels"] if row.get("after") == len(document["news"])}
+    if all(row.get("withdrawn") for row in document["parcels"]) and state not in _SETTLED:
         state = "withdrawn"
     elif document["parcels"][0]["hash"] in unsent:
         state = "unsent"
     elif state == "decided" and any(row["kind"] == "accept" for row in document["parcels"]):
         state = "accepted"
+    elif (state, "dispute" in answers) == ("decided", True):
+        state = "disputed"
+    elif (state, "supplement" in answers) == ("waiting", True):
+        state = "supplied"
     insurer = wallet.name(bytes.fromhex(document["insurer"]))
     paid = document["paid"] | {"patient": document["total"] - sum(document["paid"].values())}
     return Claim(
         claim, document["at_hospital"], insurer, (document["day"],), document["total"], paid, 0, state,
-        tuple(document["news"]),
+        tuple(document["news"]), reported=True,
     )  # fmt: skip
 
 

@@ -21,7 +21,10 @@ from zhifu.errors import Error
 
 Show = Callable[..., Response]
 STEPS = ("filed", "review", "decided", "paid")
-_BEHIND = {"received": 1, "review": 1, "waiting": 1, "decided": 2, "accepted": 2, "paid": 3, "reversed": 3}
+_BEHIND = {
+    "received": 1, "review": 1, "waiting": 1, "supplied": 1, "disputed": 1, "decided": 2, "accepted": 2, "refused": 2,
+    "paid": 3, "reversed": 3,
+}  # fmt: skip
 
 
 class ClaimPages:
@@ -78,12 +81,13 @@ def row(one: Claim, language: str) -> dict[str, Any]:
         "pay": plain.yuan(pay) if pay is not None and one.state in ("decided", "accepted", "paid", "reversed") else "",
         "late": plain.yuan(late) if late else "",
         "state": one.state,
-        "state_words": claims.state_words(one.state, language),
+        "state_words": claims.where(one, language),
         "words": claims.words(one, language),
         "until_day": shown.day(one.until) if one.until else "",
         "steps": _steps(one, language),
-        "news": [{"time": shown.moment(int(said["at"])), "words": claims.state_words(said["state"], language)}
-                 for said in one.news],
+        "news": [{"time": shown.moment(int(said["at"])),
+                  "words": claims.state_words(claims.told(one.news[: at + 1]), language)}
+                 for at, said in enumerate(one.news)],
     }  # fmt: skip
 
 
