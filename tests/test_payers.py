@@ -258,7 +258,7 @@ def test_the_day_reconciles_and_a_forged_ledger_does_not(house: House) -> None:
     statements = [house.day("payer", "public-payer", day)]
     statements += [house.day("insurer", name, day) for name in ("insurer", SUPPLEMENTARY, GROUP)]
     found = run("reconcile", house.path / "hospital", day, *statements, "--json").ok().json
-    assert found["differences"] == []
+    assert (found["differences"], found["without_statement"]) == ([], {})
     assert found["rows"] >= 3
     with house.store(GROUP) as store:
         one = next(held for held in Ledger(store).holdings() if held.state == "committed" and held.amounts["pay"])
@@ -266,4 +266,5 @@ def test_the_day_reconciles_and_a_forged_ledger_does_not(house: House) -> None:
     changed = run("reconcile", house.path / "hospital", day, house.day("insurer", GROUP, day), "--json")
     (row,) = changed.json["differences"]
     assert changed.code == 5
+    assert len(changed.json["without_statement"]) == 3, "nobody takes them for agreed"
     assert (row["what"], row["there_fen"] - row["here_fen"]) == ("amount", 1)

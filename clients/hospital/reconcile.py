@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -94,6 +95,12 @@ def differences(here: Mapping[bytes, Known], there: Iterable[DayStatement], day:
         found += [one for row in rows.values() if (one := _compare(statement.payer, row, here.get(row.reservation)))]
         found += _missing(statement.payer, rows, here, day)
     return found
+
+
+def uncompared(here: Mapping[bytes, Known], there: Iterable[DayStatement], day: date) -> Counter[bytes]:
+    """How many reservations ended on ``day`` at each payer whose statement is not there."""
+    stated = {one.payer for one in there}
+    return Counter(one.payer for one in here.values() if one.payer not in stated and _surely_on(one.ended, day))
 
 
 def _compare(payer: bytes, row: Row, one: Known | None) -> Difference | None:

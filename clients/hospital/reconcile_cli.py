@@ -33,7 +33,7 @@ def reconcile(
     statements: Annotated[list[Path], typer.Argument(help="The payers' statements: zhifu payer|insurer statement.")],
     as_json: Json = False,
 ) -> None:
-    """List every difference, and end with 5 where there is one."""
+    """List every difference, and end with 5 where there is one; a payer whose statement is not given is named."""
     settings, now = config.load(folder, "hospital"), int(time.time())
     keystore = FileKeystore.load(settings.keys)
     store = Store(settings.database, keystore)
@@ -43,7 +43,8 @@ def reconcile(
         if len({one.payer for one in read}) < len(read):
             raise Malformed("usage.argument", "two statements of the same payer: one for each")
         on = daybook.parse_day(day)
-        found = reconciling.differences(reconciling.known(store, read, on), read, on)
+        here = reconciling.known(store, read, on)
+        found, silent = reconciling.differences(here, read, on), reconciling.uncompared(here, read, on)
     finally:
         store.close()
     names = {who: pin.name for who, pin in settings.pins.items()}
@@ -55,9 +56,13 @@ def reconcile(
     ]  # fmt: skip
     compared = sum(len(one.rows) for one in read)
     if as_json:
-        print_json({"day": day, "statements": len(read), "rows": compared, "differences": rows})
+        missing = {names.get(who, who.hex()): count for who, count in silent.items()}
+        shown = {"day": day, "statements": len(read), "rows": compared, "differences": rows}
+        print_json({**shown, "without_statement": missing})
     else:
         _print(rows, compared)
+        for who, count in silent.items():
+            typer.echo(f"{count} not compared: no statement of {plain.line(names.get(who, who.hex()))}")
     if rows:
         raise NotAuthentic("ledger.mismatch", f"{len(rows)} differences on {day}")
 

@@ -258,7 +258,7 @@ def _said(claim: Claim, language: str) -> Iterator[tuple[str, dict[str, str]]]:
     if claim.state == "waiting":
         yield "waiting", {"what": ("、" if language == "zh" else ", ").join(latest["documents"])}
     if claim.state in _ENDS and pay is not None:
-        yield claim.state, {"name": claim.insurer, "y": plain.yuan(pay)}
+        yield claim.state if pay or late else "refused", {"name": claim.insurer, "y": plain.yuan(pay)}
         if late:
             yield "late", {"y": plain.yuan(late)}
 
