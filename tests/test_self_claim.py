@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clients.hospital.sample import sample_bill
-from clients.patient import parcels, wallet
+from clients.patient import claims, parcels, wallet
 from tests.house import House, Patient, forked, open_house, run, until
 from zhifu import bill as bills
 from zhifu import parcel
@@ -136,6 +136,15 @@ def reasons(house: House, claim: str) -> list[str]:
         return next((one["reasons"] for one in rows if one["claim"] == claim), None)
 
     return until(look, "the claim is in the reviewer's queue")
+
+
+@pytest.mark.parametrize(
+    ("amounts", "state"), [({"pay": 0}, "refused"), ({"pay": 0, "late": 2_000}, "paid"), ({"pay": 1}, "paid")]
+)
+def test_a_claim_of_which_nothing_is_paid_is_told_as_refused(amounts: dict[str, int], state: str) -> None:
+    decided = {"state": "decided", "amounts": amounts}
+    assert claims.told([decided]) == "decided", "she may still dispute it"
+    assert claims.told([decided, {"state": "paid", "amounts": {}}]) == state
 
 
 def documents(scene: Scene, claim: str) -> list[Any]:
