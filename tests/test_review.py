@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from clients.insurer import answering, progress, promise, review, self_claim
 from clients.insurer import product as products
-from clients.insurer import progress, promise, review, self_claim
 from clients.insurer.adjudicate import Claim
 from clients.insurer.book import Policy
 from clients.insurer.cover import OPEN, Cover, Range, Span
@@ -87,7 +87,7 @@ def decided(store: Store, claim: Item, *, refused: bool = False) -> int:
 def sent(store: Store, claim: Item) -> dict[str, int]:
     """The node answers: what is held then, in fen."""
     with store.transaction():
-        review.answer(review.get(store, claim.claim), Transaction(store, NO_OUTBOX, NOW))
+        answering.answer(review.get(store, claim.claim), Transaction(store, NO_OUTBOX, NOW))
     holding = Ledger(store).find(claim.claim)
     assert holding is not None
     return dict(holding.amounts)
@@ -200,7 +200,7 @@ def test_who_is_paid_less_than_was_decided_is_told_why(store: Store) -> None:
         Ledger(store).reserve(first.account, holding, NOW)
         item = review.get(store, second.claim)
         assert item.verdict is not None
-        found = review._decision(item, item.verdict, None, Transaction(store, NO_OUTBOX, NOW))
+        found = answering._decision(item, item.verdict, None, Transaction(store, NO_OUTBOX, NOW))
     assert (found.amounts["pay"], found.amounts["patient"]) == (300_000, 400_000)
     assert [(row.amount, row.reason) for row in found.clauses[-2:]] == [
         (700_000, "review.passed"), (300_000, "pay.sum_insured_limit"),

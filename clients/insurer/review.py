@@ -11,13 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from clients.decision import DECISION, RESERVED_S, Decision
 from clients.insurer import adjudicate, progress, promise
-from clients.insurer.decision import QUICK_HELD_S, held
+from clients.insurer.decision import held
 from clients.insurer.facts import Facts
 from clients.insurer.promise import Promise
-from clients.ledger import LATE, Holding, Ledger
-from clients.role import Draft, Transaction
+from clients.ledger import Ledger
+from clients.role import Transaction
 from clients.store import Job, Store
 from clients.store.jobs import ALL
 from zhifu import cbor, ladder, money
@@ -32,10 +31,6 @@ DECIDED: Final = "decided"
 ANSWERED: Final = "answered"
 DISPUTED: Final = "review.disputed"
 DAY_S: Final = 86_400
-ACCEPT_S: Final = 730 * DAY_S
-"""How long a patient may accept what was decided on her own report: two years, as long as a claim may be made at all
-(保险法 第二十六条)."""
-_LIMIT: Final = "保险金额：本年度余额为限 / what the policy year has left"
 _MAX_BYTES: Final = 1 << 20
 
 
@@ -83,6 +78,18 @@ class Item:
     @property
     def proposed(self) -> int:
         return self.inside + self.outside
+
+    def part(self, pay: int) -> dict[str, int]:
+        """What paying ``pay`` (fen) of what is proposed uses of the policy year: nothing, where it is refused."""
+        refused = self.verdict is None or self.verdict.refused or (self.proposed > 0 and not self.verdict.pay)
+        used = {} if refused else {token: self._portion(fen, pay, token) for token, fen in self.uses.items()}
+        return used | {"pay": pay}
+
+    def _portion(self, fen: int, pay: int, token: str) -> int:
+        """A deductible is used whole; what parts pay shrinks with the sum."""
+        if not token.startswith(("pay", "part_pay")):
+            return fen
+        return money.half_up(fen * pay, self.proposed) if self.proposed else 0
 
     @property
     def disputed(self) -> bool:
@@ -179,7 +186,7 @@ def current(store: Store, item: Item, now: int) -> Item:
     used = Ledger(store).used(item.account, now)
     for other in find(store, DECIDED):
         if other.account == item.account and other.verdict is not None:
-            for token, fen in _part(other, other.verdict.pay).items():
+            for token, fen in other.part(other.verdict.pay).items():
                 used[token] = used.get(token, 0) + fen
     return _after(item, used)
 
@@ -269,27 +276,6 @@ def mark_asked(store: Store, item: Item, now: int) -> None:
             put(store, replace(item, state=ASKED), now)
 
 
-def answer(item: Item, tx: Transaction) -> None:
-    """Send a decision: hold what it uses, and answer the claim. Within the transaction of ``tx``.
-
-    What the year has left may have shrunk since: no more is paid than is left.
-    """
-    stored = tx.store.incoming.get(item.claim)
-    opened = stored.opened if stored is not None else None
-    if item.verdict is not None and (opened is not None or progress.is_reported(tx.store, item.claim)):
-        clock = promise.find(tx.store, item.claim)
-        if clock is not None:
-            clock = promise.put(tx.store, item.claim, clock.stop(tx.now), tx.now)
-        decided = _decision(item, item.verdict, clock, tx)
-        if clock is not None:
-            progress.tell(tx, item.claim, progress.DECIDED, clock, decided.amounts, decided.clauses)
-        if opened is not None:
-            tx.queue(Draft.answering(opened, DECISION, decided.values(opened.values["encounter"])))
-    # Only what a patient reported herself may be looked at again, and that once.
-    again = progress.is_reported(tx.store, item.claim) and not item.disputed
-    put(tx.store, replace(item, state=ANSWERED, facts=item.facts if again else None), tx.now)
-
-
 def forget(store: Store, claim: bytes, now: int) -> None:
     """The record that a claim's facts are of is erased, and so are they. In the open transaction, or in one."""
     item = maybe(store, claim)
@@ -309,66 +295,6 @@ def forget_erased(store: Store, now: int) -> int:
             for claim in gone:
                 forget(store, claim, now)
     return len(gone)
-
-
-def _decision(item: Item, verdict: Verdict, clock: Promise | None, tx: Transaction) -> Decision:
-    ledger = Ledger(tx.store)
-    pay = _at_most(item, verdict.pay, ledger.used(item.account, tx.now))
-    inside = money.half_up(pay * item.inside, item.proposed) if pay else 0
-    part = _part(item, pay)
-    late = clock.compensation(tx.now) if clock is not None else 0
-    part |= {LATE: late} if late else {}
-    until = tx.now + _held_s(item.claim, clock, tx.store)
-    holding = Holding(item.claim, "reserved", part, until, tx.now)
-    ledger.reserve(item.account or item.claim, holding, tx.now, anew=item.disputed)
-    amounts = {
-        "pay": pay,
-        "pay_in_catalog": inside,
-        "pay_out_of_catalog": pay - inside,
-        "patient": item.left - pay,
-        "proposed": item.proposed,
-        "deductible_used": part.get("deductible_used", 0),
-    } | ({LATE: late} if late else {})
-    rows = (*item.rows, Explanation("pay", verdict.pay, verdict.clause, verdict.reason))
-    if pay < verdict.pay:
-        rows = (*rows, Explanation("pay", pay, _LIMIT, "pay.sum_insured_limit"))
-    if late and clock is not None:
-        rows = (*rows, _lateness(clock, late, tx.now))
-    return Decision("reserved", amounts, rows, item.claim, until)
-
-
-def _held_s(claim: bytes, clock: Promise | None, store: Store) -> int:
-    """How long what was decided is held, in s: for a desk, for a hospital's node, or for the patient herself."""
-    if progress.is_reported(store, claim):
-        return ACCEPT_S
-    return RESERVED_S if clock is None else QUICK_HELD_S
-
-
-def _part(item: Item, pay: int) -> dict[str, int]:
-    """What paying ``pay`` (fen) of what is proposed uses of the policy year; a claim that is refused uses nothing."""
-    refused = item.verdict is None or item.verdict.refused or (item.proposed > 0 and not item.verdict.pay)
-    part = {} if refused else {token: _portion(fen, pay, item.proposed, token) for token, fen in item.uses.items()}
-    return part | {"pay": pay}
-
-
-def _at_most(item: Item, pay: int, used: Mapping[str, int]) -> int:
-    """Of ``pay`` (fen), what the year still has: several claims may have been proposed from the same rest."""
-    for token, most in item.limits.items():
-        if due := item.uses.get(token, 0):
-            pay = min(pay, max(0, most - used.get(token, 0)) * item.proposed // due)
-    return pay
-
-
-def _lateness(clock: Promise, late: int, now: int) -> Explanation:
-    clause = f"服务承诺 {clock.days} 天，延误 {clock.late_days(now)} 整天 × 每天 {money.yuan(clock.rate)} 元"
-    return Explanation(LATE, late, clause, "late.compensation")
-
-
-def _portion(fen: int, pay: int, proposed: int, token: str) -> int:
-    """A deductible is used whole; what parts pay shrinks with the sum."""
-    if not token.startswith(("pay", "part_pay")):
-        return fen
-    return money.half_up(fen * pay, proposed) if proposed else 0
 
 
 def _read(job: Job) -> Item:

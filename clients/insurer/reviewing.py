@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Final
 
-from clients.insurer import progress, promise, review
+from clients.insurer import answering, progress, promise, review
 from clients.insurer.core_system import CoreSystem, Later
 from clients.insurer.review import Item, Verdict
 from clients.role import Transaction
@@ -65,7 +65,7 @@ class Reviewing:
         for item in review.find(self._store, review.DECIDED):
             try:
                 with self._transaction() as tx:
-                    review.answer(item, tx)
+                    answering.answer(item, tx)
             except Error as error:
                 _log.error("review.failed", extra={"about": {"claim": item.claim, "reason": error.reason}})
                 if isinstance(error, Malformed):
