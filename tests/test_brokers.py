@@ -21,19 +21,20 @@ import pytest
 from broker.audit import Sequence as Sequenced
 from broker.store import tables, versions
 from broker.store.interface import Transaction
-from broker.store.postgres import connect
+from broker.store.postgres import PostgresStore, connect
 from clients.demo import cast as casting
 from clients.demo.stage import Stage
 from clients.hospital.sample import sample_bill
 from tests.broker_rig import present, rig
 from tests.house import NODES, House, built, command, operate, run, until
 from tests.postgres import Server
+from zhifu.errors import Refused
 from zhifu.receipt import Detail, Meta
 
 BROKERS = ("broker", "broker-2")
 FIGURES = ("confirmed", 1_200_000, 800_000)
 STANDS_STILL = """
-import os, signal
+import signal, threading
 from pathlib import Path
 from broker.store import postgres
 from broker.store.postgres import PostgresStore
@@ -42,7 +43,8 @@ armed, commit = Path("{armed}"), PostgresStore.commit
 def stand_still(self):
     if armed.exists():
         armed.unlink()
-        os.kill(os.getpid(), signal.SIGSTOP)
+        # To this thread: one that the process gets may be taken by another, and this one goes on meanwhile.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     commit(self)
 PostgresStore.commit = stand_still
 """
@@ -276,6 +278,18 @@ def test_a_bell_that_rings_no_more_is_noticed(house: Brokers) -> None:
         for pid in deaf:
             os.kill(pid, signal.SIGCONT)
     assert settled(house, house.begin(*house.patient_bill(75))) == FIGURES
+
+
+def test_what_was_begun_on_a_lost_connection_is_not_committed_by_the_next(server: Server) -> None:
+    """PostgreSQL says COMMIT to whoever has no transaction open."""
+    store = PostgresStore(server.database())
+    with closing(store):
+        store.begin()
+        store._writer.open().close()
+        with pytest.raises(Refused, match=r"unavailable\.store"):
+            store.commit()
+        store.begin()
+        store.commit()
 
 
 def test_what_was_sent_into_nowhere_is_given_up(server: Server) -> None:

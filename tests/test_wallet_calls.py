@@ -29,6 +29,7 @@ def hers(server: Server, path: Path) -> tuple[Wallet, Pair]:
     ca, key = server.home.read("ca.crt").decode(), server.core.log.vkey.encode()
     contact = Contact(f"127.0.0.1:{server.served.ports[1]}", "", ORIGIN, key, ca)
     pair = Pair(HOSPITAL.id.hex(), INSURER.id.hex(), bytes(subject_key()).hex(), bytes(32).hex(), enrolled=True)
+    (path / "wallet").mkdir()
     return Wallet(path / "wallet", contact), pair
 
 

@@ -186,12 +186,15 @@ class PostgresStore:
         return Writing(self._writer)
 
     def commit(self) -> None:
+        if self._writer.idle:
+            # It was begun on a connection that is lost: a new one has nothing to commit, and would say that it did.
+            raise Refused("unavailable.store", "nothing is open")
         try:
             said = self._writer.open().execute("COMMIT").statusmessage
         except psycopg.Error as error:
             raise _ours(error) from error
         if said != "COMMIT":
-            # PostgreSQL ends a failed transaction, or none at all, without a complaint.
+            # PostgreSQL ends a failed transaction without a complaint.
             raise Refused("unavailable.store", "nothing was committed")
 
     def rollback(self) -> None:
