@@ -280,15 +280,17 @@ def test_a_bell_that_rings_no_more_is_noticed(house: Brokers) -> None:
     assert settled(house, house.begin(*house.patient_bill(75))) == FIGURES
 
 
-def test_what_was_begun_on_a_lost_connection_is_not_committed_by_the_next(server: Server) -> None:
-    """PostgreSQL says COMMIT to whoever has no transaction open."""
+def test_what_was_begun_on_a_lost_connection_does_not_go_on_upon_the_next(server: Server) -> None:
+    """There each statement would stand by itself, and PostgreSQL says COMMIT to whoever has no transaction open."""
     store = PostgresStore(server.database())
     with closing(store):
-        store.begin()
+        writing = store.begin()
         store._writer.open().close()
-        with pytest.raises(Refused, match=r"unavailable\.store"):
-            store.commit()
-        store.begin()
+        for step in (partial(writing.insert, tables.Spki, [(b"n" * 32, b"p" * 32)]), store.commit):
+            with pytest.raises(Refused, match=r"unavailable\.store"):
+                step()
+        store.rollback()
+        assert store.begin().get(tables.Spki, b"n" * 32) is None
         store.commit()
 
 

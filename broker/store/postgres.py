@@ -87,18 +87,25 @@ def _check(values: Sequence[Any]) -> None:
 
 
 class Driver:
-    """Statements on one connection, which is opened when it is first needed, and anew when it was lost."""
+    """Statements on one connection, which is opened when it is first needed, and anew when it was lost.
+
+    ``held``: a transaction is open. It is on that connection or nowhere: on the next one its statements would stand by
+    themselves, and PostgreSQL would answer COMMIT as if something had been committed.
+    """
 
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]]) -> None:
         self._connect = connect
         self._connection: psycopg.Connection[Any] | None = None
         self._closed = False
+        self.held = False
 
     def open(self) -> psycopg.Connection[Any]:
         """Raises `Refused` (unavailable.store)."""
         if self._closed:
             raise Refused("unavailable.store", "the store is closed")
         if self._connection is None or self._connection.closed:
+            if self.held:
+                raise Refused("unavailable.store", "the transaction is lost with its connection")
             try:
                 self._connection = self._connect()
             except psycopg.Error as error:
@@ -181,18 +188,17 @@ class PostgresStore:
         if not self._writer.idle:
             raise Refused("unavailable.store", "one transaction is open at a time")
         self._writer.ask("BEGIN")
+        self._writer.held = True
         self._writer.ask(_TURN)
         self._look_at_clock()
         return Writing(self._writer)
 
     def commit(self) -> None:
-        if self._writer.idle:
-            # It was begun on a connection that is lost: a new one has nothing to commit, and would say that it did.
-            raise Refused("unavailable.store", "nothing is open")
         try:
             said = self._writer.open().execute("COMMIT").statusmessage
         except psycopg.Error as error:
             raise _ours(error) from error
+        self._writer.held = False
         if said != "COMMIT":
             # PostgreSQL ends a failed transaction without a complaint.
             raise Refused("unavailable.store", "nothing was committed")
@@ -201,6 +207,7 @@ class PostgresStore:
         with suppress(Refused, psycopg.Error):
             if not self._writer.idle:
                 self._writer.ask("ROLLBACK")
+        self._writer.held = False
 
     def forget(self) -> None:
         # A connection of its own: it waits for nobody's transaction. FULL, which writes the tables anew and keeps
