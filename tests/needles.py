@@ -38,10 +38,15 @@ def as_bytes(value: bytes) -> frozenset[bytes]:
 
 
 def as_amount(value: int, *written: str) -> frozenset[bytes]:
-    """A number as text, in CBOR, and as Python holds it. Eight bytes alone could be there by chance."""
+    """A number as text, in CBOR, and as Python holds it. Eight bytes alone could be there by chance, and so could six
+    digits: spans and logs are full of times in nanoseconds.
+    """
     python = [struct.pack("<qI", size, value) for size in (1, 8)]  # one digit: CPython 3.11, and from 3.12 on
     texts = [
-        name for text in (*written, str(value)) if len(text) >= 6 for name in (text.encode(), text.encode(TEXTS[1]))
+        name
+        for text in (*written, str(value))
+        if len(text) >= (6 if "." in text else 8)
+        for name in (text.encode(), text.encode(TEXTS[1]))
     ]
     return frozenset({b"\x1a" + struct.pack(">I", value), *python, *texts})
 
